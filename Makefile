@@ -1,0 +1,47 @@
+# Needs git, make and a Python >= 3.11 that can make virtual environments; the rest is installed below .venv/.
+# Extra arguments go into ARGS: make test ARGS="-k name"
+
+# The first that runs and is new enough. A name on PATH may be a launcher for a version that is not installed, so each
+# one is tried. Override with `make PYTHON=/path/to/python test`.
+PYTHON_CANDIDATES = python3 python3.15 python3.14 python3.13 python3.12 python3.11 \
+	"$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/*/bin/python3 \
+	"$${UV_PYTHON_INSTALL_DIR:-$$HOME/.local/share/uv/python}"/*/bin/python3
+PYTHON ?= $(shell for python in $(PYTHON_CANDIDATES); do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+DEV = $(or $(PYTHON),$(error No Python >= 3.11 found. Install one, or name it: make PYTHON=/path/to/python $@)) scripts/dev.py
+
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format typecheck lock clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## make a virtual environment for every Python >= 3.11 found
+	@$(DEV) setup
+
+demo: ## run the demonstration (ARGS="--redis-url redis://...")
+	@$(DEV) demo $(ARGS)
+
+test: ## lint, typecheck, then pytest on every Python >= 3.11 found (ARGS="-k name")
+	@$(DEV) test $(ARGS)
+
+lint: ## check format and style
+	@$(DEV) lint
+
+format: ## fix format and style
+	@$(DEV) format
+
+typecheck: ## mypy and basedpyright
+	@$(DEV) typecheck
+
+# The only target that needs uv: it alone resolves for all supported Pythons and platforms at once. hiredis stays out:
+# once it is installed, redis-py uses its parser everywhere, and the default one would go untested.
+lock: ## renew requirements/dev.txt (needs uv; ARGS="--upgrade")
+	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
+		--extra cli --extra conformance --extra embedded \
+		--output-file requirements/dev.txt $(ARGS) pyproject.toml requirements/dev.in
+
+clean: ## remove environments, caches and built files
+	@$(DEV) clean

@@ -1,0 +1,247 @@
+"""What the Makefile's targets do. Needs nothing but a Python >= 3.11 with its standard library.
+
+Every supported Python found on the machine gets a virtual environment in `.venv/<major.minor>/`, with the locked tools
+and the project in editable mode. Checks run in the oldest one, tests in all of them, oldest first.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENTS = ROOT / ".venv"
+LOCK = ROOT / "requirements" / "dev.txt"
+OLDEST = (3, 11)
+
+# Final releases of plain CPython only: few packages have wheels for the others.
+PROBE = """
+import json, importlib.util as u, sys, sysconfig
+final = sys.version_info.releaselevel == "final"
+plain = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+print(json.dumps([*sys.version_info[:2], final and plain, bool(u.find_spec("venv") and u.find_spec("ensurepip"))]))
+"""
+
+NO_PYTHON = "No Python >= 3.11 found. Install one (for example with your system's package manager or pyenv)."
+NO_VENV = """\
+The Python found cannot make virtual environments: its module `venv` or `ensurepip` is missing.
+On Debian and Ubuntu: apt install python3-venv
+Found: {}"""
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit(f"error: {message}")
+
+
+def child_environment(bin_directory: Path | None = None) -> dict[str, str]:
+    """The caller's environment, so that settings such as PIP_* hold, less what would leak packages into the child."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}
+    }
+    if bin_directory is not None:
+        environment["PATH"] = f"{bin_directory}{os.pathsep}{environment.get('PATH', os.defpath)}"
+    return environment
+
+
+def candidates() -> Iterator[Path]:
+    """Everything that may be a Python, without a promise that it runs."""
+    yield Path(sys.executable)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR") or Path.home() / ".local/share/uv/python")
+    directories = [
+        *map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep)),
+        *sorted(pyenv.glob("*/bin")),
+        *sorted(uv.glob("*/bin")),
+    ]
+    for directory in directories:
+        if directory.is_dir():
+            yield from sorted(path for path in directory.iterdir() if re.fullmatch(r"python3(\.\d+)?", path.name))
+
+
+def find_pythons() -> dict[tuple[int, int], Path]:
+    """The first working interpreter of each supported version, oldest version first."""
+    found: dict[tuple[int, int], Path] = {}
+    without_venv: list[str] = []
+    seen: set[Path] = set()
+    for path in candidates():
+        # Not resolved any further: a version manager's launchers are one file that goes by the name it is called by.
+        if path in seen:
+            continue
+        seen.add(path)
+        try:
+            answer = subprocess.check_output(
+                [path, "-I", "-c", PROBE], env=child_environment(), stderr=subprocess.DEVNULL, timeout=30
+            )
+            major, minor, supported, has_venv = json.loads(answer)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            continue
+        version = (major, minor)
+        if version < OLDEST or not supported or version in found:
+            continue
+        if has_venv:
+            found[version] = path
+        else:
+            without_venv.append(str(path))
+    if not found:
+        fail(NO_VENV.format(", ".join(without_venv)) if without_venv else NO_PYTHON)
+    return dict(sorted(found.items()))
+
+
+def step(name: str, command: Sequence[str | Path], bin_directory: Path | None = None) -> None:
+    """Runs a command quietly: one line when it works, all its output when it does not."""
+    print(f"{name:<34}", end=" ", flush=True)
+    start = time.monotonic()
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=child_environment(bin_directory),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    print(f"{'ok' if result.returncode == 0 else 'FAILED':<6} {time.monotonic() - start:6.1f} s", flush=True)
+    if result.returncode:
+        print(result.stdout, end="", flush=True)
+        fail(f"{name}: exit code {result.returncode}")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def is_stamped(stamp: Path, source: Path) -> bool:
+    return stamp.is_file() and stamp.read_text() == digest(source)
+
+
+class Environment:
+    """A virtual environment of one Python version."""
+
+    def __init__(self, version: tuple[int, int], base: Path) -> None:
+        self.name = f"{version[0]}.{version[1]}"
+        self.base = base
+        self.directory = ENVIRONMENTS / self.name
+        self.bin = self.directory / "bin"
+        self.python = self.bin / "python"
+
+    def prepare(self) -> None:
+        """Makes it, or brings it up to date. A stamp is written last, so an interrupted step is done again."""
+        locked, installed = self.directory / "lock.stamp", self.directory / "project.stamp"
+        # The interpreter it was made from may be gone.
+        runs = self.python.exists() and subprocess.run([self.python, "-c", ""], check=False).returncode == 0
+        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        if not runs or not is_stamped(locked, LOCK):
+            step(f"{self.name}: virtual environment", [self.base, "-m", "venv", "--clear", self.directory])
+            step(f"{self.name}: locked packages", [*pip, "--requirement", LOCK])
+            locked.write_text(digest(LOCK))
+        if not is_stamped(installed, ROOT / "pyproject.toml"):
+            step(f"{self.name}: dtimer, editable", [*pip, "--no-build-isolation", "--no-deps", "--editable", ROOT])
+            installed.write_text(digest(ROOT / "pyproject.toml"))
+
+    def check(self, name: str, *command: str) -> None:
+        step(f"{self.name}: {name}", [self.bin / command[0], *command[1:]], self.bin)
+
+    def run(self, program: str, *arguments: str) -> int:
+        """Runs a program with its output shown."""
+        sys.stdout.flush()
+        command = [str(self.bin / program), *arguments]
+        return subprocess.run(command, cwd=ROOT, env=child_environment(self.bin), check=False).returncode
+
+
+def prepared(everything: bool = False) -> list[Environment]:
+    """The oldest version's environment, or those of all versions, ready for use."""
+    environments = [Environment(version, base) for version, base in find_pythons().items()]
+    environments = environments if everything else environments[:1]
+    for environment in environments:
+        environment.prepare()
+    return environments
+
+
+def run_lint(environment: Environment) -> None:
+    environment.check("ruff format", "ruff", "format", "--check", ".")
+    environment.check("ruff check", "ruff", "check", ".")
+
+
+def run_typecheck(environment: Environment) -> None:
+    environment.check("mypy", "mypy")
+    environment.check("basedpyright", "basedpyright", "--pythonpath", str(environment.python))
+
+
+def setup(_: Sequence[str]) -> int:
+    names = [environment.name for environment in prepared(everything=True)]
+    print(f"ready: {', '.join(f'.venv/{name}' for name in names)}")
+    return 0
+
+
+def test(arguments: Sequence[str]) -> int:
+    environments = prepared(everything=True)
+    run_lint(environments[0])
+    run_typecheck(environments[0])
+    for environment in environments:
+        print(f"{environment.name}: pytest", flush=True)
+        # The console script, not `python -m`: the latter would put the repository's root on sys.path.
+        if code := environment.run("pytest", *arguments):
+            return code
+    return 0
+
+
+def lint(_: Sequence[str]) -> int:
+    run_lint(prepared()[0])
+    return 0
+
+
+def typecheck(_: Sequence[str]) -> int:
+    run_typecheck(prepared()[0])
+    return 0
+
+
+def format_code(_: Sequence[str]) -> int:
+    environment = prepared()[0]
+    # Fixes first: they may need formatting. What cannot be fixed is lint's to report, not a reason to stop here.
+    environment.run("ruff", "check", "--fix-only", "--quiet", ".")
+    return environment.run("ruff", "format", ".")
+
+
+def demo(arguments: Sequence[str]) -> int:
+    return prepared()[0].run("python", "-P", "-m", "dtimer", "demo", *arguments)
+
+
+def clean(_: Sequence[str]) -> int:
+    names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
+    sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts")]
+    caches = [cache for source in sources for cache in source.rglob("__pycache__")]
+    for path in [*(ROOT / name for name in names), *caches]:
+        shutil.rmtree(path, ignore_errors=True)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "setup": setup,
+    "test": test,
+    "lint": lint,
+    "typecheck": typecheck,
+    "format": format_code,
+    "demo": demo,
+    "clean": clean,
+}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
+        fail(f"usage: dev.py {{{','.join(COMMANDS)}}} [argument ...]")
+    try:
+        return COMMANDS[sys.argv[1]](sys.argv[2:])
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
