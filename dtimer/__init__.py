@@ -1,0 +1,147 @@
+"""Distributed timers: events that are due once, taken by one of many nodes.
+
+``RedisBackend`` and ``SimBackend`` are imported when they are first used, so that tests need no redis
+and production no simulator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dtimer.arguments import Delay, Retry, Timeout
+from dtimer.codec import Codec, JsonCodec, JsonValue
+from dtimer.counters import Counters
+from dtimer.errors import (
+    BackendClosed,
+    BackendError,
+    ConsumerConflict,
+    DTimerError,
+    EventExists,
+    HandlerFailed,
+    InvalidArgument,
+    Known,
+    MalformedWakeup,
+    NodeDisturbed,
+    NodeFenced,
+    NotTracked,
+    OutcomeUnknown,
+    PayloadNotEncodable,
+    PayloadRefused,
+    PayloadTooLarge,
+    RecordUnreadable,
+    Report,
+    SchemaMismatch,
+    StoreBusy,
+    StoreClockStepped,
+    StoreCorrupt,
+    StoreDenied,
+    StoreFull,
+    StoreLostWrites,
+    StoreReadOnly,
+    StoreRefused,
+    StoreUnreachable,
+    Unsupported,
+    WrongProcessOrLoop,
+)
+from dtimer.event import Confirming, Event, Exhausted
+from dtimer.events import Events
+from dtimer.outcomes import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    ExtendOutcome,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.posting import Post, PostedId
+from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
+from dtimer.timer import DTimer
+from dtimer.values import EndReason, EventState
+from dtimer.views import DeadEvent, Upcoming
+
+if TYPE_CHECKING:
+    from dtimer.backends.redis import RedisBackend
+    from dtimer.sim import SimBackend
+
+
+def __getattr__(name: str) -> object:
+    """The backends, on first use (PEP 562)."""
+    if name == "RedisBackend":
+        from dtimer.backends.redis import RedisBackend
+
+        return RedisBackend
+    if name == "SimBackend":
+        from dtimer.sim import SimBackend
+
+        return SimBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "BackendClosed",
+    "BackendError",
+    "BuryOutcome",
+    "CancelOutcome",
+    "ChangeOutcome",
+    "Codec",
+    "ConfirmOutcome",
+    "Confirming",
+    "ConsumerConflict",
+    "Counters",
+    "DTimer",
+    "DTimerError",
+    "DeadEvent",
+    "Delay",
+    "DiscardOutcome",
+    "EndReason",
+    "Event",
+    "EventExists",
+    "EventState",
+    "Events",
+    "Exhausted",
+    "ExtendOutcome",
+    "HandlerFailed",
+    "InvalidArgument",
+    "JsonCodec",
+    "JsonValue",
+    "Known",
+    "MalformedWakeup",
+    "NodeDisturbed",
+    "NodeFenced",
+    "NotTracked",
+    "OutcomeUnknown",
+    "PayloadNotEncodable",
+    "PayloadRefused",
+    "PayloadTooLarge",
+    "Post",
+    "PostOutcome",
+    "PostedId",
+    "RecordUnreadable",
+    "RedisBackend",
+    "ReleaseOutcome",
+    "Report",
+    "ResendOutcome",
+    "Retry",
+    "SchemaMismatch",
+    "SimBackend",
+    "StoreBusy",
+    "StoreClockStepped",
+    "StoreCorrupt",
+    "StoreDenied",
+    "StoreFull",
+    "StoreLostWrites",
+    "StoreReadOnly",
+    "StoreRefused",
+    "StoreUnreachable",
+    "SupportsDeadLetters",
+    "SupportsInspection",
+    "SupportsPurge",
+    "Timeout",
+    "TimerBackend",
+    "Unsupported",
+    "Upcoming",
+    "WrongProcessOrLoop",
+]

@@ -1,0 +1,226 @@
+"""Every error of dtimer, split by whose fault it is and by what is known about the outcome.
+
+* Yours: :class:`InvalidArgument` and its kin, raised before any I/O; nothing was done.
+* The store's: :class:`BackendError`, which names the operation and says whether it may have been applied.
+* Reports: what a node meets on its own, handed to the ``error`` handlers or logged, never raised at a caller.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from typing_extensions import override
+
+from dtimer.values import Unreadable
+
+
+class DTimerError(Exception):
+    """The base of all errors of dtimer."""
+
+
+# --- yours ------------------------------------------------------------------------------------------
+
+
+class InvalidArgument(DTimerError, ValueError):
+    """An argument was refused before any I/O.
+
+    Attributes:
+        argument: its name.
+    """
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument = argument
+        self.problem = problem
+
+
+class PayloadNotEncodable(InvalidArgument):
+    """The codec could not encode the payload."""
+
+
+class PayloadTooLarge(InvalidArgument):
+    """The encoded payload is over the limit (rule P6)."""
+
+
+class EventExists(DTimerError):
+    """``if_exists="error"``, and a live event has this id; nothing changed (rule P3)."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"a live event has the id {id!r} already")
+        self.id = id
+
+
+class NotTracked(DTimerError):
+    """The event is at most once: it is gone from the store, so there is nothing to release or extend."""
+
+
+class WrongProcessOrLoop(DTimerError):
+    """A timer was used in a forked process or on another event loop than its first (rule F8)."""
+
+
+class Unsupported(DTimerError):
+    """The backend lacks an ability that not every backend must have."""
+
+
+class ConsumerConflict(DTimerError):
+    """Handlers and an open ``events()`` iterator cannot share a timer: each event has one taker."""
+
+
+# --- the store's ------------------------------------------------------------------------------------
+
+
+class Known(Enum):
+    """What is known of an operation that failed."""
+
+    NOT_APPLIED = "it was not applied"
+    PERHAPS_APPLIED = "it may have been applied"
+
+
+REPEATABLE: frozenset[str] = frozenset(
+    {
+        "open",
+        "peek",
+        "upcoming",
+        "dead_letters",
+        "inspect",
+        "join",
+        "leave",
+        "confirm",
+        "confirm_newest",
+        "cancel",
+        "extend",
+    }
+)
+"""The operations that may be repeated after a lost reply without doing harm (rule F1)."""
+
+
+class BackendError(DTimerError):
+    """The store, or the way to it, failed.
+
+    Attributes:
+        operation: the method of :class:`dtimer.TimerBackend` that failed.
+        known: whether it may have been applied.
+        safe_to_repeat: whether calling it again can do no harm.
+    """
+
+    known = Known.NOT_APPLIED
+
+    def __init__(self, operation: str, problem: str) -> None:
+        super().__init__(operation, problem)
+        self.operation = operation
+        self.problem = problem
+
+    @property
+    def safe_to_repeat(self) -> bool:
+        return self.known is Known.NOT_APPLIED or self.operation in REPEATABLE
+
+    @override
+    def __str__(self) -> str:
+        repeat = "safe" if self.safe_to_repeat else "not safe"
+        return f"{self.operation}: {self.problem}; {self.known.value}; {repeat} to repeat"
+
+
+class StoreUnreachable(BackendError):
+    """The request was never sent."""
+
+
+class OutcomeUnknown(BackendError):
+    """The request was sent and its reply was lost (rule F1)."""
+
+    known = Known.PERHAPS_APPLIED
+
+
+class StoreRefused(BackendError):
+    """The store answered with an error and applied nothing."""
+
+
+class StoreFull(StoreRefused):
+    """The store has no memory left for what would be added."""
+
+
+class StoreReadOnly(StoreRefused):
+    """The server is a replica."""
+
+
+class StoreBusy(StoreRefused):
+    """The server is loading its data or running a long script: try again."""
+
+
+class StoreDenied(StoreRefused):
+    """Authentication or permissions are missing."""
+
+
+class SchemaMismatch(StoreRefused):
+    """The namespace was written by an incompatible version of dtimer (rule F7)."""
+
+
+class StoreCorrupt(StoreRefused):
+    """A key of the namespace has a type that dtimer did not give it (rule F5)."""
+
+
+class BackendClosed(BackendError):
+    """The backend was closed."""
+
+
+# --- reports to the error handlers ------------------------------------------------------------------
+
+
+class Report(DTimerError):
+    """Something a node met on its own."""
+
+
+class HandlerFailed(Report):
+    """A handler raised; the original error is the cause (rule F3)."""
+
+    def __init__(self, id: str, problem: str) -> None:
+        super().__init__(f"the handler of event {id!r} {problem}")
+        self.id = id
+
+
+class PayloadRefused(Report):
+    """The codec refused a payload; the original error is the cause (rule F4).
+
+    Attributes:
+        payload: the bytes, since an event that is not tracked exists nowhere else now.
+    """
+
+    def __init__(self, id: str, payload: bytes, what_happened: str) -> None:
+        super().__init__(f"the payload of event {id!r} cannot be decoded; {what_happened}")
+        self.id = id
+        self.payload = payload
+
+
+class RecordUnreadable(Report):
+    """The store met a record that dtimer did not write, and set it aside (rule F4)."""
+
+    def __init__(self, record: Unreadable) -> None:
+        super().__init__(f"the record of event {record.id!r} cannot be read; its bytes are kept as a dead letter")
+        self.record = record
+
+
+class MalformedWakeup(Report):
+    """A message on a wake-up channel was not dtimer's; it changed nothing."""
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(f"a malformed wake-up was ignored: {raw[:80]!r}")
+        self.raw = raw
+
+
+class NodeFenced(Report):
+    """Another process joined under this node's id; this one takes no more events (rule N1)."""
+
+
+class StoreLostWrites(Report):
+    """The store went back in its own history: a restart or failover lost acknowledged writes (rule O1)."""
+
+
+class StoreClockStepped(Report):
+    """The clock of the store's host was set back; the store's time goes on (rule T2)."""
+
+    def __init__(self, step_us: int) -> None:
+        super().__init__(f"the clock of the store's host was set back by {step_us / 1e6:.3f} s")
+        self.step_us = step_us
+
+
+class NodeDisturbed(Report):
+    """A claim or a subscription failed; the node tries again by itself. The cause says why (rule N4)."""

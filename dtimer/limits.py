@@ -1,0 +1,93 @@
+"""Every limit and default of dtimer, by name, with its reason.
+
+The state machine, the Lua scripts (which get these values when they are loaded), the node and the argument checks
+all read them here.
+Units stand in the names; all times are integers in microseconds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MILLISECOND_US: Final = 1_000
+SECOND_US: Final = 1_000_000
+DAY_US: Final = 86_400 * SECOND_US
+YEAR_US: Final = 365 * DAY_US + DAY_US // 4
+
+# --- what a user may pass (rules T5, T6, P2, P4, P6) -------------------------------------------
+
+DELAY_MAX_US: Final = 100 * YEAR_US
+"""A delay from today stays below 2**53 us since 1970, up to which a Redis score counts exactly."""
+INSTANT_MAX_US: Final = 7_258_118_400 * SECOND_US
+"""2200-01-01T00:00:00Z, for the same reason."""
+EXPIRES_AFTER_MAX_US: Final = 50 * YEAR_US
+"""The latest due time plus this is still below 2**53 us."""
+ID_MAX_BYTES: Final = 512
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Namespaces and node ids: they become parts of keys, channels and ACL patterns."""
+PAYLOAD_MAX_BYTES: Final = 1 << 20
+HEADERS_MAX_BYTES: Final = 1 << 10
+RETRIES_MAX: Final = 1_000_000
+REASON_MAX_BYTES: Final = 1 << 10
+"""Longer reasons for burying an event are cut, not refused: the event matters more."""
+
+# --- defaults, the seed's (constructor and post) ------------------------------------------------
+
+NAMESPACE_DEFAULT: Final = "dt"
+MAX_EVENTS_DEFAULT: Final = 8
+CONFIRM_TIMEOUT_DEFAULT_US: Final = 10 * SECOND_US
+
+# --- what one operation may do (rule D5) ----------------------------------------------------------
+
+BATCH_MAX_ITEMS: Final = 512
+"""Lua's unpack fails near 8,000 values; this stays far below and keeps a script under some ms."""
+BATCH_MAX_BYTES: Final = 8 << 20
+"""Payload bytes in one call and in one reply; a single larger event still travels, alone."""
+CLAIM_EXTRA_ENTRIES: Final = 64
+"""Exhausted, expired and unreadable entries that a claim clears without using up its room."""
+PAGE_MAX_ITEMS: Final = 256
+
+# --- announcements and the ring (rules D6, N3, W1 to W5) ------------------------------------------
+
+UNARMED_OVERDUE_US: Final = 50 * MILLISECOND_US
+"""A node that was not told to come leaves younger events to the one that was."""
+ARM_GRACE_US: Final = 50 * MILLISECOND_US
+"""So long after its time an armed node that has not come is suspect."""
+ANNOUNCE_MAX_TRIES: Final = 64
+PULSE_SILENCE_US: Final = 600 * MILLISECOND_US
+PULSE_JITTER_US: Final = 200 * MILLISECOND_US
+"""Silence plus jitter plus a round trip stays below the second that D7 promises."""
+POLL_MAX_US: Final = 10 * SECOND_US
+"""A node claims at least this often, as its sign of life."""
+MEMBER_LIFE_POLLS: Final = 10
+"""A member that has not claimed for so many of its longest polls is removed."""
+
+# --- the store's clock (rule T2) -------------------------------------------------------------------
+
+CLOCK_STEP_US: Final = 1 * MILLISECOND_US
+"""A host clock this far behind the last time given has been stepped back.
+Less is only that a batch gave each item a microsecond of its own (at most 512)."""
+
+# --- failures (rules E5, F1, F4) --------------------------------------------------------------------
+
+REFUSALS_MAX: Final = 3
+DEAD_LETTERS_MAX: Final = 10_000
+DEAD_LETTER_AGE_US: Final = 30 * DAY_US
+REPEAT_WITHIN_US: Final = 5 * SECOND_US
+"""Calls that are safe to repeat are repeated inside for so long."""
+BACKOFF_MIN_US: Final = 50 * MILLISECOND_US
+BACKOFF_MAX_US: Final = 2 * SECOND_US
+"""The longest pause between two attempts to reach the store."""
+
+# --- one process's side (rules E1, F4, N1, T1) --------------------------------------------------------
+
+RECEIPTS_REMEMBERED_MAX: Final = 4_096
+"""Deliveries for which a node remembers the receipt that ``timer.confirm(id)`` uses."""
+REFUSED_AGAIN_US: Final = 1 * SECOND_US
+"""A refused payload is claimable again so late: three refusals outlast the first second of a rolling restart."""
+LEAVE_TIMEOUT_DEFAULT_US: Final = 30 * SECOND_US
+LEAVE_CANCEL_GRACE_US: Final = 1 * SECOND_US
+"""What a handler that was cancelled by ``leave`` has to clean up in."""
+CLOCK_WINDOW_US: Final = 30 * SECOND_US
+"""A bound on the store's clock is forgotten after one to two of these: two clocks drift by some ms in that time."""

@@ -1,0 +1,149 @@
+"""What an operation did: one small enum for each.
+
+Their truth value is the 0 or 1 that the original dtimer answered (rule E6): true when the call did what it asked for.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class _Outcome(Enum):
+    """What an operation did; the value is a word for people."""
+
+    def __bool__(self) -> bool:
+        return self in _TRUE
+
+    def __int__(self) -> int:
+        return int(bool(self))
+
+
+class PostOutcome(_Outcome):
+    """Rules P3 and F1."""
+
+    CREATED = "created"
+    """No live event had this id."""
+    REPLACED = "replaced"
+    """A live event had it and is gone; a receipt for it is void."""
+    KEPT = "kept"
+    """A live event had it and stays; this post changed nothing (`if_exists="keep"`)."""
+    CONFLICT = "conflict"
+    """As kept, with `if_exists="error"`: the caller gets :class:`dtimer.EventExists`."""
+    REPEATED = "repeated"
+    """This very post (same nonce) had been applied before; nothing changed."""
+
+
+class CancelOutcome(_Outcome):
+    """Rule E2."""
+
+    CANCELLED = "cancelled"
+    """It was scheduled, and will not be delivered."""
+    STOPPED = "stopped"
+    """It was unconfirmed: it will not come again, but a handler may be at work on it."""
+    NOT_FOUND = "not_found"
+    GONE = "gone"
+    """A first try's reply was lost and its repetition found nothing, most likely because the first one worked.
+    Only a client says this, never a store (rule F1)."""
+
+
+class ChangeOutcome(_Outcome):
+    """Rule E3."""
+
+    MOVED = "moved"
+    UNCONFIRMED = "unconfirmed"
+    """It has been delivered and waits for its confirm; nothing changed."""
+    NOT_FOUND = "not_found"
+
+
+class ConfirmOutcome(_Outcome):
+    """Rule E1."""
+
+    CONFIRMED = "confirmed"
+    STALE = "stale"
+    """The event lives, but this receipt is not for its newest delivery; nothing changed."""
+    NOT_FOUND = "not_found"
+    """No unconfirmed event has this id: ended, never tracked, or never delivered."""
+    GONE = "gone"
+    """As for a cancel: confirmed by a first try whose reply was lost, or ended otherwise meanwhile."""
+
+
+class ReleaseOutcome(_Outcome):
+    """Rules E4 and F4."""
+
+    RELEASED = "released"
+    EXHAUSTED = "exhausted"
+    """It was counted and no retries were left: the event has ended."""
+    BURIED = "buried"
+    """It was refused for the last time: the event is a dead letter."""
+    STALE = "stale"
+    NOT_FOUND = "not_found"
+
+
+class ExtendOutcome(_Outcome):
+    """Rule E4."""
+
+    EXTENDED = "extended"
+    STALE = "stale"
+    NOT_FOUND = "not_found"
+
+
+class BuryOutcome(_Outcome):
+    """Rule F4."""
+
+    BURIED = "buried"
+    STALE = "stale"
+    NOT_FOUND = "not_found"
+
+
+class ResendOutcome(_Outcome):
+    """Rule E5: a dead letter is sent again under the same `if_exists` as a post."""
+
+    CREATED = "created"
+    REPLACED = "replaced"
+    KEPT = "kept"
+    CONFLICT = "conflict"
+    NOT_FOUND = "not_found"
+    """No dead letter has this id."""
+    UNREADABLE = "unreadable"
+    """The dead letter is a record that the store could not read; its bytes can only be looked at or discarded."""
+
+
+class DiscardOutcome(_Outcome):
+    """Rule E5."""
+
+    DISCARDED = "discarded"
+    NOT_FOUND = "not_found"
+
+
+class ClaimStatus(_Outcome):
+    """Rule N1."""
+
+    JOINED = "joined"
+    NOT_JOINED = "not_joined"
+    """The store does not know the node: it was removed, or the store lost its writes."""
+    FENCED = "fenced"
+    """Another process has joined under this node id since."""
+
+
+_TRUE: frozenset[_Outcome] = frozenset(
+    {
+        PostOutcome.CREATED,
+        PostOutcome.REPLACED,
+        PostOutcome.REPEATED,
+        CancelOutcome.CANCELLED,
+        CancelOutcome.STOPPED,
+        CancelOutcome.GONE,
+        ChangeOutcome.MOVED,
+        ConfirmOutcome.CONFIRMED,
+        ConfirmOutcome.GONE,
+        ReleaseOutcome.RELEASED,
+        ReleaseOutcome.EXHAUSTED,
+        ReleaseOutcome.BURIED,
+        ExtendOutcome.EXTENDED,
+        BuryOutcome.BURIED,
+        ResendOutcome.CREATED,
+        ResendOutcome.REPLACED,
+        DiscardOutcome.DISCARDED,
+        ClaimStatus.JOINED,
+    }
+)

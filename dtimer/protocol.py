@@ -1,0 +1,247 @@
+"""The boundary between the rules of scheduling and a store: what a backend must do, method by method.
+
+Whoever writes a backend implements :class:`TimerBackend`;
+the numbers name the rules of ``docs/reference/semantics.md``.
+What holds for every method:
+
+* One call is one atomic operation, applied whole or not at all, validated before anything is written (F5).
+* Every reply carries the namespace's epoch, its sequence number and the store's time, read once (O1, T1).
+  `open`, `peek`, `upcoming`, `dead_letters` and `inspect` show the current number;
+  every other call adds one to it, whatever it did.
+* After every operation, if anything is queued and a member is eligible, one is armed for no later than
+  the head's time (W2).
+* What fails raises a :class:`dtimer.BackendError` that says whether it may have been applied.
+  No method resends on its own (F1).
+* Arguments arrive valid: within the limits of :mod:`dtimer.limits`, lists not empty and, like the room of a claim,
+  not larger than ``BATCH_MAX_ITEMS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+from dtimer.outcomes import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    ExtendOutcome,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.values import (
+    Applied,
+    Claimed,
+    Cursor,
+    DeadLetterCursor,
+    DeadLetterPage,
+    Due,
+    IfExists,
+    Inspection,
+    Member,
+    Message,
+    NewEvent,
+    Pace,
+    Page,
+    Pending,
+    Receipt,
+    Release,
+    Window,
+)
+
+
+class Cancellable(Protocol):
+    """A callback that is due."""
+
+    def cancel(self) -> None:
+        """Forget it; harmless when it has run."""
+        ...
+
+
+class Signal(Protocol):
+    """An alarm bell for one waiter. Rung while nobody waits, it is heard at the next wait."""
+
+    def set(self) -> None: ...
+
+    async def wait(self) -> None:
+        """Return as soon as it has been rung since the last wait."""
+        ...
+
+    def close(self) -> None:
+        """The waiter is gone for good."""
+        ...
+
+
+class Runtime(Protocol):
+    """Time and chance as the backend's world has them, so that a simulator can replace both as a whole.
+
+    A node reads no other clock and rolls no other dice.
+    """
+
+    def now_us(self) -> int:
+        """A monotonic clock; it has nothing to do with the time of day."""
+        ...
+
+    def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
+        """Call back on the loop at `when_us` of :meth:`now_us`, or as soon after as the loop can."""
+        ...
+
+    async def sleep(self, duration_us: int) -> None: ...
+
+    def signal(self, name: str) -> Signal:
+        """A new alarm bell; `name` says in errors who waits for it."""
+        ...
+
+    def working(self, name: str) -> AbstractContextManager[None]:
+        """Between entry and exit the named piece of work is under way: a simulator holds its clock meanwhile."""
+        ...
+
+    def token(self, num_bytes: int) -> str:
+        """Fresh random bytes, as lower-case hex."""
+        ...
+
+    def draw(self, below: int) -> int:
+        """A random integer from 0 up to, not including, `below`."""
+        ...
+
+
+class TimerBackend(Protocol):
+    """One namespace on one store."""
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def pace(self) -> Pace:
+        """How often nodes look without having been told (W1): ``Pace()``, unless announcements cannot get lost."""
+        ...
+
+    async def open(self) -> Applied[None]:
+        """Reach the store, check that its schema is ours (F7), and learn the epoch; a new namespace is made."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and whatever else the backend opened. Idempotent."""
+        ...
+
+    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
+        """Schedule events, in list order, each with a microsecond of its own (T4, T5, P1 to P5).
+
+        Afterwards exactly one event has each id, which `if_exists` may have left as it was (P3).
+        A live event with the same non-empty nonce means that this post is a repetition: it changes nothing (F1).
+        """
+        ...
+
+    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
+        """End events in any live state; no later claim gives them out (E2)."""
+        ...
+
+    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
+        """Move a scheduled event to now + delay; anything else is left alone and named (E3)."""
+        ...
+
+    async def claim(
+        self,
+        member: Member,
+        *,
+        room: int,
+        confirm_timeout_us: int,
+        nonce: str,
+        confirming: Sequence[Receipt] = (),
+        pulse: bool = False,
+    ) -> Applied[Claimed]:
+        """Confirm what is finished, then take what is due, in claim order, at most `room` (D1 to D6, E5, P7, T3, T4).
+
+        A non-member or a fenced one takes nothing, and is told so (N1); its receipts are confirmed all the same.
+        A claim unparks its member, is its sign of life, suspects the armed node that did not come (W5),
+        parks its member again when no room is left (D8), moves it to the ring's end when it took something (W4),
+        and re-arms.
+        `nonce` becomes part of every receipt of this claim. `pulse` tells all nodes that somebody looked (W1).
+        """
+        ...
+
+    async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
+        """End unconfirmed events by their newest receipts, also past the deadline; an old one changes nothing (E1)."""
+        ...
+
+    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
+        """End an unconfirmed event whoever holds its receipt: the operator's form (E1)."""
+        ...
+
+    async def release(
+        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
+    ) -> Applied[ReleaseOutcome]:
+        """Give a delivery back, due after a delay (E4). `detail` is kept if a refusal buries the event (F4)."""
+        ...
+
+    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
+        """Move the deadline of a delivery to now + timeout (E4)."""
+        ...
+
+    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
+        """Make a dead letter of an unconfirmed event (F4)."""
+        ...
+
+    async def peek(self, id: str) -> Applied[Pending | None]:
+        """A live event as it stands, or None (R1)."""
+        ...
+
+    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
+        """One page of live events in claim order, all of one instant; at most ``PAGE_MAX_ITEMS`` (R2)."""
+        ...
+
+    async def join(self, member: Member) -> Applied[bool]:
+        """Put a member at the ring's end, fencing an earlier incarnation; False if this very one was there (N1)."""
+        ...
+
+    async def leave(self, member: Member) -> Applied[bool]:
+        """Take a member out and hand its arm over (N1); False if this incarnation was not there."""
+        ...
+
+    def wakeups(self, node: str, epoch: str) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
+        """Hear announcements to `node` and the pulses of all, from entry on, until it is left.
+
+        What was said while nobody listened is lost. The iterator raises :class:`dtimer.BackendError`
+        as soon as it knows that it hears nothing any more; it never waits for ever on a connection that broke.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsDeadLetters(Protocol):
+    """What an operator does with dead letters (E5)."""
+
+    async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
+        """One page of dead letters, oldest first."""
+        ...
+
+    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
+        """Post a dead letter again, as new; it is kept when `if_exists` leaves another event in place."""
+        ...
+
+    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
+        """Forget dead letters."""
+        ...
+
+
+@runtime_checkable
+class SupportsInspection(Protocol):
+    """A look at the namespace as a whole."""
+
+    async def inspect(self) -> Applied[Inspection]: ...
+
+
+@runtime_checkable
+class SupportsPurge(Protocol):
+    """Emptying a namespace, for tests."""
+
+    async def purge(self) -> None:
+        """Remove every trace of the namespace, its epoch included."""
+        ...

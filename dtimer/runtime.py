@@ -1,0 +1,52 @@
+"""Time and chance of the real world: the running asyncio loop's clock, and the operating system's randomness."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from dtimer.protocol import Cancellable, Signal
+
+
+class AsyncioSignal:
+    """A :class:`dtimer.protocol.Signal` on an asyncio event."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event.clear()
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class AsyncioRuntime:
+    """The :class:`dtimer.protocol.Runtime` of every backend that lives in real time."""
+
+    def now_us(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1e6)
+
+    def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
+        return asyncio.get_running_loop().call_at(when_us / 1e6, callback)
+
+    async def sleep(self, duration_us: int) -> None:
+        await asyncio.sleep(duration_us / 1e6)
+
+    def signal(self, name: str) -> Signal:
+        return AsyncioSignal()
+
+    def working(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def token(self, num_bytes: int) -> str:
+        return secrets.token_hex(num_bytes)
+
+    def draw(self, below: int) -> int:
+        return secrets.randbelow(below)

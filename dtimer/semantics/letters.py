@@ -1,0 +1,62 @@
+"""Dead letters: what was to be kept and ended without confirm or cancel (rule E5)."""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, DEAD_LETTER_AGE_US, DEAD_LETTERS_MAX
+from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage
+
+
+@define
+class DeadLetters:
+    """Capped in number, of which the oldest goes, and in age, past which a letter does not exist for any operation."""
+
+    dropped: int = 0
+    """How many went because of the cap on their number, or because the same id was buried again."""
+    _letters: dict[str, DeadLetter] = field(factory=dict)
+
+    def bury(self, letter: DeadLetter) -> None:
+        for old in self._in_order()[:CLAIM_EXTRA_ENTRIES]:
+            if not _exists(old, letter.buried_us):
+                del self._letters[old.id]
+        if self._letters.pop(letter.id, None) is not None:
+            self.dropped += 1
+        self._letters[letter.id] = letter
+        if len(self._letters) > DEAD_LETTERS_MAX:
+            del self._letters[self._in_order()[0].id]
+            self.dropped += 1
+
+    def find(self, id: str, at_us: int) -> DeadLetter | None:
+        letter = self._letters.get(id)
+        return letter if letter is not None and _exists(letter, at_us) else None
+
+    def remove(self, id: str) -> None:
+        del self._letters[id]
+
+    def count(self, at_us: int) -> int:
+        return sum(_exists(letter, at_us) for letter in self._letters.values())
+
+    def page(self, cursor: DeadLetterCursor | None, limit: int, at_us: int) -> DeadLetterPage:
+        """The oldest first; equal times go by id."""
+        after = (-1, "") if cursor is None else (cursor.after_us, cursor.after_id)
+        rest = [
+            letter for letter in self._in_order() if _exists(letter, at_us) and (letter.buried_us, letter.id) > after
+        ]
+        items: list[DeadLetter] = []
+        num_bytes = 0
+        for letter in rest[:limit]:
+            size = len(letter.raw) if letter.event is None else letter.event.num_bytes
+            if items and num_bytes + size > BATCH_MAX_BYTES:
+                break
+            num_bytes += size
+            items.append(letter)
+        more = len(rest) > len(items)
+        return DeadLetterPage(tuple(items), DeadLetterCursor(items[-1].buried_us, items[-1].id) if more else None)
+
+    def _in_order(self) -> list[DeadLetter]:
+        return sorted(self._letters.values(), key=lambda letter: (letter.buried_us, letter.id))
+
+
+def _exists(letter: DeadLetter, at_us: int) -> bool:
+    return letter.buried_us > at_us - DEAD_LETTER_AGE_US

@@ -1,0 +1,182 @@
+"""The operations of a namespace, as values: one class for each method of :class:`dtimer.TimerBackend`.
+
+A history is a list of these with their replies; the machine replays it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Generic
+
+from attrs import frozen
+from typing_extensions import TypeVar
+
+from dtimer.outcomes import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    ExtendOutcome,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.values import (
+    Claimed,
+    Cursor,
+    DeadLetterCursor,
+    DeadLetterPage,
+    Due,
+    IfExists,
+    Inspection,
+    Member,
+    NewEvent,
+    Page,
+    Pending,
+    Receipt,
+    Release,
+    Window,
+)
+
+ReplyT_co = TypeVar("ReplyT_co", covariant=True)
+
+
+@frozen
+class Operation(Generic[ReplyT_co]):
+    """One call on a store; `ReplyT_co` is the value of its reply.
+
+    Attributes:
+        method: the method of :class:`dtimer.TimerBackend` that it is.
+    """
+
+    method: ClassVar[str]
+
+
+@frozen
+class Read(Operation[ReplyT_co]):
+    """An operation that changes nothing, and so has no number of its own (rule O1)."""
+
+
+@frozen
+class Open(Read[None]):
+    method = "open"
+
+
+@frozen
+class Post(Operation[tuple[PostOutcome, ...]]):
+    method = "post"
+    events: tuple[NewEvent, ...]
+
+
+@frozen
+class Cancel(Operation[tuple[CancelOutcome, ...]]):
+    method = "cancel"
+    ids: tuple[str, ...]
+
+
+@frozen
+class ChangeDelay(Operation[ChangeOutcome]):
+    method = "change_delay"
+    id: str
+    delay_us: int
+
+
+@frozen(kw_only=True)
+class Claim(Operation[Claimed]):
+    method = "claim"
+    member: Member
+    room: int
+    confirm_timeout_us: int
+    nonce: str
+    confirming: tuple[Receipt, ...] = ()
+    pulse: bool = False
+
+
+@frozen
+class Confirm(Operation[tuple[ConfirmOutcome, ...]]):
+    method = "confirm"
+    receipts: tuple[Receipt, ...]
+
+
+@frozen
+class ConfirmNewest(Operation[ConfirmOutcome]):
+    method = "confirm_newest"
+    id: str
+
+
+@frozen(kw_only=True)
+class GiveBack(Operation[ReleaseOutcome]):
+    """The method `release`; :class:`dtimer.Release` is the way it is done."""
+
+    method = "release"
+    receipt: Receipt
+    how: Release
+    delay_us: int
+    detail: str = ""
+
+
+@frozen
+class Extend(Operation[ExtendOutcome]):
+    method = "extend"
+    receipt: Receipt
+    timeout_us: int
+
+
+@frozen
+class Bury(Operation[BuryOutcome]):
+    method = "bury"
+    receipt: Receipt
+    detail: str
+
+
+@frozen
+class Peek(Read[Pending | None]):
+    method = "peek"
+    id: str
+
+
+@frozen
+class Upcoming(Read[Page]):
+    method = "upcoming"
+    start: Window | Cursor
+    limit: int
+
+
+@frozen
+class Join(Operation[bool]):
+    method = "join"
+    member: Member
+
+
+@frozen
+class Leave(Operation[bool]):
+    method = "leave"
+    member: Member
+
+
+@frozen
+class ListDeadLetters(Read[DeadLetterPage]):
+    """The method `dead_letters`."""
+
+    method = "dead_letters"
+    cursor: DeadLetterCursor | None
+    limit: int
+
+
+@frozen
+class Resend(Operation[ResendOutcome]):
+    method = "resend"
+    id: str
+    due: Due
+    if_exists: IfExists
+
+
+@frozen
+class Discard(Operation[tuple[DiscardOutcome, ...]]):
+    method = "discard"
+    ids: tuple[str, ...]
+
+
+@frozen
+class Inspect(Read[Inspection]):
+    method = "inspect"

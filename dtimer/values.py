@@ -1,0 +1,477 @@
+"""The frozen values that cross the boundary between dtimer and a store.
+
+Every time is an integer in microseconds, and its name ends in ``_us``.
+A time of day (``at_us``, ``due_us``, ``deadline_us``) counts from 1970 on the store's own clock,
+which alone tells the time (rule T1).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Generic, TypeAlias
+
+from attrs import frozen
+from typing_extensions import TypeVar
+
+from dtimer.limits import DELAY_MAX_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILENCE_US
+from dtimer.outcomes import ClaimStatus, ConfirmOutcome
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class IfExists(Enum):
+    """What a post does when a live event has its id already (rule P3)."""
+
+    REPLACE = "replace"
+    KEEP = "keep"
+    ERROR = "error"
+
+
+class EventState(Enum):
+    """Where a live event stands."""
+
+    SCHEDULED = "scheduled"
+    UNCONFIRMED = "unconfirmed"
+
+
+class EndReason(Enum):
+    """Why an event ended without having been confirmed or cancelled."""
+
+    EXHAUSTED = "exhausted"
+    """Its last retry went unconfirmed (rule E5)."""
+    EXPIRED = "expired"
+    """It could not be delivered before it expired (rule P7)."""
+    REFUSED = "refused"
+    """Its payload was refused by the codec once too often (rule F4)."""
+    BURIED = "buried"
+    """A handler said so."""
+    UNREADABLE = "unreadable"
+    """The store could not read the record (rule F4)."""
+
+
+class Release(Enum):
+    """How a delivery is given back (rules E4 and F4)."""
+
+    COUNTED = "counted"
+    """It counts as an attempt; without retries left the event is exhausted."""
+    UNCOUNTED = "uncounted"
+    """As if it had not been delivered: the node is leaving, say."""
+    REFUSED = "refused"
+    """Uncounted, because the payload could not be decoded; the third time buries the event."""
+
+
+class Parked(Enum):
+    """Why a ring member is passed over for now; its next claim ends it."""
+
+    FULL = "full"
+    SUSPECT = "suspect"
+    UNREACHED = "unreached"
+
+
+@frozen
+class After:
+    """Due so long after the store takes the event; 0 or less is at once."""
+
+    delay_us: int
+
+
+@frozen
+class At:
+    """Due at a time of day; a past one is at once."""
+
+    due_us: int
+
+
+Due: TypeAlias = After | At
+
+
+@frozen
+class RetryPolicy:
+    """When an event whose handler failed comes again: after a fixed or a growing delay, with a cap (rule D3).
+
+    Attributes:
+        delay_us: the delay after the first failure.
+        factor: what each further failure multiplies it by; 1 keeps it fixed.
+        delay_max_us: the cap.
+    """
+
+    delay_us: int
+    factor: float = 1.0
+    delay_max_us: int = DELAY_MAX_US
+
+    def delay_after(self, num_retries: int) -> int:
+        """The delay in us after a failed delivery that had `num_retries` counted ones before it."""
+        delay = float(self.delay_us)
+        for _ in range(num_retries):
+            if self.factor == 1.0 or delay >= self.delay_max_us:
+                break
+            delay *= self.factor
+        return min(int(delay), self.delay_max_us)
+
+
+@frozen(kw_only=True)
+class EventData:
+    """What was posted under an id. Stores keep all of it and interpret only what their rules name.
+
+    Attributes:
+        id: 1 to 512 bytes of UTF-8.
+        payload: opaque bytes, given back as they are on every delivery (rule P4).
+        headers: small opaque bytes beside the payload, at most 1 KiB.
+        max_retries: counted deliveries after the first; 0 with `keep` unset is at most once, nothing to confirm.
+        confirm_timeout_us: how long a delivery may stay unconfirmed; None leaves it to the claiming node (rule D4).
+        expires_after_us: not delivered later than its due time plus this (rule P7).
+        keep: becomes a dead letter when it ends without confirm or cancel (rule E5).
+        retry: what a node does after a handler failed; opaque to the store.
+        nonce: names the post, so that its repetition is recognised (rule F1); ``[A-Za-z0-9_-]{0,16}``.
+    """
+
+    id: str
+    payload: bytes
+    headers: bytes = b""
+    max_retries: int = 0
+    confirm_timeout_us: int | None = None
+    expires_after_us: int | None = None
+    keep: bool = False
+    retry: RetryPolicy | None = None
+    nonce: str = ""
+
+    @property
+    def tracked(self) -> bool:
+        """Whether its deliveries must be confirmed."""
+        return self.max_retries > 0 or self.keep
+
+    @property
+    def num_bytes(self) -> int:
+        """What counts against the limits on a call and a reply (rule D5)."""
+        return len(self.payload) + len(self.headers)
+
+
+@frozen
+class NewEvent:
+    """One item of a post."""
+
+    event: EventData
+    due: Due
+    if_exists: IfExists = IfExists.REPLACE
+
+
+@frozen
+class Receipt:
+    """Names one delivery: needed to confirm, release or extend it (rule E1).
+
+    Attributes:
+        number: which delivery of the event it is, from 1, counted or not.
+        nonce: the claim's own random token, so that no delivery of a replaced event has the same receipt.
+    """
+
+    id: str
+    number: int
+    nonce: str
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """One handing of one event to one node.
+
+    Attributes:
+        due_us: the time it was claimable from: the due time, or the deadline of the delivery before.
+        at_us: when it was claimed, a microsecond of its own (rule T4).
+        num_retries: earlier counted deliveries (rule D2).
+        deadline_us: until when nobody else is given it; None for an event that is not tracked.
+    """
+
+    event: EventData
+    receipt: Receipt
+    due_us: int
+    at_us: int
+    num_retries: int
+    deadline_us: int | None
+
+
+@frozen(kw_only=True)
+class Ended:
+    """An event that a claim found exhausted or expired, reported to this one node (rules E5 and P7).
+
+    Attributes:
+        number: how many deliveries it had.
+        num_counted: how many of them counted.
+        kept: it is a dead letter now.
+    """
+
+    event: EventData
+    reason: EndReason
+    number: int
+    num_counted: int
+    kept: bool
+
+
+@frozen
+class Unreadable:
+    """A record that the store could not read; it is a dead letter now, with its bytes (rule F4)."""
+
+    id: str
+    raw: bytes
+
+
+@frozen
+class Member:
+    """A node at the ring; a later join under the same node id has another incarnation.
+
+    Attributes:
+        poll_us: the longest it goes without a claim; after ten times that it is taken for dead (rule N3).
+    """
+
+    node: str
+    incarnation: str
+    poll_us: int = POLL_MAX_US
+
+
+@frozen
+class Pace:
+    """How often nodes look without having been told, as insurance against announcements that got lost (rule W1).
+
+    A backend whose announcements cannot get lost may set a slower one.
+
+    Attributes:
+        pulse_silence_us: a node that has heard no pulse for so long looks itself,
+        pulse_jitter_us: and a random time up to this, so that not all do at once.
+        poll_us: each node claims at least so often, as its sign of life.
+    """
+
+    pulse_silence_us: int = PULSE_SILENCE_US
+    pulse_jitter_us: int = PULSE_JITTER_US
+    poll_us: int = POLL_MAX_US
+
+
+@frozen(kw_only=True)
+class Claimed:
+    """What a claim brought.
+
+    Attributes:
+        status: whether the member may claim; if not, nothing was taken.
+        confirmed: outcomes of the receipts that travelled with it, in their order.
+        more: the claim stopped at one of its limits although more may be due: claim again.
+        come_at_us: the claimer is armed, and is to claim again at this time (rule W4); None: it is not.
+    """
+
+    status: ClaimStatus
+    confirmed: tuple[ConfirmOutcome, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+    ended: tuple[Ended, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    more: bool = False
+    come_at_us: int | None = None
+
+
+@frozen(kw_only=True)
+class Pending:
+    """A live event as `peek` and `upcoming` show it (rules R1 and R2).
+
+    Attributes:
+        next_us: its due time, or its deadline when it is unconfirmed.
+        num_retries: counted deliveries before the one that is next (scheduled) or out (unconfirmed).
+        number: how many deliveries it has had.
+    """
+
+    event: EventData
+    state: EventState
+    next_us: int
+    num_retries: int
+    number: int
+
+
+@frozen
+class Window:
+    """Which part of the queue `upcoming` shows, relative to the store's now; None is open (rule R2)."""
+
+    offset_us: int | None = None
+    duration_us: int | None = None
+
+
+@frozen
+class Cursor:
+    """Where a page of `upcoming` ended: the last entry's place, and the window's absolute end."""
+
+    after_us: int
+    after_id: str
+    until_us: int | None
+
+
+@frozen
+class Page:
+    """Entries in claim order; `next` is None at the end."""
+
+    items: tuple[Pending, ...]
+    next: Cursor | None
+
+
+@frozen(kw_only=True)
+class DeadLetter:
+    """An event that ended unconfirmed and was kept.
+
+    Attributes:
+        event: None when its record could not be read; `raw` has the bytes then.
+    """
+
+    id: str
+    event: EventData | None
+    raw: bytes
+    reason: EndReason
+    detail: str
+    buried_us: int
+    num_counted: int
+
+
+@frozen
+class DeadLetterCursor:
+    """Where a page of dead letters ended."""
+
+    after_us: int
+    after_id: str
+
+
+@frozen
+class DeadLetterPage:
+    """Dead letters, oldest first; `next` is None at the end."""
+
+    items: tuple[DeadLetter, ...]
+    next: DeadLetterCursor | None
+
+
+@frozen
+class Announcement:
+    """An armed node was told when to come; `reached` is the store's hint whether anybody heard it (rule N3)."""
+
+    node: str
+    due_us: int
+    reached: bool
+
+
+@frozen
+class Applied(Generic[T_co]):
+    """A reply: a value, and its place in the namespace's one history (rule O1).
+
+    Attributes:
+        epoch: the namespace's random name, made with it; another one means that the store was emptied.
+        seq: counts the operations that may change the namespace; a read shows the current one.
+        at_us: the store's time, read once.
+        announced: who was told to come, in order.
+        skew_us: by how much the store's time runs ahead of its host's clock (rule T2).
+    """
+
+    epoch: str
+    seq: int
+    at_us: int
+    value: T_co
+    announced: tuple[Announcement, ...] = ()
+    skew_us: int = 0
+
+
+@frozen
+class Wakeup:
+    """An announcement as the told node hears it: come at `due_us` (rule T1: never an interval)."""
+
+    due_us: int
+    at_us: int
+    seq: int
+
+
+@frozen
+class Pulse:
+    """What all nodes hear when one of them made a fallback claim (rule W1)."""
+
+    node: str
+    at_us: int
+    seq: int
+
+
+@frozen
+class Malformed:
+    """A message on a wake-up channel that dtimer did not write; it changes nothing."""
+
+    raw: bytes
+
+
+Message: TypeAlias = Wakeup | Pulse | Malformed
+
+
+@frozen
+class Arm:
+    """The store's note of which node was told to come, and for when.
+
+    Attributes:
+        at_us: the later of the due time and the telling; W5 counts its grace from here.
+    """
+
+    node: str
+    due_us: int
+    at_us: int
+
+
+@frozen
+class RingMember:
+    """A member as the ring knows it, with the reason for which it is passed over, and when it is taken for dead."""
+
+    node: str
+    incarnation: str
+    parked: Parked | None
+    expires_us: int
+
+
+@frozen(kw_only=True)
+class Inspection:
+    """A namespace at one instant, for people and for checks.
+
+    Attributes:
+        live: scheduled and unconfirmed events.
+        delivered: those among them that have been delivered at least once.
+        head_us: when the first of them is due, or past its deadline.
+        arm: which node was told to come, and for when.
+        ring: all members in ring order, the parked ones included.
+    """
+
+    live: int
+    delivered: int
+    dead_letters: int
+    dead_letters_dropped: int
+    head_us: int | None
+    arm: Arm | None
+    ring: tuple[RingMember, ...]
+
+
+__all__ = [
+    "After",
+    "Announcement",
+    "Applied",
+    "Arm",
+    "At",
+    "Claimed",
+    "Cursor",
+    "DeadLetter",
+    "DeadLetterCursor",
+    "DeadLetterPage",
+    "Delivery",
+    "Due",
+    "EndReason",
+    "Ended",
+    "EventData",
+    "EventState",
+    "IfExists",
+    "Inspection",
+    "Malformed",
+    "Member",
+    "Message",
+    "NewEvent",
+    "Pace",
+    "Page",
+    "Parked",
+    "Pending",
+    "Pulse",
+    "Receipt",
+    "Release",
+    "RetryPolicy",
+    "RingMember",
+    "Unreadable",
+    "Wakeup",
+    "Window",
+]
