@@ -1,0 +1,188 @@
+"""The simulator: the rules themselves as a store, in a world whose time is moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Final, Self, cast
+
+from typing_extensions import override
+
+from dtimer.arguments import Delay
+from dtimer.errors import BackendClosed, InvalidArgument
+from dtimer.limits import INSTANT_MAX_US, NAME_PATTERN, NAMESPACE_DEFAULT, SECOND_US
+from dtimer.protocol import Runtime
+from dtimer.semantics import Machine, StoreClock
+from dtimer.semantics.methods import OperationMethods
+from dtimer.semantics.operations import Claim, Operation, ReplyT_co
+from dtimer.sim.durations import duration_us
+from dtimer.sim.runtime import SimRuntime
+from dtimer.sim.wakeups import Channels
+from dtimer.sim.world import World
+from dtimer.values import Applied, Claimed, Message, Pace, Pulse, Wakeup
+
+START: Final = datetime(2030, 1, 1, tzinfo=UTC)
+"""A round date, far enough from today that nobody takes virtual time for real time."""
+HANG_AFTER_S: Final = 5.0
+"""Longer than any step of a unit test, shorter than anybody's patience."""
+EPOCH_BYTES: Final = 8
+PACE: Final = Pace(pulse_silence_us=3_600 * SECOND_US, pulse_jitter_us=SECOND_US, poll_us=3_600 * SECOND_US)
+"""No announcement gets lost here, so nodes need to look by themselves but seldom, and a virtual year passes quickly."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class SimBackend(OperationMethods):
+    """A :class:`dtimer.TimerBackend` for unit tests, on the ordinary event loop; no real time passes.
+
+    Several timers may share one: they are nodes of its namespace then.
+    Its time stands still until :meth:`advance` moves it, and while a handler runs.
+    A handler that waits with :meth:`sleep` lets it move.
+
+    Args:
+        namespace: as for any backend.
+        seed: the same seed and the same calls give the same run, ids and jitters included.
+        start: the time of day at which the simulation starts; aware, from 1970 to 2200.
+        hang_after: so many seconds of real time without any progress make a :class:`SimStuck`.
+
+    Raises:
+        InvalidArgument: an argument is not as described.
+    """
+
+    def __init__(
+        self,
+        *,
+        namespace: str = NAMESPACE_DEFAULT,
+        seed: int = 0,
+        start: datetime = START,
+        hang_after: float = HANG_AFTER_S,
+    ) -> None:
+        if not NAME_PATTERN.fullmatch(namespace):
+            raise InvalidArgument("namespace", f"must match {NAME_PATTERN.pattern}, not {namespace!r}")
+        if not (math.isfinite(hang_after) and hang_after > 0):
+            raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {hang_after!r}")
+        self._namespace = namespace
+        self._world = World(start_us=_start_us(start), hang_after_s=hang_after)
+        self._runtime = SimRuntime(self._world, seed=seed)
+        self._channels = Channels(self._world.work)
+        self._machine = Machine(self._runtime.token(EPOCH_BYTES))
+        self._store_clock = StoreClock()
+        self._closed = False
+
+    # --- virtual time ------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time of day, in UTC."""
+        # Not made from a timestamp: a float could not hold the microseconds.
+        return _EPOCH + self._world.clock.now_us * _MICROSECOND
+
+    async def advance(self, duration: Delay) -> None:
+        """Let virtual time pass, and return when everything that happens in it has happened and come to rest.
+
+        What is under way is finished first; the duration counts from there.
+        The clock may come out up to a millisecond further, the grain of timers.
+
+        Args:
+            duration: a `timedelta`, or a number of milliseconds as in `DTimer.post`.
+
+        Raises:
+            InvalidArgument: the duration is negative, not finite, no duration at all, or over a hundred years.
+            SimStuck: time cannot move, because work does not end; says which, and where it hangs.
+            SimMisuse: called in a handler (use :meth:`sleep` there), or while time is being moved already.
+        """
+        await self._world.advance(duration_us("duration", duration))
+
+    async def sleep(self, duration: Delay) -> None:
+        """Wait for virtual time to pass, in a handler say: while all that a handler does is sleep, time moves on.
+
+        Somebody else must :meth:`advance`. The argument and its errors are as there.
+        """
+        await self._world.sleep(duration_us("duration", duration))
+
+    async def run_until_idle(self) -> None:
+        """Return when everything that is to happen now has happened; no time passes. Raises as :meth:`advance` does."""
+        await self._world.run_until_idle()
+
+    # --- the backend; its operations are those of OperationMethods -----------------------------------
+
+    @property
+    def namespace(self) -> str:
+        return self._namespace
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
+
+    @property
+    def pace(self) -> Pace:
+        return PACE
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._channels.end_all(self._closed_error("wakeups"))
+
+    @asynccontextmanager
+    async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
+        await self._reach_store("wakeups")
+        listener = self._channels.listen(epoch, node)
+        try:
+            yield listener
+        finally:
+            self._channels.leave(listener, BackendClosed("wakeups", "the subscription was left"))
+
+    async def purge(self) -> None:
+        await self._reach_store("purge")
+        self._machine = Machine(self._runtime.token(EPOCH_BYTES))
+        self._store_clock = StoreClock()
+
+    @override
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        """Apply an operation, and say what is to be said. The way of every method, and so the place for faults."""
+        await self._reach_store(operation.method)
+        machine, clock = self._machine, self._world.clock
+        applied = machine.apply(
+            operation,
+            at_us=self._store_clock.read(clock.now_us, machine.last_us),
+            reach=lambda node: self._channels.reaches(machine.epoch, node),
+            skew_us=self._store_clock.skew_us,
+        )
+        clock.catch_up(machine.last_us)
+        for told in applied.announced:
+            # To one that was not reached too: it hears nothing, and that is what it means.
+            self._channels.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
+        if isinstance(operation, Claim) and operation.pulse and cast("Claimed", applied.value).status:
+            self._channels.tell_all(applied.epoch, Pulse(operation.member.node, applied.at_us, applied.seq))
+        return applied
+
+    async def _reach_store(self, name: str) -> None:
+        """The way to the store: other tasks go on meanwhile, as they would with a network."""
+        with self._runtime.working(f"the call of {name}"):
+            await asyncio.sleep(0)
+        if self._closed:
+            raise self._closed_error(name)
+
+    def _closed_error(self, name: str) -> BackendClosed:
+        return BackendClosed(name, "the simulator was closed")
+
+
+def _start_us(start: datetime) -> int:
+    if start.utcoffset() is None:
+        raise InvalidArgument("start", f"must be an aware datetime, not {start!r}")
+    start_us = (start - _EPOCH) // _MICROSECOND
+    if not 0 <= start_us < INSTANT_MAX_US:
+        raise InvalidArgument("start", f"must lie between 1970 and 2200, not at {start.isoformat()}")
+    return start_us

@@ -1,0 +1,20 @@
+"""The durations that users of the simulator give: a `timedelta`, or a number of milliseconds as in `DTimer.post`."""
+
+from __future__ import annotations
+
+from dtimer import arguments
+from dtimer.arguments import Delay
+from dtimer.errors import InvalidArgument
+
+
+def duration_us(argument: str, duration: Delay) -> int:
+    """The duration in microseconds, rounded half up (rule T5).
+
+    Raises:
+        InvalidArgument: it is not a number, not finite, negative (time never goes back), or over a hundred years.
+    """
+    microseconds = arguments.delay_us(duration, argument)
+    # Judged unrounded, for -0.0001 ms would round to nothing. Where an event is posted the past is welcome; here not.
+    if arguments.is_negative(duration):
+        raise InvalidArgument(argument, f"must not be negative: {duration!r}; time never goes back")
+    return microseconds

@@ -1,0 +1,40 @@
+"""Time and chance of the simulated world."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from dtimer.protocol import Cancellable, Signal
+from dtimer.sim.signal import SimSignal
+from dtimer.sim.world import World
+
+
+class SimRuntime:
+    """The :class:`dtimer.protocol.Runtime` of a simulator: the same seed and the same calls give the same run."""
+
+    def __init__(self, world: World, *, seed: int) -> None:
+        self._world = world
+        self._random = random.Random(seed)
+
+    def now_us(self) -> int:
+        return self._world.clock.now_us
+
+    def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
+        return self._world.clock.call_at(when_us, callback)
+
+    async def sleep(self, duration_us: int) -> None:
+        await self._world.sleep(duration_us)
+
+    def signal(self, name: str) -> Signal:
+        return SimSignal(self._world.work, name)
+
+    def working(self, name: str) -> AbstractContextManager[None]:
+        return self._world.work.working(name)
+
+    def token(self, num_bytes: int) -> str:
+        return self._random.randbytes(num_bytes).hex()
+
+    def draw(self, below: int) -> int:
+        return self._random.randrange(below)

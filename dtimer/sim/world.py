@@ -1,0 +1,161 @@
+"""The simulated world: its clock, the work under way in it, and the only place where virtual time moves.
+
+Time moves from timer to timer, and only when the world is at rest.
+At rest means that no work holds the clock, and that the ordinary tasks of the user have had their turns as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from dtimer.sim.clock import VirtualClock
+from dtimer.sim.errors import SimMisuse, SimStuck
+from dtimer.sim.watchdog import Tick
+from dtimer.sim.whereabouts import whereabouts
+from dtimer.sim.work import Work
+
+QUIET_TURNS: Final = 16
+"""So many turns of the loop in which no work begins or ends make the world at rest.
+A reaction through a queue or a future takes one or two; sixteen leave room for a chain of them."""
+SPIN_TURNS: Final = 64
+"""Work that ends within so many turns costs no thread to watch over it."""
+RESTLESS_TURNS: Final = 1_000_000
+"""Work that always causes more work at the same instant is told from much work by this: some seconds of computing."""
+TICKS_TO_HANG: Final = 4
+"""Real time is counted in so many ticks, each begun by the loop: a call that blocks it is one tick, not a hang."""
+
+
+class World:
+    """Moves virtual time.
+
+    Attributes:
+        clock: set timers and read the time here.
+        work: tell here what is under way.
+    """
+
+    def __init__(self, *, start_us: int, hang_after_s: float) -> None:
+        self.clock = VirtualClock(start_us)
+        self.work = Work()
+        self._hang_after_s = hang_after_s
+        self._mover: str | None = None
+
+    async def advance(self, duration_us: int) -> None:
+        """Let all that is under way come to rest, then let this much time pass with everything that happens in it.
+
+        Raises:
+            SimStuck: the work under way does not end.
+            SimMisuse: called from inside of work, or while the time is being moved already.
+        """
+        with self._moving("advance"):
+            await self._settle()
+            target_us = self.clock.now_us + duration_us
+            await self._fire(target_us)
+            self.clock.catch_up(target_us)
+
+    async def run_until_idle(self) -> None:
+        """Let all that is under way come to rest, with the timers that are due already; raises like :meth:`advance`."""
+        with self._moving("run_until_idle"):
+            await self._settle()
+            await self._fire(self.clock.now_us)
+
+    async def sleep(self, duration_us: int) -> None:
+        """Wait for virtual time; the work that the caller is part of does not hold the clock meanwhile."""
+        if duration_us <= 0:
+            await asyncio.sleep(0)
+            return
+        woken = asyncio.get_running_loop().create_future()
+        suspension = self.work.suspend_current()
+
+        def wake() -> None:
+            # Here, not when the sleeper runs again: by then the clock might have moved on.
+            suspension.end()
+            if not woken.done():
+                woken.set_result(None)
+
+        timer = self.clock.call_at(self.clock.now_us + duration_us, wake)
+        try:
+            await woken
+        finally:
+            timer.cancel()
+            suspension.end()
+
+    @contextmanager
+    def _moving(self, call: str) -> Iterator[None]:
+        own = self.work.of_caller()
+        if own is not None:
+            raise SimMisuse(
+                f"{call}() would wait for its own caller, which is part of {own.name}: wait there with sim.sleep()"
+            )
+        if self._mover is not None:
+            raise SimMisuse(
+                f"{call}() was called while {self._mover}() is under way: only one at a time moves the clock"
+            )
+        self._mover = call
+        try:
+            yield
+        finally:
+            self._mover = None
+
+    async def _fire(self, until_us: int) -> None:
+        loop = asyncio.get_running_loop()
+        while due := self.clock.take_due(until_us):
+            for timer in due:
+                # The loop runs it, as it runs its own timers: in its context, with errors in its exception handler.
+                loop.call_soon(timer.run, context=timer.context)
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Return when the world is at rest."""
+        loop = asyncio.get_running_loop()
+        quiet = spun = 0
+        for _ in range(RESTLESS_TURNS):
+            if self.work.held and (spun >= SPIN_TURNS or _nothing_ready(loop)):
+                await self._until_released()
+                spun = 0
+            changes = self.work.changes
+            await asyncio.sleep(0)
+            if self.work.held or self.work.changes != changes:
+                quiet = 0
+                spun += 1
+                continue
+            quiet += 1
+            if quiet == QUIET_TURNS or _nothing_ready(loop):
+                return
+        raise SimStuck(
+            f"virtual time stands still: work goes on and on at one instant, for {RESTLESS_TURNS} turns of the loop",
+            self._pieces(),
+        )
+
+    async def _until_released(self) -> None:
+        """Return when no work was held for once; raises SimStuck when nothing changes for too long."""
+        idle_ticks = 0
+        while idle_ticks < TICKS_TO_HANG:
+            changes = self.work.changes
+            tick = Tick(self._hang_after_s / TICKS_TO_HANG)
+            self.work.on_idle = tick.end
+            try:
+                released = await tick.wait()
+            finally:
+                self.work.on_idle = None
+            if released:
+                return
+            idle_ticks = idle_ticks + 1 if self.work.changes == changes else 0
+        raise SimStuck(
+            f"virtual time stands still: this work has not moved for {self._hang_after_s:g} s of real time",
+            self._pieces(),
+        )
+
+    def _pieces(self) -> tuple[str, ...]:
+        return tuple(whereabouts(hold) for hold in self.work.active)
+
+
+def _nothing_ready(loop: asyncio.AbstractEventLoop) -> bool:
+    """The loop knows of nothing to run, so that further turns would change nothing.
+
+    asyncio's own loops can be asked, though it is not documented; of any other loop we do not know.
+    """
+    ready = getattr(loop, "_ready", None)
+    return ready is not None and not ready
