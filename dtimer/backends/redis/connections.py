@@ -1,0 +1,127 @@
+"""Requests to the store: one command, one reply, never resent, and a failure says whether it may have been applied.
+
+The connections are our own, a bounded set: the limits and retries of the application's pool are made for other things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from redis.exceptions import ResponseError
+
+from dtimer.backends.redis.errors import after_sending, before_sending
+from dtimer.backends.redis.line import Argument, Line, Reply, pack
+from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
+from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreUnreachable
+
+CONNECTIONS_MAX: Final = 16
+"""More requests at once only queue up in the server, which runs one script at a time."""
+
+REQUEST_TIMEOUT_DEFAULT_S: Final = 5.0
+"""Well above a failover's pause, well below the 10 s after which a delivery's default deadline passes."""
+
+
+class Connections:
+    """A bounded set of connections to one store, for one event loop."""
+
+    def __init__(self, settings: ConnectionSettings, *, request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            request_timeout_s: bounds each request as a whole: waiting for a connection, connecting, sending, the reply.
+        """
+        self._settings = settings
+        self._request_timeout_s = request_timeout_s
+        self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._idle: list[Line] = []
+        self._num_requests = 0
+        self._drained = asyncio.Event()
+        self._closed = False
+
+    async def request(self, operation: str, *arguments: Argument) -> Reply:
+        """Send one command on one connection and return its reply.
+
+        `operation` is the method of :class:`dtimer.TimerBackend` in whose name it is sent; errors carry it.
+        When the caller is cancelled, the command may or may not have been sent, and its connection is gone.
+
+        Raises:
+            StoreUnreachable: it was not sent.
+            StoreRefused: the server answered with an error; one of its subclasses if the reason is known.
+            OutcomeUnknown: it was sent, at least in part, and the reply was lost.
+            BackendClosed: :meth:`close` was called; it was not sent.
+        """
+        command = pack(arguments)
+        sent = False
+        self._num_requests += 1
+        try:
+            async with asyncio.timeout(self._request_timeout_s), self._slots:
+                line = await self._take(operation)
+                sent = True
+                try:
+                    reply = await line.exchange(command)
+                except ResponseError:
+                    self._give_back(line)
+                    raise
+                except BaseException:
+                    # Also on cancellation: the reply may still come, and would be taken for the next request's.
+                    line.drop()
+                    raise
+                self._give_back(line)
+                return reply
+        except BackendError:
+            raise
+        except TimeoutError as error:
+            if sent:
+                raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
+            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
+            raise StoreUnreachable(operation, problem) from error
+        except Exception as error:
+            raise (after_sending if sent else before_sending)(operation, error) from error
+        finally:
+            self._num_requests -= 1
+            if self._closed and not self._num_requests:
+                self._drained.set()
+
+    async def close(self) -> None:
+        """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().drop()
+        if self._num_requests:
+            await self._drained.wait()
+        # Sockets are closed in the next turn of the loop, which may be its last.
+        await asyncio.sleep(0)
+
+    async def _take(self, operation: str) -> Line:
+        """An idle connection that stands, the most recently used one first, or a new one."""
+        if self._closed:
+            raise BackendClosed(operation, "the backend was closed")
+        while self._idle:
+            line = self._idle.pop()
+            usable = False
+            try:
+                usable = await line.is_usable()
+            finally:
+                if not usable:
+                    line.drop()
+            if usable:
+                return line
+        return await Line.open(self._settings)
+
+    def _give_back(self, line: Line) -> None:
+        if self._closed:
+            line.drop()
+        else:
+            self._idle.append(line)
+
+
+__all__ = [
+    "CONNECTIONS_MAX",
+    "REQUEST_TIMEOUT_DEFAULT_S",
+    "Argument",
+    "ConnectionSettings",
+    "Connections",
+    "Reply",
+    "connection_settings",
+]

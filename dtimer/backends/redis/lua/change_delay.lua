@@ -1,0 +1,21 @@
+-- Move a scheduled event to now + delay (E3).
+-- ARGV     id, delay in us with a '+' before it
+-- returns  1 moved, 2 unconfirmed, 3 not found
+--@include ring
+--@include records
+
+write_though_full()
+local id = ARGV[FIRST]
+if not redis.call('ZSCORE', QUEUE, id) then return applied(3) end
+local state = read_state(redis.call('HGET', STATES, id))
+if state and state.nonce then return applied(2) end
+local due = due_time(ARGV[FIRST + 1])
+move(id, due)
+if state then
+  local record = read_record(redis.call('HGET', RECORDS, id))
+  if record and record.expires_after then
+    state.expires = due + record.expires_after
+    write_state(id, state)
+  end
+end
+return applied(1)

@@ -1,0 +1,129 @@
+-- Confirm what is finished, then take what is due (D1 to D6, D8, E1, E5, P7, N1, W1, W4, W5, T3).
+-- ARGV     node, incarnation, room, confirm timeout in us, nonce, pulse (1 or 0),
+--          the longest the node goes without a claim in us, number of receipts, receipts
+-- returns  status (1 joined, 2 not joined, 3 fenced), outcomes of the receipts,
+--          deliveries: id, record, number, num_retries, due, at, deadline or 0; seven for each,
+--          ended: id, record, reason, number, counted, kept (1 or 0); six for each,
+--          unreadable: id, bytes; two for each, more (1 or 0), when to come or nothing
+--@include ring
+--@include records
+--@include receipts
+--@include letters
+
+local node, incarnation, room = ARGV[FIRST], ARGV[FIRST + 1], tonumber(ARGV[FIRST + 2])
+local timeout, nonce = tonumber(ARGV[FIRST + 3]), ARGV[FIRST + 4]
+
+write_though_full()
+local confirmed = confirm_all(FIRST + 8, tonumber(ARGV[FIRST + 7]))
+local status = member_status(node, incarnation)
+if status ~= 1 then return applied({status, confirmed, {}, {}, {}, 0, false}) end
+
+-- It came: that ends its parking, and shows that it lives and that the armed one perhaps does not.
+local _, where = node_info(node)
+place(node, incarnation, tonumber(where), '-')
+sign_of_life(node, ARGV[FIRST + 6])
+expire_nodes()
+if arm ~= '' and arm ~= node and at > arm_at + LIMITS.ARM_GRACE_US then park(arm, 'suspect') end
+
+local armed = arm == node
+local horizon = at
+if not armed and arm ~= '' then horizon = at - LIMITS.UNARMED_OVERDUE_US end
+
+local deliveries, ended, unreadable, more, bytes, cleared = {}, {}, {}, 0, 0, 0
+local taken = 0
+local new_places, new_states, gone = {}, {}, {}
+
+local function end_reason(record, state)
+  if state.counted > record.retries then return 'exhausted' end
+  if state.expires and at > state.expires then return 'expired' end
+end
+
+local function append(list, ...)
+  for i = 1, select('#', ...) do list[#list + 1] = (select(i, ...)) end
+end
+
+local function deliver(id, bytes_of, record, state, due)
+  local now, num_retries, deadline = tick(), state.counted, 0
+  state.number, state.counted, state.nonce = state.number + 1, state.counted + 1, nonce
+  if record.tracked then
+    deadline = now + (record.timeout or timeout)
+    append(new_places, int(deadline), id)
+    append(new_states, id, int(state.number) .. ' ' .. int(state.counted) .. ' ' .. int(state.refusals) .. ' ' .. nonce
+      .. ' ' .. (state.expires and int(state.expires) or '-'))
+  else
+    gone[#gone + 1] = id
+  end
+  append(deliveries, id, bytes_of, state.number, num_retries, due, now, deadline)
+  taken = taken + 1
+end
+
+-- One entry of the queue; false when a limit was reached (D5).
+local function take(id, due, bytes_of, state_text)
+  local record = read_record(bytes_of)
+  local state = read_state(state_text)
+  if not record or (state_text and not state) then
+    if cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
+    cleared = cleared + 1
+    append(unreadable, id, bytes_of or '')
+    bury(id, bytes_of, 'unreadable', '', 0)
+    return true
+  end
+  state = state or {number = 0, counted = 0, refusals = 0,
+    expires = record.expires_after and due + record.expires_after or nil}
+  local reason = end_reason(record, state)
+  if reason and cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
+  if not reason and taken == room then return false end
+  local size = record.size
+  if #deliveries + #ended > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end
+  bytes = bytes + size
+  if not reason then
+    deliver(id, bytes_of, record, state, due)
+    return true
+  end
+  cleared = cleared + 1
+  append(ended, id, bytes_of, reason, state.number, state.counted, record.keep and 1 or 0)
+  if record.keep then bury(id, bytes_of, reason, '', state.counted) else remove_event(id) end
+  return true
+end
+
+local function take_all()
+  local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', int(horizon), 'WITHSCORES', 'LIMIT', 0,
+    room + LIMITS.CLAIM_EXTRA_ENTRIES + 1)
+  local chunk = 64 -- ids, scores and records read at a time: bounds what is read in vain when the bytes run out
+  for first = 1, #due, chunk do
+    local ids = {}
+    for i = first, math.min(first + chunk - 1, #due), 2 do ids[#ids + 1] = due[i] end
+    local records = redis.call('HMGET', RECORDS, unpack(ids))
+    local states = redis.call('HMGET', STATES, unpack(ids))
+    for i, id in ipairs(ids) do
+      if not take(id, time_of(due[first + 2 * i - 1]), records[i], states[i]) then return 1 end
+    end
+  end
+  return 0
+end
+more = take_all()
+
+-- The writes for all deliveries at once.
+for i = 1, #new_places, 1000 do
+  redis.call('ZADD', QUEUE, unpack(new_places, i, math.min(i + 999, #new_places)))
+  redis.call('HSET', STATES, unpack(new_states, i, math.min(i + 999, #new_states)))
+end
+if #gone > 0 then
+  redis.call('ZREM', QUEUE, unpack(gone))
+  redis.call('HDEL', RECORDS, unpack(gone))
+  redis.call('HDEL', STATES, unpack(gone))
+end
+
+if taken > 0 then
+  position = position + 1
+  place(node, incarnation, position, '-')
+  if armed then arm = '' end
+end
+if taken >= room then park(node, 'full') end
+if ARGV[FIRST + 5] == '1' then
+  redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':p', '1 ' .. node .. ' ' .. int(at) .. ' ' .. int(seq))
+end
+local value = {status, confirmed, deliveries, ended, unreadable, more}
+local reply = applied(value, node)
+value[7] = arm == node and arm_due or false -- only now is it known
+return reply

@@ -1,0 +1,36 @@
+-- Receipts: three arguments each, id, number and nonce (E1).
+
+local function holds(state, number, nonce)
+  return state and state.nonce == nonce and state.number == tonumber(number)
+end
+
+-- A receipt that names no delivery: 2 the event lives, 3 it does not.
+local function stale_or_not_found(id)
+  return redis.call('ZSCORE', QUEUE, id) and 2 or 3
+end
+
+-- Ends the events whose newest receipts these are; an outcome for each: 1 confirmed, 2 stale, 3 not found.
+local function confirm_all(first, count)
+  local outcomes, ids, ended, gone = {}, {}, {}, {}
+  if count == 0 then return outcomes end
+  for i = 1, count do ids[i] = ARGV[first + 3 * (i - 1)] end
+  local states = redis.call('HMGET', STATES, unpack(ids))
+  for i, id in ipairs(ids) do
+    local argument = first + 3 * (i - 1)
+    if gone[id] then
+      outcomes[i] = 3
+    elseif holds(read_state(states[i]), ARGV[argument + 1], ARGV[argument + 2]) then
+      outcomes[i] = 1
+      gone[id] = true
+      ended[#ended + 1] = id
+    else
+      outcomes[i] = stale_or_not_found(id)
+    end
+  end
+  if #ended > 0 then
+    redis.call('ZREM', QUEUE, unpack(ended))
+    redis.call('HDEL', RECORDS, unpack(ended))
+    redis.call('HDEL', STATES, unpack(ended))
+  end
+  return outcomes
+end

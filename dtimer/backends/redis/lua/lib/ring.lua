@@ -1,0 +1,108 @@
+-- The ring of nodes and the arm (D6, D8, N1, N3, W2 to W5); the twin of semantics/ring.py.
+-- NODES   node -> 'incarnation position parked', parked being full, suspect, unreached or -
+-- RING    the nodes that are not parked, by position
+-- LIVES   all nodes, by the time at which they are given up
+--@include namespace
+
+local function node_info(node)
+  local info = redis.call('HGET', NODES, node)
+  if not info then return nil end
+  return string.match(info, '^(%S+) (%d+) (%S+)$')
+end
+
+-- 1 joined, 2 not joined, 3 fenced (N1)
+local function member_status(node, incarnation)
+  local found = node_info(node)
+  if not found then return 2 end
+  return found == incarnation and 1 or 3
+end
+
+-- poll: the longest that it goes without a claim, in us
+local function sign_of_life(node, poll)
+  redis.call('ZADD', LIVES, int(at + LIMITS.MEMBER_LIFE_POLLS * tonumber(poll)), node)
+end
+
+local function place(node, incarnation, where, parked)
+  redis.call('HSET', NODES, node, incarnation .. ' ' .. int(where) .. ' ' .. parked)
+  if parked == '-' then
+    redis.call('ZADD', RING, int(where), node)
+  else
+    redis.call('ZREM', RING, node)
+    if arm == node then arm = '' end
+  end
+end
+
+local function park(node, why)
+  local incarnation, where = node_info(node)
+  if incarnation then
+    place(node, incarnation, tonumber(where), why)
+  else -- somebody else took it out of NODES: it cannot be asked any more
+    redis.call('ZREM', RING, node)
+    if arm == node then arm = '' end
+  end
+end
+
+local function remove_node(node)
+  redis.call('HDEL', NODES, node)
+  redis.call('ZREM', RING, node)
+  redis.call('ZREM', LIVES, node)
+  if arm == node then arm = '' end
+end
+
+-- Members without a sign of life for too long go (N3).
+local function expire_nodes()
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LIVES, '-inf', int(at), 'LIMIT', 0, LIMITS.CLAIM_EXTRA_ENTRIES)) do
+    remove_node(node)
+  end
+end
+
+local function channel_of(node)
+  return ARGV[2] .. epoch .. ':n:' .. node
+end
+
+-- Publishing is guarded: a refusal, by an ACL for one, counts as nobody having heard it (F5).
+local function tell(node)
+  local heard = redis.pcall('PUBLISH', channel_of(node), '1 ' .. int(arm_due) .. ' ' .. int(at) .. ' ' .. int(seq))
+  local reached = type(heard) == 'number' and heard > 0
+  announced[#announced + 1] = node
+  announced[#announced + 1] = arm_due
+  announced[#announced + 1] = reached and 1 or 0
+  return reached
+end
+
+local function arm_for(node, head)
+  arm, arm_due, arm_at = node, head, math.max(head, at)
+end
+
+-- An eligible node is armed for no later than the head, if there are both (W2). A claimer learns it from its reply (W4).
+local function settle(claimer)
+  local head = time_of(redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')[2])
+  if not head then
+    if claimer and arm == claimer then arm = '' end
+    return
+  end
+  if claimer and arm == claimer then arm_for(claimer, head) end
+  local tries = 0
+  while arm == '' or head < arm_due do
+    local node = arm
+    if node == '' then node = redis.call('ZRANGE', RING, 0, 0)[1] end
+    if not node then return end
+    if tries == LIMITS.ANNOUNCE_MAX_TRIES then
+      arm = ''
+      return
+    end
+    arm_for(node, head)
+    if node == claimer then return end
+    tries = tries + 1
+    if not tell(node) then park(node, 'unreached') end
+  end
+end
+
+-- The reply of an operation that may have changed the namespace (O1, W2).
+local function applied(value, claimer)
+  last = math.max(last, at)
+  settle(claimer)
+  save()
+  return {epoch, seq, at, skew, announced, value}
+end
+seq = seq + 1 -- messages carry it, so it is counted before any is sent

@@ -1,0 +1,48 @@
+-- Schedule events (P1 to P5, T4 to T6, F1).
+-- ARGV     for each event: id, due ('+' delay or '=' time, in us), what to do if it exists (r, k or e), record
+-- returns  for each: 1 created, 2 replaced, 3 kept, 4 conflict, 5 repeated
+--@include ring
+--@include records
+
+local ids, count = {}, (#ARGV - FIRST + 1) / 4
+for i = 1, count do ids[i] = ARGV[FIRST + 4 * (i - 1)] end
+local scores = redis.call('ZMSCORE', QUEUE, unpack(ids))
+
+local function nonce_of(record)
+  local read = read_record(record)
+  return read and read.nonce
+end
+
+local outcomes, queue, records, void, batch = {}, {}, {}, {}, {}
+for i, id in ipairs(ids) do
+  local due, if_exists, record = ARGV[FIRST + 4 * i - 3], ARGV[FIRST + 4 * i - 2], ARGV[FIRST + 4 * i - 1]
+  local outcome = 1
+  if batch[id] or scores[i] then
+    local nonce = nonce_of(record)
+    if nonce and nonce == nonce_of(batch[id] or redis.call('HGET', RECORDS, id)) then
+      outcome = 5
+    elseif if_exists == 'r' then
+      outcome = 2
+    else
+      outcome = if_exists == 'k' and 3 or 4
+    end
+  end
+  outcomes[i] = outcome
+  if outcome <= 2 then
+    queue[#queue + 1] = int(due_time(due))
+    queue[#queue + 1] = id
+    records[#records + 1] = id
+    records[#records + 1] = record
+    if scores[i] then void[#void + 1] = id end
+    batch[id] = record
+  end
+end
+
+-- The first of these writes fails on a full server, before anything is done.
+for i = 1, #queue, 1000 do
+  local stop = math.min(i + 999, #queue)
+  redis.call('ZADD', QUEUE, unpack(queue, i, stop))
+  redis.call('HSET', RECORDS, unpack(records, i, stop))
+end
+if #void > 0 then redis.call('HDEL', STATES, unpack(void)) end
+return applied(outcomes)

@@ -1,0 +1,258 @@
+"""What the scripts reply, as values. Each reader takes what the header of its script says it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
+
+from dtimer.backends.redis.line import Reply
+from dtimer.backends.redis.records import read_record
+from dtimer.outcomes import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ClaimStatus,
+    ConfirmOutcome,
+    DiscardOutcome,
+    ExtendOutcome,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.values import (
+    Announcement,
+    Applied,
+    Arm,
+    Claimed,
+    Cursor,
+    DeadLetter,
+    DeadLetterCursor,
+    DeadLetterPage,
+    Delivery,
+    Ended,
+    EndReason,
+    EventData,
+    EventState,
+    Inspection,
+    Page,
+    Parked,
+    Pending,
+    Receipt,
+    RingMember,
+    Unreadable,
+)
+
+T = TypeVar("T")
+
+# The scripts answer an outcome with its place in these, counted from 1.
+POST: Final = (
+    PostOutcome.CREATED,
+    PostOutcome.REPLACED,
+    PostOutcome.KEPT,
+    PostOutcome.CONFLICT,
+    PostOutcome.REPEATED,
+)
+CANCEL: Final = (CancelOutcome.CANCELLED, CancelOutcome.STOPPED, CancelOutcome.NOT_FOUND)
+CHANGE: Final = (ChangeOutcome.MOVED, ChangeOutcome.UNCONFIRMED, ChangeOutcome.NOT_FOUND)
+CONFIRM: Final = (ConfirmOutcome.CONFIRMED, ConfirmOutcome.STALE, ConfirmOutcome.NOT_FOUND)
+RELEASE: Final = (
+    ReleaseOutcome.RELEASED,
+    ReleaseOutcome.STALE,
+    ReleaseOutcome.NOT_FOUND,
+    ReleaseOutcome.EXHAUSTED,
+    ReleaseOutcome.BURIED,
+)
+EXTEND: Final = (ExtendOutcome.EXTENDED, ExtendOutcome.STALE, ExtendOutcome.NOT_FOUND)
+BURY: Final = (BuryOutcome.BURIED, BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
+RESEND: Final = (
+    ResendOutcome.CREATED,
+    ResendOutcome.REPLACED,
+    ResendOutcome.KEPT,
+    ResendOutcome.CONFLICT,
+    ResendOutcome.NOT_FOUND,
+    ResendOutcome.UNREADABLE,
+)
+DISCARD: Final = (DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND)
+_STATUS: Final = (ClaimStatus.JOINED, ClaimStatus.NOT_JOINED, ClaimStatus.FENCED)
+
+
+def applied(reply: Reply, read: Callable[[Reply], T]) -> Applied[T]:
+    """The place in history that every reply carries, around its value (rule O1)."""
+    epoch, seq, at_us, skew_us, announced, value = _list(reply)
+    return Applied(
+        _text(epoch),
+        _int(seq),
+        _int(at_us),
+        read(value),
+        tuple(Announcement(_text(node), _int(due), bool(heard)) for node, due, heard in _rows(announced, 3)),
+        _int(skew_us),
+    )
+
+
+def nothing(_: Reply) -> None:
+    return None
+
+
+def truth(reply: Reply) -> bool:
+    return reply == 1
+
+
+def one_of(outcomes: tuple[T, ...]) -> Callable[[Reply], T]:
+    return lambda reply: outcomes[_int(reply) - 1]
+
+
+def each_of(outcomes: tuple[T, ...]) -> Callable[[Reply], tuple[T, ...]]:
+    return lambda reply: tuple(outcomes[_int(number) - 1] for number in _list(reply))
+
+
+def claimed(nonce: str) -> Callable[[Reply], Claimed]:
+    """The reply of a claim that gave its deliveries this nonce."""
+
+    def read(reply: Reply) -> Claimed:
+        status, confirmed, deliveries, ended, unreadable, more, come_at_us = _list(reply)
+        return Claimed(
+            status=_STATUS[_int(status) - 1],
+            confirmed=each_of(CONFIRM)(confirmed),
+            deliveries=tuple(_delivery(row, nonce) for row in _rows(deliveries, 7)),
+            ended=tuple(_ended(row) for row in _rows(ended, 6)),
+            unreadable=tuple(Unreadable(_id(id), _bytes(raw)) for id, raw in _rows(unreadable, 2)),
+            more=more == 1,
+            come_at_us=None if come_at_us is None else _int(come_at_us),
+        )
+
+    return read
+
+
+def _delivery(row: list[Reply], nonce: str) -> Delivery:
+    raw_id, record, number, num_retries, due_us, at_us, deadline_us = row
+    id = _id(raw_id)
+    return Delivery(
+        event=read_record(id, _bytes(record)),
+        receipt=Receipt(id, _int(number), nonce),
+        due_us=_int(due_us),
+        at_us=_int(at_us),
+        num_retries=_int(num_retries),
+        deadline_us=_int(deadline_us) or None,
+    )
+
+
+def _ended(row: list[Reply]) -> Ended:
+    id, record, reason, number, counted, kept = row
+    return Ended(
+        event=read_record(_id(id), _bytes(record)),
+        reason=EndReason(_text(reason)),
+        number=_int(number),
+        num_counted=_int(counted),
+        kept=kept == 1,
+    )
+
+
+def peeked(id: str) -> Callable[[Reply], Pending | None]:
+    def read(reply: Reply) -> Pending | None:
+        return None if reply is None else _pending(id, _list(reply))
+
+    return read
+
+
+def _pending(id: str, row: list[Reply]) -> Pending:
+    record, next_us, number, counted, unconfirmed = row
+    return Pending(
+        event=read_record(id, _bytes(record)),
+        state=EventState.UNCONFIRMED if unconfirmed else EventState.SCHEDULED,
+        next_us=_int(next_us),
+        num_retries=_int(counted) - _int(unconfirmed),
+        number=_int(number),
+    )
+
+
+def page(reply: Reply) -> Page:
+    rows, ended = _list(reply)
+    items = tuple(_pending(_id(id), row) for id, *row in _rows(rows, 6))
+    if ended is None:
+        return Page(items, None)
+    after_us, after_id, until_us = _list(ended)
+    return Page(items, Cursor(_int(after_us), _id(after_id), None if until_us is None else _int(until_us)))
+
+
+def dead_letter_page(reply: Reply) -> DeadLetterPage:
+    rows, ended = _list(reply)
+    items = tuple(_dead_letter(_id(id), _bytes(letter)) for id, letter in _rows(rows, 2))
+    if ended is None:
+        return DeadLetterPage(items, None)
+    after_us, after_id = _list(ended)
+    return DeadLetterPage(items, DeadLetterCursor(_int(after_us), _id(after_id)))
+
+
+def _dead_letter(id: str, letter: bytes) -> DeadLetter:
+    header, _, rest = letter.partition(b"\n")
+    buried_us, reason, num_counted, detail_length = header.decode("ascii").split(" ")
+    detail, record = rest[: int(detail_length)], rest[int(detail_length) :]
+    event: EventData | None = None
+    if reason != EndReason.UNREADABLE.value:
+        event = read_record(id, record)
+    return DeadLetter(
+        id=id,
+        event=event,
+        raw=record if event is None else b"",
+        reason=EndReason(reason),
+        detail=detail.decode(errors="replace"),
+        buried_us=int(buried_us),
+        num_counted=int(num_counted),
+    )
+
+
+def inspection(reply: Reply) -> Inspection:
+    live, delivered, dead_letters, dropped, head_us, arm, nodes = _list(reply)
+    members: list[tuple[int, RingMember]] = []
+    for node, info, expires_us in _rows(nodes, 3):
+        try:
+            incarnation, position, parked = _text(info).split(" ")
+            member = RingMember(_text(node), incarnation, None if parked == "-" else Parked(parked), _int(expires_us))
+            members.append((int(position), member))
+        except ValueError:
+            continue  # somebody else wrote it; the ring passes it over too
+    armed: Arm | None = None
+    if arm is not None:
+        node, due_us, at_us = _list(arm)
+        armed = Arm(_text(node), _int(due_us), _int(at_us))
+    return Inspection(
+        live=_int(live),
+        delivered=_int(delivered),
+        dead_letters=_int(dead_letters),
+        dead_letters_dropped=_int(dropped),
+        head_us=None if head_us is None else _int(head_us),
+        arm=armed,
+        ring=tuple(member for _, member in sorted(members, key=lambda pair: pair[0])),
+    )
+
+
+# --- parts of a reply; a server that answers something else is no server of ours ----------------------------
+
+
+def _list(reply: Reply) -> list[Reply]:
+    assert isinstance(reply, list), reply
+    return reply
+
+
+def _int(reply: Reply) -> int:
+    assert isinstance(reply, int), reply
+    return reply
+
+
+def _bytes(reply: Reply) -> bytes:
+    assert isinstance(reply, bytes), reply
+    return reply
+
+
+def _text(reply: Reply) -> str:
+    return _bytes(reply).decode("ascii")
+
+
+def _id(reply: Reply) -> str:
+    # One that somebody else put there may be no UTF-8; it must not take its neighbours down with it.
+    return _bytes(reply).decode("utf-8", "surrogateescape")
+
+
+def _rows(reply: Reply, width: int) -> Iterator[list[Reply]]:
+    flat = _list(reply)
+    return (flat[start : start + width] for start in range(0, len(flat), width))

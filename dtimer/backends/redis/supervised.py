@@ -1,0 +1,79 @@
+"""A server process that lives no longer than the Python process that started it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+# The shell's standard input is a lifeline: when Python ends, in whatever way, the kernel closes the other end of it,
+# `read` returns, and the server is asked to stop. No hook of Python's own runs when its process is killed.
+_SUPERVISOR: Final = """
+exec 3<&0
+"$@" 3<&- </dev/null & server=$!
+{ read -r _ <&3; kill -TERM "$server" 2>/dev/null; } & watcher=$!
+wait "$server"; code=$?
+kill "$watcher" 2>/dev/null
+exit "$code"
+"""
+
+
+class SupervisedProcess:
+    """A running command. Let go of it with :meth:`let_go`, or end it with :meth:`kill`."""
+
+    def __init__(self, command: Sequence[str], *, folder: Path, log: Path, inherited: int) -> None:
+        """Start it; takes a millisecond or two.
+
+        Args:
+            folder: where it runs.
+            log: the file that its output goes to, emptied first.
+            inherited: a file descriptor that it keeps open for as long as it lives.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _SUPERVISOR, "supervisor", *command],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                pass_fds=[inherited],
+                # Ctrl-C is for the program, which still needs its server to end well. And a group can be killed as one.
+                start_new_session=True,
+            )
+        self._parent = os.getpid()
+        # For a program that ends while a forked child of its own still holds the lifeline.
+        atexit.register(self._at_exit)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def let_go(self) -> None:
+        """Ask it to stop."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """Make sure that it has ended, and that nothing of it is left to collect."""
+        atexit.unregister(self._at_exit)
+        self.let_go()
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _at_exit(self) -> None:
+        if os.getpid() == self._parent:  # a forked child must not stop its parent's server
+            self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)

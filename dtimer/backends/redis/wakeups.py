@@ -1,0 +1,140 @@
+"""Hearing wake-ups and pulses: one connection of its own, which breaks loudly and never heals by itself.
+
+redis-py's PubSub reconnects behind its user's back; what was said meanwhile is lost, and nobody knows that it was.
+So this is a bare connection. When it fails, the iterator raises, and its user subscribes anew and looks (rule N4).
+
+Message texts, in ASCII, numbers in decimal and at most 17 digits:
+
+* on a node's channel, a wake-up: ``1 <due_us> <at_us> <seq>``
+* on the pulse channel, a pulse: ``1 <node> <at_us> <seq>``
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from attrs import frozen
+
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.errors import before_sending
+from dtimer.backends.redis.line import Line, Reply, pack
+from dtimer.backends.redis.settings import ConnectionSettings
+from dtimer.errors import StoreUnreachable
+from dtimer.values import Malformed, Message, Pulse, Wakeup
+
+OPERATION: Final = "wakeups"
+MALFORMED_KEPT_BYTES: Final = 256
+"""Of a message that is not ours; anybody may send one, of any size."""
+
+_WAKEUP: Final = re.compile(rb"1 ([0-9]{1,17}) ([0-9]{1,17}) ([0-9]{1,17})")
+_PULSE: Final = re.compile(rb"1 ([A-Za-z0-9_.-]{1,64}) ([0-9]{1,17}) ([0-9]{1,17})")
+
+
+@frozen
+class Channels:
+    """What one node listens to.
+
+    Attributes:
+        node: where it alone is told when to come.
+        pulse: where all hear that somebody looked.
+    """
+
+    node: str
+    pulse: str
+
+
+@asynccontextmanager
+async def subscribe(
+    settings: ConnectionSettings, channels: Channels, *, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
+) -> AsyncGenerator[AsyncIterator[Message]]:
+    """Hear `channels` from entry on, when the server has confirmed both subscriptions, until exit.
+
+    The iterator may be abandoned in the middle of a wait (by a timeout, say) and asked again; nothing is lost.
+    On a connection that is half open it waits for ever: silence is for the layer above to judge (rule W1).
+
+    Raises:
+        StoreUnreachable: not subscribed within `timeout_s`; or, from the iterator, nothing is heard any more.
+        StoreRefused: the server answered the subscription with an error.
+    """
+    line: Line | None = None
+    try:
+        try:
+            async with asyncio.timeout(timeout_s):
+                line = await Line.open(settings)
+                messages = await _Messages.subscribed(line, channels)
+        except TimeoutError as error:
+            raise StoreUnreachable(OPERATION, f"{settings} did not confirm within {timeout_s:g} s") from error
+        except Exception as error:
+            raise before_sending(OPERATION, error) from error
+        yield messages
+    finally:
+        if line is not None:
+            line.drop()
+            # The socket is closed in the next turn of the loop, which may be its last.
+            await asyncio.sleep(0)
+
+
+class _Messages:
+    """The iterator. Not a generator: that would end for good at the first cancelled wait."""
+
+    def __init__(self, line: Line, channels: Channels) -> None:
+        self._line = line
+        self._pulse_channel = channels.pulse.encode()
+        self._early: deque[Message] = deque()
+
+    @classmethod
+    async def subscribed(cls, line: Line, channels: Channels) -> _Messages:
+        """Subscribe, and wait until the server has confirmed it."""
+        messages = cls(line, channels)
+        unconfirmed = {channels.node.encode(), channels.pulse.encode()}
+        reply = await line.exchange(pack((b"SUBSCRIBE", *unconfirmed)))
+        while True:
+            match reply:
+                case [b"subscribe", bytes() as channel, int()]:
+                    unconfirmed.discard(channel)
+                case _:
+                    # Once the first channel is subscribed, its messages may come before the second one's confirmation.
+                    messages._early.extend(messages._read(reply))
+            if not unconfirmed:
+                return messages
+            reply = await line.read()
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        while not self._early:
+            try:
+                reply = await self._line.read()
+            except Exception as error:
+                raise StoreUnreachable(OPERATION, f"the subscription broke: {error}") from error
+            self._early.extend(self._read(reply))
+        return self._early.popleft()
+
+    def _read(self, reply: Reply) -> list[Message]:
+        match reply:
+            case [b"message", bytes() as channel, bytes() as raw]:
+                return [read_pulse(raw) if channel == self._pulse_channel else read_wakeup(raw)]
+            case _:
+                return []  # no message: a server may add kinds of replies to a subscription
+
+
+def read_wakeup(raw: bytes) -> Wakeup | Malformed:
+    """What was said on a node's channel."""
+    match = _WAKEUP.fullmatch(raw)
+    if match is None:
+        return Malformed(raw[:MALFORMED_KEPT_BYTES])
+    return Wakeup(due_us=int(match[1]), at_us=int(match[2]), seq=int(match[3]))
+
+
+def read_pulse(raw: bytes) -> Pulse | Malformed:
+    """What was said on the pulse channel."""
+    match = _PULSE.fullmatch(raw)
+    if match is None:
+        return Malformed(raw[:MALFORMED_KEPT_BYTES])
+    return Pulse(node=match[1].decode("ascii"), at_us=int(match[2]), seq=int(match[3]))
