@@ -1,0 +1,242 @@
+"""Every argument a user passes, checked before any I/O and turned into the units of the boundary.
+
+What is refused raises :class:`dtimer.InvalidArgument` with the argument's name; nothing has been done then.
+The checks take any object: callers without a type checker are why they exist.
+Delays are milliseconds when they are numbers, as in the original dtimer; timeouts are seconds, as there.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, TypeAlias
+
+from attrs import frozen
+
+from dtimer.errors import InvalidArgument
+from dtimer.limits import (
+    DELAY_MAX_US,
+    EXPIRES_AFTER_MAX_US,
+    ID_MAX_BYTES,
+    INSTANT_MAX_US,
+    MILLISECOND_US,
+    NAME_PATTERN,
+    RETRIES_MAX,
+    SECOND_US,
+)
+from dtimer.values import After, At, Due, IfExists, RetryPolicy
+
+Delay: TypeAlias = float | timedelta
+"""A number of milliseconds, or a timedelta."""
+Timeout: TypeAlias = float | timedelta
+"""A number of seconds, or a timedelta."""
+IfExistsName: TypeAlias = Literal["replace", "keep", "error"]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_IF_EXISTS: Final[dict[str, IfExists]] = {choice.value: choice for choice in IfExists}
+
+
+def _duration_us(value: object, unit_us: int, unit: str, argument: str) -> int:
+    """A number of units or a timedelta, rounded half up to 1 us, exactly: no float multiplication is in it."""
+    if isinstance(value, timedelta):
+        return value // _MICROSECOND
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidArgument(argument, f"must be a number of {unit} or a timedelta, not {value!r}")
+    if isinstance(value, int):
+        return value * unit_us
+    if not math.isfinite(value):
+        raise InvalidArgument(argument, f"must be finite, not {value!r}")
+    numerator, denominator = value.as_integer_ratio()
+    return (2 * numerator * unit_us + denominator) // (2 * denominator)
+
+
+def delay_us(value: object, argument: str = "delay") -> int:
+    """A delay in us; 0 for what is due at once (rule T5)."""
+    result = _duration_us(value, MILLISECOND_US, "milliseconds", argument)
+    if result > DELAY_MAX_US:
+        raise InvalidArgument(argument, f"must be at most 100 years, not {value!r}")
+    return max(result, 0)
+
+
+def is_negative(value: Delay) -> bool:
+    """Whether a duration lies before 0, however little."""
+    return value < timedelta() if isinstance(value, timedelta) else value < 0
+
+
+def timeout_us(value: object, argument: str) -> int:
+    """A positive time limit in us."""
+    result = _duration_us(value, SECOND_US, "seconds", argument)
+    if not 0 < result <= DELAY_MAX_US:
+        raise InvalidArgument(argument, f"must be positive and at most 100 years, not {value!r}")
+    return result
+
+
+def expires_after_us(value: object) -> int | None:
+    """How long after its due time an event may still be delivered, in us (rule P7)."""
+    if value is None:
+        return None
+    result = _duration_us(value, MILLISECOND_US, "milliseconds", "expires_after")
+    if not 0 < result <= EXPIRES_AFTER_MAX_US:
+        raise InvalidArgument("expires_after", f"must be positive and at most 50 years, not {value!r}")
+    return result
+
+
+def due(delay: object, at: object) -> Due:
+    """When an event is due: exactly one of the two is given (rules T5 and T6)."""
+    if delay is not None:
+        if at is not None:
+            raise InvalidArgument("at", "and delay exclude each other: give one of them")
+        return After(delay_us(delay))
+    if at is None:
+        raise InvalidArgument("delay", "is missing: give it, or at")
+    return At(instant_us(at))
+
+
+def instant_us(at: object) -> int:
+    """A time of day in us since 1970; 0 for any earlier one, which is past all the same (rule T6)."""
+    if not isinstance(at, datetime):
+        raise InvalidArgument("at", f"must be a datetime, not {at!r}")
+    if at.utcoffset() is None:
+        raise InvalidArgument("at", f"must have a time zone; {at!r} has none")
+    result = (at - EPOCH) // _MICROSECOND
+    if result >= INSTANT_MAX_US:
+        raise InvalidArgument("at", f"must be before the year 2200, not {at!r}")
+    return max(result, 0)
+
+
+def from_instant(time_us: int) -> datetime:
+    """A time of day of the store as an aware datetime."""
+    return EPOCH + timedelta(microseconds=time_us)
+
+
+def event_id(value: object) -> str:
+    """An event's id (rule P2)."""
+    if not isinstance(value, str):
+        raise InvalidArgument("id", f"must be a str, not {value!r}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument("id", f"must be encodable as UTF-8, which {value!r} is not") from None
+    if not 1 <= size <= ID_MAX_BYTES:
+        raise InvalidArgument("id", f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8, not {size}")
+    return str(value)
+
+
+def name(value: object, argument: str) -> str:
+    """A namespace or a node id (rule P2)."""
+    if not isinstance(value, str) or NAME_PATTERN.fullmatch(value) is None:
+        raise InvalidArgument(argument, f"must match {NAME_PATTERN.pattern}, which {value!r} does not")
+    return value
+
+
+def max_retries(value: object) -> int:
+    """Counted deliveries after the first (rule D2)."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= RETRIES_MAX:
+        raise InvalidArgument("max_retries", f"must be an int from 0 to {RETRIES_MAX}, not {value!r}")
+    return value
+
+
+def max_events(value: object) -> int:
+    """A positive number of deliveries that may be unfinished at once (rule N2)."""
+    number = max_events_or_less(value)
+    if number <= 0:
+        raise InvalidArgument("max_events", f"must be positive, not {value!r}")
+    return number
+
+
+def max_events_or_less(value: object) -> int:
+    """As the property takes it: 0 or less stands for the constructor's value (rule N2)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgument("max_events", f"must be an int, not {value!r}")
+    return value
+
+
+def payload_max_bytes(value: object) -> int:
+    """A limit on encoded payloads (rule P6)."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument("payload_max_bytes", f"must be a positive int, not {value!r}")
+    return value
+
+
+def flag(value: object, argument: str) -> bool:
+    """A yes or a no, and nothing that merely looks like one."""
+    if not isinstance(value, bool):
+        raise InvalidArgument(argument, f"must be True or False, not {value!r}")
+    return value
+
+
+def function(value: object, argument: str) -> None:
+    """Something that can be called."""
+    if not callable(value):
+        raise InvalidArgument(argument, f"must be a function, not {value!r}")
+
+
+def if_exists(value: object) -> IfExists:
+    """What a post does when a live event has its id (rule P3)."""
+    choice = _IF_EXISTS.get(value) if isinstance(value, str) else None
+    if choice is None:
+        raise InvalidArgument("if_exists", f"must be 'replace', 'keep' or 'error', not {value!r}")
+    return choice
+
+
+def window_us(value: object, argument: str) -> int | None:
+    """A bound of `upcoming` in us; a negative one counts as not given, as in the original (rule R2)."""
+    if value is None:
+        return None
+    result = _duration_us(value, MILLISECOND_US, "milliseconds", argument)
+    if result < 0:
+        return None
+    if result > DELAY_MAX_US:
+        raise InvalidArgument(argument, f"must be at most 100 years, not {value!r}")
+    return result
+
+
+def limit(value: object) -> int | None:
+    """How many entries to list; 0 or less counts as not given, as in the original (rule R2)."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgument("limit", f"must be an int, not {value!r}")
+    return value if value > 0 else None
+
+
+@frozen(init=False)
+class Retry:
+    """When an event whose handler failed comes again: after a fixed delay, or one that grows with each failure (D3).
+
+    Without one, such an event comes again at its confirm deadline.
+
+    Attributes:
+        policy: the same in the units of the boundary.
+    """
+
+    policy: RetryPolicy
+
+    def __init__(self, delay: Delay, *, factor: float = 1.0, max_delay: Delay | None = None) -> None:
+        """
+        Args:
+            delay: milliseconds or a timedelta, after the first failure.
+            factor: what each further failure multiplies the delay by; at least 1, which keeps it fixed.
+            max_delay: the longest delay, in milliseconds or as a timedelta; 100 years unless given.
+        """
+        longest_us = DELAY_MAX_US if max_delay is None else delay_us(max_delay, "max_delay")
+        # attrs makes this method, which pyright does not know.
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            RetryPolicy(delay_us(delay), _factor(factor), longest_us)
+        )
+
+
+def _factor(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
+        raise InvalidArgument("factor", f"must be a finite number of at least 1, not {value!r}")
+    return float(value)
+
+
+def retry(value: object) -> RetryPolicy | None:
+    """An event's retry policy (rule D3)."""
+    if value is None:
+        return None
+    if not isinstance(value, Retry):
+        raise InvalidArgument("retry", f"must be a Retry, not {value!r}")
+    return value.policy

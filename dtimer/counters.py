@@ -1,0 +1,45 @@
+"""What one timer has done and met so far, for metrics."""
+
+from __future__ import annotations
+
+from attrs import asdict, define, frozen
+
+
+@define
+class Tally:
+    """The running counts. Each goes up only, from the timer's making on."""
+
+    delivered: int = 0
+    """Events handed to a handler or an iterator."""
+    retried: int = 0
+    """Of these, those with counted deliveries before."""
+    confirmed: int = 0
+    exhausted: int = 0
+    """Events that this node was told of as exhausted (rule E5)."""
+    expired: int = 0
+    """The same for expired ones (rule P7)."""
+    handler_errors: int = 0
+    refused_payloads: int = 0
+    unreadable: int = 0
+    malformed_wakeups: int = 0
+    pulses_heard: int = 0
+    claims: int = 0
+    failed_claims: int = 0
+    failed_subscriptions: int = 0
+    rejoins: int = 0
+    """Joins that the node made by itself, because the store did not know it any more."""
+    reconnects: int = 0
+    """Disturbances that are over."""
+    lost_writes: int = 0
+    """Times the store went back in its own history (rule O1)."""
+    clock_steps: int = 0
+    """Times the clock of the store's host was set back (rule T2)."""
+
+    def snapshot(self) -> Counters:
+        return Counters(**asdict(self))
+
+
+# attrs can freeze a subclass, whatever dataclasses do.
+@frozen  # pyright: ignore[reportGeneralTypeIssues]
+class Counters(Tally):
+    """The counts at one instant."""

@@ -1,0 +1,228 @@
+"""What handlers and iterators are given."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Generic, Protocol, Self
+
+from attrs import field, frozen
+from typing_extensions import override
+
+from dtimer.arguments import Delay, Timeout, from_instant
+from dtimer.codec import Codec, PayloadT, decode_headers
+from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.values import Delivery, Ended, EndReason, EventData, Receipt
+
+
+class Keeper(Protocol[PayloadT]):
+    """What an event needs of the node that holds it."""
+
+    def confirm(self, event: Event[PayloadT]) -> Confirming: ...
+
+    async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome: ...
+
+    async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome: ...
+
+    async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome: ...
+
+    def failed(self, event: Event[PayloadT]) -> None: ...
+
+    def finish(self, event: Event[PayloadT]) -> None: ...
+
+
+class Confirming(Awaitable[ConfirmOutcome]):
+    """A confirm that is on its way already. Awaiting it gives the outcome, or raises what went wrong.
+
+    Who does not await it leaves failures to the ``error`` handlers.
+    """
+
+    __slots__ = ("_ticket",)
+
+    def __init__(self, ticket: Awaitable[Sequence[ConfirmOutcome]] | None) -> None:
+        self._ticket = ticket
+
+    @override
+    def __await__(self) -> Generator[object, None, ConfirmOutcome]:
+        if self._ticket is None:
+            return ConfirmOutcome.NOT_FOUND
+        return (yield from self._ticket.__await__())[0]
+
+
+class Event(Generic[PayloadT]):
+    """One delivery of an event to this process.
+
+    As a context manager it is confirmed when its block is left cleanly,
+    and left to its retry policy when the block raises.
+
+    Attributes:
+        payload: what was posted.
+        settled: it has been confirmed, released or buried here, or at least that was asked for.
+    """
+
+    __slots__ = ("__weakref__", "_delivery", "_keeper", "payload", "settled")
+
+    def __init__(self, payload: PayloadT, delivery: Delivery, keeper: Keeper[PayloadT]) -> None:
+        self.payload = payload
+        self.settled = False
+        self._delivery = delivery
+        self._keeper = keeper
+
+    @override
+    def __repr__(self) -> str:
+        return f"Event(id={self.id!r}, delivery={self.delivery}, num_retries={self.num_retries})"
+
+    # --- what it is ----------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self._delivery.event.id
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What was posted beside the payload."""
+        return decode_headers(self._delivery.event.headers)
+
+    @property
+    def data(self) -> EventData:
+        """The event as the store has it."""
+        return self._delivery.event
+
+    @property
+    def receipt(self) -> Receipt:
+        """Names this delivery (rule E1)."""
+        return self._delivery.receipt
+
+    @property
+    def max_retries(self) -> int:
+        return self._delivery.event.max_retries
+
+    @property
+    def num_retries(self) -> int:
+        """Counted deliveries before this one; 0 at first (rule D2)."""
+        return self._delivery.num_retries
+
+    @property
+    def delivery(self) -> int:
+        """Which delivery of the event this is, from 1, counted or not."""
+        return self._delivery.receipt.number
+
+    @property
+    def tracked(self) -> bool:
+        """Whether it must be confirmed; if not, the store has forgotten it already."""
+        return self._delivery.deadline_us is not None
+
+    @property
+    def due(self) -> datetime:
+        """When it could be claimed from, by the store's clock: its due time, or the deadline of the delivery before."""
+        return from_instant(self._delivery.due_us)
+
+    @property
+    def delivered_at(self) -> datetime:
+        """When it was claimed, by the store's clock."""
+        return from_instant(self._delivery.at_us)
+
+    @property
+    def lateness(self) -> timedelta:
+        """From `due` to `delivered_at`."""
+        return timedelta(microseconds=self._delivery.at_us - self._delivery.due_us)
+
+    @property
+    def deadline(self) -> datetime | None:
+        """Until when nobody else is given it, as it was when it was claimed; None if it is not tracked."""
+        deadline_us = self._delivery.deadline_us
+        return None if deadline_us is None else from_instant(deadline_us)
+
+    # --- what can be done with it ----------------------------------------------------------------------
+
+    def confirm(self) -> Confirming:
+        """End the event, also past its deadline if nobody has claimed it again (rule E1).
+
+        It is on its way when this returns, so a plain function may call it too; await it for the outcome.
+        An event that is not tracked has nothing to confirm: the outcome is `NOT_FOUND`, without I/O.
+        """
+        return self._keeper.confirm(self)
+
+    async def release(self, delay: Delay = 0, *, counted: bool = False) -> ReleaseOutcome:
+        """Give it back, due after a delay in milliseconds or a timedelta (rule E4).
+
+        Args:
+            counted: as a failed attempt; without retries left the event is exhausted then.
+
+        Raises:
+            NotTracked: the store has nothing that could be given back.
+            InvalidArgument: the delay.
+            BackendError: it may have been applied; not repeated inside.
+        """
+        return await self._keeper.release(self, delay, counted)
+
+    async def extend(self, timeout: Timeout) -> ExtendOutcome:  # noqa: ASYNC109  # not a time limit of the call
+        """Move the deadline to so many seconds, or a timedelta, from now (rule E4). Raises as `release` does."""
+        return await self._keeper.extend(self, timeout)
+
+    async def bury(self, reason: str) -> BuryOutcome:
+        """Make a dead letter of it, whatever was said when it was posted (rule F4). Raises as `release` does."""
+        return await self._keeper.bury(self, reason)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                if self.tracked and not self.settled:
+                    await self.confirm()
+            elif isinstance(error, Exception):
+                self._keeper.failed(self)
+            # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.
+        finally:
+            self._keeper.finish(self)
+
+
+@frozen(kw_only=True)
+class Exhausted(Generic[PayloadT]):
+    """An event that ended without having been confirmed; told to one node only (rules E5 and P7).
+
+    Attributes:
+        payload: None if it cannot be decoded; `payload_bytes` has it in any case.
+        reason: `EXHAUSTED` or `EXPIRED`.
+        num_retries: counted deliveries after the first.
+        kept: it is a dead letter now.
+    """
+
+    id: str
+    payload: PayloadT | None
+    payload_bytes: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    reason: EndReason
+    max_retries: int
+    num_retries: int
+    kept: bool
+
+
+def exhausted(ended: Ended, codec: Codec[PayloadT]) -> Exhausted[PayloadT]:
+    """What is told of an event that a claim, or a counted release, found at its end."""
+    event = ended.event
+    payload: PayloadT | None
+    try:
+        payload = codec.decode(event.payload)
+    except Exception:
+        # It is over, so nobody can do better; the bytes are there.
+        payload = None
+    return Exhausted(
+        id=event.id,
+        payload=payload,
+        payload_bytes=event.payload,
+        headers=decode_headers(event.headers),
+        reason=ended.reason,
+        max_retries=event.max_retries,
+        num_retries=max(ended.num_counted - 1, 0),
+        kept=ended.kept,
+    )
+
+
+EventHandler = Callable[[Event[PayloadT]], object]
+"""A plain function, or a coroutine function, that takes an event."""

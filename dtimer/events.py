@@ -1,0 +1,49 @@
+"""The iterator over events that are due, the primitive that needs no handlers."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Generic, Self
+
+from typing_extensions import override
+
+from dtimer.codec import PayloadT
+from dtimer.event import Event
+from dtimer.node.consumers import Consumers
+
+
+class Events(AsyncIterator[Event[PayloadT]], Generic[PayloadT]):
+    """Made by :meth:`dtimer.DTimer.events`. Ends when the timer leaves, or loses its node id to another process.
+
+    It is open from its making until it is closed, dropped or at its end.
+    """
+
+    def __init__(self, consumers: Consumers[PayloadT], before_use: Callable[[], None]) -> None:
+        self._consumers = consumers
+        self._before_use = before_use
+        self._seat = consumers.sit()
+        # `break` in an `async for` drops the iterator without a word.
+        self._dropped = weakref.finalize(self, consumers.stand_up, self._seat)
+        self._dropped.atexit = False
+
+    @override
+    async def __anext__(self) -> Event[PayloadT]:
+        self._before_use()
+        event = await self._consumers.next_for(self._seat)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def aclose(self) -> None:
+        """Take no more events; the one that was given out last is finished. Idempotent."""
+        self._dropped()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

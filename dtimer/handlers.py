@@ -1,0 +1,87 @@
+"""Registering handlers with a timer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Literal, TypeAlias, TypeVar, overload
+
+from dtimer import arguments
+from dtimer.codec import PayloadT
+from dtimer.errors import DTimerError, InvalidArgument
+from dtimer.event import Event, Exhausted
+from dtimer.node.consumers import Consumers
+from dtimer.node.reports import Chores, Listeners, Reports
+
+R = TypeVar("R")
+EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
+
+
+class Handlers(Generic[PayloadT]):
+    """The part of a timer that knows its handlers."""
+
+    def _init_handlers(self, reports: Reports, chores: Chores) -> None:
+        self._errors = reports.listeners
+        self._ready = Listeners[[]]("ready", chores)
+        self._exhausted = Listeners[[Exhausted[PayloadT]]]("exhausted", chores)
+
+    def _take_with(self, takers: Consumers[PayloadT]) -> None:
+        """Who runs the handlers for events; once, before anything is registered."""
+        self._takers = takers
+
+    @overload
+    def on(self, name: Literal["event"], handler: Callable[[Event[PayloadT]], R]) -> Callable[[Event[PayloadT]], R]: ...
+    @overload
+    def on(
+        self, name: Literal["exhausted"], handler: Callable[[Exhausted[PayloadT]], R]
+    ) -> Callable[[Exhausted[PayloadT]], R]: ...
+    @overload
+    def on(self, name: Literal["error"], handler: Callable[[DTimerError], R]) -> Callable[[DTimerError], R]: ...
+    @overload
+    def on(self, name: Literal["ready"], handler: Callable[[], R]) -> Callable[[], R]: ...
+    @overload
+    def on(
+        self, name: Literal["event"]
+    ) -> Callable[[Callable[[Event[PayloadT]], R]], Callable[[Event[PayloadT]], R]]: ...
+    @overload
+    def on(
+        self, name: Literal["exhausted"]
+    ) -> Callable[[Callable[[Exhausted[PayloadT]], R]], Callable[[Exhausted[PayloadT]], R]]: ...
+    @overload
+    def on(self, name: Literal["error"]) -> Callable[[Callable[[DTimerError], R]], Callable[[DTimerError], R]]: ...
+    @overload
+    def on(self, name: Literal["ready"]) -> Callable[[Callable[[], R]], Callable[[], R]]: ...
+
+    def on(self, name: EventName, handler: Callable[..., object] | None = None) -> Callable[..., object]:
+        """Register a handler, a function or a coroutine function; without one, a decorator that does.
+
+        * ``event``: an :class:`dtimer.Event` is due. Each of several handlers gets it; it is finished when all return.
+        * ``exhausted``: an :class:`dtimer.Exhausted` event ended unconfirmed or expired, and this node alone is told.
+        * ``error``: a :class:`dtimer.DTimerError` that nobody else gets. Without a handler they are logged.
+        * ``ready``: the timer has joined, or joined again by itself after the store had lost it.
+
+        Raises:
+            InvalidArgument: the name, or what is no function.
+            ConsumerConflict: for ``event``, while an ``events()`` iterator is open.
+        """
+        add = self._takers.add if name == "event" else self._listeners(name).add
+
+        def register(handler: Callable[..., object]) -> Callable[..., object]:
+            arguments.function(handler, "handler")
+            add(handler)
+            return handler
+
+        return register if handler is None else register(handler)
+
+    def off(self, name: EventName, handler: Callable[..., object]) -> None:
+        """Take one registration of a handler back; harmless if there is none. It finishes the events it runs on."""
+        if name == "event":
+            self._takers.remove(handler)
+        else:
+            self._listeners(name).remove(handler)
+
+    def _listeners(self, name: str) -> Listeners[...]:
+        """The overloads of `on` have checked that the handler fits the name."""
+        found: dict[str, Listeners[...]] = {"exhausted": self._exhausted, "error": self._errors, "ready": self._ready}
+        if name not in found:
+            raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {name!r}")
+        return found[name]

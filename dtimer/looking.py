@@ -1,0 +1,93 @@
+"""Looking at the events of a namespace, and what an operator does with dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Generic
+
+from dtimer import arguments
+from dtimer.arguments import Delay, IfExistsName
+from dtimer.codec import Codec, PayloadT
+from dtimer.errors import EventExists
+from dtimer.node.listing import Listing
+from dtimer.node.store import Store
+from dtimer.outcomes import DiscardOutcome, ResendOutcome
+from dtimer.values import Window
+from dtimer.views import DeadEvent, Upcoming
+
+
+class Looking(Generic[PayloadT]):
+    """The part of a timer that looks at the store."""
+
+    def _init_looking(self, store: Store, codec: Codec[PayloadT]) -> None:
+        self._store = store
+        self._codec = codec
+        self._listing = Listing(store, codec)
+
+    def _check_use(self) -> None:
+        """Raises if the timer must not be used here (rule F8)."""
+        raise NotImplementedError
+
+    async def peek(self, id: str) -> Upcoming[PayloadT] | None:
+        """A live event as it stands; None if there is none (rule R1)."""
+        self._check_use()
+        id = arguments.event_id(id)
+        answer = await self._store.call(lambda: self._store.backend.peek(id))
+        return None if answer.value is None else Upcoming(answer.value, answer.at_us, self._codec)
+
+    async def upcoming(
+        self, *, offset: Delay | None = None, duration: Delay | None = None, limit: int | None = None
+    ) -> list[Upcoming[PayloadT]]:
+        """Live events, scheduled and unconfirmed, in the order in which they can be claimed (rule R2).
+
+        Args:
+            offset: begin so many milliseconds, or a timedelta, from now; without it, with all that is overdue.
+            duration: end so long after that, or after now if there is no offset; without it there is no end.
+            limit: list so many at most.
+        Negative ones, and a limit of 0, count as not given.
+        """
+        return [entry async for entry in self.iter_upcoming(offset=offset, duration=duration, limit=limit)]
+
+    def iter_upcoming(
+        self, *, offset: Delay | None = None, duration: Delay | None = None, limit: int | None = None
+    ) -> AsyncIterator[Upcoming[PayloadT]]:
+        """The same, page by page: each page is of one instant, and a later one is of a later instant."""
+        self._check_use()
+        window = Window(arguments.window_us(offset, "offset"), arguments.window_us(duration, "duration"))
+        return self._listing.upcoming(window, arguments.limit(limit))
+
+    # --- dead letters ------------------------------------------------------------------------------------------
+
+    async def dead_letters(self, *, limit: int | None = None) -> list[DeadEvent[PayloadT]]:
+        """Events that ended unconfirmed and were kept, oldest first (rule E5).
+
+        Raises:
+            Unsupported: the backend keeps none.
+        """
+        self._check_use()
+        return [letter async for letter in self._listing.dead_letters(arguments.limit(limit))]
+
+    async def resend(
+        self,
+        id: str,
+        delay: Delay | None = None,
+        *,
+        at: datetime | None = None,
+        if_exists: IfExistsName = "replace",
+    ) -> ResendOutcome:
+        """Post a dead letter again, as new; at once unless a delay or a time is given.
+
+        Raises as `post` and `dead_letters` do.
+        """
+        self._check_use()
+        due = arguments.due(0 if delay is None and at is None else delay, at)
+        outcome = await self._listing.resend(arguments.event_id(id), due, arguments.if_exists(if_exists))
+        if outcome is ResendOutcome.CONFLICT:
+            raise EventExists(id)
+        return outcome
+
+    async def discard(self, id: str) -> DiscardOutcome:
+        """Forget a dead letter. Raises as `dead_letters`."""
+        self._check_use()
+        return await self._listing.discard(arguments.event_id(id))

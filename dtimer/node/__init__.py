@@ -1,0 +1,1 @@
+"""One process's side: when to claim and how much, decided by a pure planner, and the asyncio around it."""

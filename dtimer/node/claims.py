@@ -1,0 +1,295 @@
+"""The claim loop of one membership: one call in flight at a time, with what is to be confirmed aboard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, assert_never
+
+from dtimer.counters import Tally
+from dtimer.errors import MalformedWakeup, NodeFenced
+from dtimer.limits import BATCH_MAX_ITEMS
+from dtimer.node.confirms import ConfirmBatch, Confirms
+from dtimer.node.deliveries import Deliveries
+from dtimer.node.disturbance import Disturbance
+from dtimer.node.ears import Ears
+from dtimer.node.planner import ClaimNow, Planner
+from dtimer.node.repeat import PASSING
+from dtimer.node.reports import Reports
+from dtimer.node.store import Store
+from dtimer.outcomes import ClaimStatus
+from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
+
+NONCE_BYTES: Final = 8
+"""Of a claim, and so of its receipts."""
+
+
+class Claims:
+    """A member at work, from its join until it leaves or is fenced.
+
+    Attributes:
+        member: under which the store knows it.
+        fenced: another process has joined under its node id.
+        joined: the store knows it, or did when it was last heard of.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        *,
+        store: Store,
+        deliveries: Deliveries[Any],
+        confirms: Confirms,
+        confirm_timeout_us: int,
+        reports: Reports,
+        tally: Tally,
+        on_ready: Callable[[], None],
+        on_fenced: Callable[[], None],
+    ) -> None:
+        self.member = member
+        self.fenced = False
+        self.joined = False
+        self._store = store
+        self._runtime = store.runtime
+        self._deliveries = deliveries
+        self._confirms = confirms
+        self._confirm_timeout_us = confirm_timeout_us
+        self._reports = reports
+        self._tally = tally
+        self._on_ready = on_ready
+        self._on_fenced = on_fenced
+        self._planner = Planner(self._runtime.draw, store.backend.pace)
+        self._disturbance = Disturbance(member.node, reports, tally)
+        self._ears = Ears(
+            store.backend,
+            member.node,
+            on_message=self._heard,
+            on_listening=self._listening,
+            on_deaf=self._deaf,
+        )
+        self._epoch = ""
+        self._leaving = False
+        self._unwelcome = 0
+        self._rejoin = False
+        self._signal = self._runtime.signal(f"node {member.node}")
+        self._task: asyncio.Task[None] | None = None
+
+    # --- from outside --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Subscribe, join, and begin to claim (rule N1). Raises a BackendError, and is not joined then."""
+        try:
+            await self._store.call(self._store.backend.open)
+            error = await (await self._subscribe())
+            if error is not None and not isinstance(error, PASSING):
+                raise error
+            await self._join()
+        except BaseException:
+            await self._close()
+            raise
+        self.joined = True
+        name = f"dtimer: node {self.member.node}"
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+        self._confirms.lane.hand_over(self.ring)
+        self._on_ready()
+
+    def ring(self) -> None:
+        """Something has changed: look again."""
+        self._signal.set()
+
+    def lost_writes(self) -> None:
+        """The store may not know this member any more."""
+        self._rejoin = True
+        self._signal.set()
+
+    async def stop(self) -> None:
+        """Return when the call in flight, if any, has been answered and no other will follow."""
+        self._leaving = True
+        self._signal.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        await self._close()
+
+    async def _close(self) -> None:
+        await self._ears.stop()
+        self._signal.close()
+
+    # --- the loop ------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            while not self._leaving and not self.fenced:
+                try:
+                    await self._step()
+                except Exception as error:
+                    # No path leaves a node without a next wake-up (rule N4), a backend's bug neither.
+                    self._failed(error)
+        finally:
+            self._signal.close()
+            self._confirms.lane.take_back()
+        if self.fenced:
+            await self._ears.stop()
+            self._on_fenced()
+
+    async def _step(self) -> None:
+        now_us = self._runtime.now_us()
+        may_call = self._planner.may_call(now_us)
+        if self._rejoin and may_call:
+            await self._join_again()
+            return
+        claim = self._planner.next_claim(now_us, self._deliveries.consumers.room())
+        if isinstance(claim, ClaimNow):
+            if claim.deaf:
+                # Not waited for: claims go on without it, and it makes the next one when it is there.
+                await self._subscribe()
+            await self._claim(claim)
+            return
+        batch = self._confirms.take() if may_call else None
+        if batch is not None:
+            await self._confirm(batch)
+            return
+        timer = self._runtime.call_at(claim.at_us, self._signal.set)
+        try:
+            await self._signal.wait()
+        finally:
+            timer.cancel()
+
+    async def _claim(self, claim: ClaimNow) -> None:
+        batch = self._confirms.take()
+        receipts = batch.items if batch is not None else ()
+        # A claim is bounded (D5); one that comes back full is followed by the next at once.
+        room = min(self._deliveries.consumers.room(), BATCH_MAX_ITEMS)
+        nonce = self._runtime.token(NONCE_BYTES)
+        self._planner.claiming(self._runtime.now_us(), claim)
+        self._tally.claims += 1
+        try:
+            applied = await self._store.once(
+                lambda: self._store.backend.claim(
+                    self.member,
+                    room=room,
+                    confirm_timeout_us=self._confirm_timeout_us,
+                    nonce=nonce,
+                    confirming=receipts,
+                    pulse=claim.pulse,
+                )
+            )
+        except Exception as error:
+            # What it took, if it was applied, is not known: untracked events are lost, the others come again (F2).
+            self._tally.failed_claims += 1
+            if batch is not None:
+                self._confirms.failed(batch, error)
+            self._failed(error)
+            return
+        except BaseException:
+            if batch is not None:
+                batch.cancel()
+            raise
+        self._worked()
+        # The node re-arms itself before anything is handled (rule W4).
+        if applied.value.status is ClaimStatus.JOINED:
+            self._plan(applied, room)
+        if batch is not None:
+            self._confirms.answered(batch, applied.value.confirmed)
+        self._welcome(applied)
+        self._deliveries.take(applied.value, leaving=self._leaving)
+
+    def _plan(self, applied: Applied[Claimed], room: int) -> None:
+        claimed = applied.value
+        self._planner.claimed(
+            self._runtime.now_us(),
+            seq=applied.seq,
+            room_left=room - len(claimed.deliveries),
+            more=claimed.more,
+            come_at_us=None if claimed.come_at_us is None else self._store.clock.local_us(claimed.come_at_us),
+        )
+
+    def _welcome(self, applied: Applied[Claimed]) -> None:
+        status = applied.value.status
+        if status is ClaimStatus.JOINED:
+            self._unwelcome = 0
+        elif status is ClaimStatus.NOT_JOINED:
+            self._rejoin = True
+            self._unwelcome += 1
+            if self._unwelcome > 1:
+                # It was joined just now: do not go round and round without a pause, which grows until it is known.
+                self._planner.failed(self._runtime.now_us())
+        elif status is ClaimStatus.FENCED:
+            self.fenced = True
+            what = f"another process has joined as node {self.member.node!r}; this one takes no more events"
+            self._reports.report(NodeFenced(what))
+        else:
+            assert_never(status)
+
+    async def _confirm(self, batch: ConfirmBatch) -> None:
+        try:
+            applied = await self._store.once(lambda: self._store.backend.confirm(batch.items))
+        except Exception as error:
+            self._confirms.failed(batch, error)
+            self._failed(error)
+        except BaseException:
+            batch.cancel()
+            raise
+        else:
+            self._worked()
+            self._confirms.answered(batch, applied.value)
+
+    # --- being a member --------------------------------------------------------------------------------------
+
+    async def _subscribe(self) -> Awaitable[Exception | None]:
+        epoch = self._store.history.epoch
+        assert epoch is not None, "open() was answered"
+        self._epoch = epoch
+        self._planner.unsubscribed()
+        return await self._ears.listen(epoch)
+
+    async def _join(self) -> None:
+        await self._store.call(lambda: self._store.backend.join(self.member))
+        self._rejoin = False
+        self._planner.joined(self._runtime.now_us())
+
+    async def _join_again(self) -> None:
+        self._rejoin = False
+        self._tally.rejoins += 1
+        try:
+            if self._store.history.epoch != self._epoch:
+                await (await self._subscribe())
+            await self._store.once(lambda: self._store.backend.join(self.member))
+        except Exception:
+            self._rejoin = True
+            raise
+        self._worked()
+        self._planner.joined(self._runtime.now_us())
+        self._on_ready()
+
+    def _failed(self, error: Exception) -> None:
+        self._planner.failed(self._runtime.now_us())
+        self._disturbance.began("claims", error)
+
+    def _worked(self) -> None:
+        self._disturbance.ended("claims")
+
+    # --- what is heard ---------------------------------------------------------------------------------------
+
+    def _heard(self, message: Message) -> None:
+        if isinstance(message, Pulse):
+            self._tally.pulses_heard += 1
+            self._planner.heard_pulse(self._runtime.now_us())
+        elif isinstance(message, Wakeup):
+            due_us = self._store.clock.local_us(message.due_us)
+            # Before the first reply of a new store the time is unknown; coming at once is harmless.
+            self._planner.told(self._runtime.now_us() if due_us is None else due_us, message.seq)
+        else:
+            self._tally.malformed_wakeups += 1
+            self._reports.report(MalformedWakeup(message.raw))
+        self._signal.set()
+
+    def _listening(self) -> None:
+        self._disturbance.ended("wake-ups")
+        self._planner.subscribed(self._runtime.now_us())
+        self._signal.set()
+
+    def _deaf(self, error: Exception) -> None:
+        self._tally.failed_subscriptions += 1
+        self._planner.unsubscribed()
+        self._disturbance.began("wake-ups", error)
+        self._signal.set()

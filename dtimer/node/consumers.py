@@ -1,0 +1,276 @@
+"""Who takes a node's events, how many they may hold, and when they are done with one (rules N2 and N5).
+
+Either handlers, which run as many events at once as `max_events` allows, or iterators, each with one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Generic
+
+from attrs import define, field
+
+from dtimer.codec import PayloadT
+from dtimer.errors import ConsumerConflict
+from dtimer.event import Event, EventHandler
+from dtimer.protocol import Runtime
+
+in_hand: ContextVar[Event[Any] | None] = ContextVar("dtimer_in_hand", default=None)
+"""The event that the running code was given. It tells `leave` which delivery must not be waited for."""
+
+
+@define(eq=False)
+class Seat(Generic[PayloadT]):
+    """An iterator's place.
+
+    Attributes:
+        waiter: set while the next event is waited for; None as its result is the end.
+        held: the event that was handed out last, until it is finished.
+        ended: no more events come.
+    """
+
+    waiter: asyncio.Future[Event[PayloadT] | None] | None = None
+    held: Event[PayloadT] | None = None
+    ended: bool = False
+
+
+@define(eq=False)
+class Holding(Generic[PayloadT]):
+    """What is known of an unfinished event: the handlers that run on it."""
+
+    event: Event[PayloadT]
+    tasks: list[asyncio.Task[None]] = field(factory=list)
+    open: int = 0
+    cut: bool = False
+    """`leave` cancelled it."""
+
+
+class Consumers(Generic[PayloadT]):
+    """All takers of one timer.
+
+    Attributes:
+        max_events: how many events may be unfinished at once.
+        unfinished: those that are, oldest first.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        max_events: int,
+        *,
+        on_change: Callable[[], None],
+        on_failure: Callable[[Event[PayloadT], BaseException, bool], None],
+        on_unwanted: Callable[[Event[PayloadT]], None],
+    ) -> None:
+        """
+        Args:
+            on_change: room or the number of unfinished events may have changed.
+            on_failure: a handler raised, or was cancelled (and whether that was by `cut`).
+            on_unwanted: nobody is there any more to take a tracked event.
+        """
+        self.max_events = max_events
+        self.unfinished: dict[Event[PayloadT], Holding[PayloadT]] = {}
+        self._runtime = runtime
+        self._on_change = on_change
+        self._on_failure = on_failure
+        self._on_unwanted = on_unwanted
+        self._handlers: list[EventHandler[PayloadT]] = []
+        self._seats: dict[Seat[PayloadT], None] = {}
+        self._waiting: dict[Seat[PayloadT], None] = {}
+        # Events that are not tracked and whose taker went away: the next gets them, as the store has forgotten them.
+        self._left_over: deque[Event[PayloadT]] = deque()
+
+    # --- who takes them --------------------------------------------------------------------------------
+
+    def add(self, handler: EventHandler[PayloadT]) -> None:
+        """Raises ConsumerConflict while an iterator is open."""
+        if self._seats:
+            raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
+        self._handlers.append(handler)
+        while self._left_over:
+            self._run(self._left_over.popleft())
+        self._on_change()
+
+    def remove(self, handler: object) -> None:
+        """One registration of it; harmless if there is none."""
+        for index, known in enumerate(self._handlers):
+            if known == handler:
+                del self._handlers[index]
+                return
+
+    def sit(self) -> Seat[PayloadT]:
+        """Raises ConsumerConflict while there are handlers."""
+        if self._handlers:
+            raise ConsumerConflict("there are handlers for 'event', and each event goes to one taker")
+        seat = Seat[PayloadT]()
+        self._seats[seat] = None
+        return seat
+
+    def stand_up(self, seat: Seat[PayloadT]) -> None:
+        """The iterator is gone. Idempotent."""
+        self._seats.pop(seat, None)
+        self._waiting.pop(seat, None)
+        self._end(seat)
+        if seat.held is not None:
+            self.finish(seat.held)
+            seat.held = None
+
+    def end_all(self) -> None:
+        """The node has left: iterators come to their end, once they have given out what is left over."""
+        for seat in tuple(self._seats):
+            del self._seats[seat]
+            self._waiting.pop(seat, None)
+            self._end(seat)
+
+    @staticmethod
+    def _end(seat: Seat[PayloadT]) -> None:
+        seat.ended = True
+        if seat.waiter is not None and not seat.waiter.done():
+            seat.waiter.set_result(None)
+
+    def room(self) -> int:
+        """How many events a claim may bring."""
+        free = self.max_events - len(self.unfinished) - len(self._left_over)
+        if not self._handlers:
+            free = min(free, len(self._waiting))
+        return max(free, 0)
+
+    # --- handing out -----------------------------------------------------------------------------------
+
+    def deliver(self, event: Event[PayloadT]) -> None:
+        """Hand an event to whoever takes it."""
+        if self._handlers:
+            self._run(event)
+        elif self._waiting:
+            self._hand(next(iter(self._waiting)), event)
+        elif event.tracked:
+            self._on_unwanted(event)
+        else:
+            self._left_over.append(event)
+
+    def finish(self, event: Event[PayloadT]) -> None:
+        """Its taker is done with it. Idempotent."""
+        if self.unfinished.pop(event, None) is not None:
+            self._on_change()
+
+    def finish_if_iterated(self, event: Event[PayloadT]) -> None:
+        """It was confirmed or given back: an iterator's event is finished then, a handler's when that returns."""
+        holding = self.unfinished.get(event)
+        if holding is not None and not holding.open:
+            self.finish(event)
+
+    async def next_for(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
+        """An iterator asks for its next event, and so is done with the one before; None is the end."""
+        if seat.waiter is not None:
+            raise ConsumerConflict("this iterator is being waited for already; make another one")
+        if seat.held is not None:
+            self.finish(seat.held)
+            seat.held = None
+        if self._left_over:
+            self._take(seat, self._left_over.popleft())
+        elif seat.ended:
+            return None
+        else:
+            await self._wait(seat)
+        in_hand.set(seat.held)
+        return seat.held
+
+    async def _wait(self, seat: Seat[PayloadT]) -> None:
+        seat.waiter = asyncio.get_running_loop().create_future()
+        self._waiting[seat] = None
+        self._on_change()
+        try:
+            await seat.waiter
+        except asyncio.CancelledError:
+            # It may have been handed an event at the same moment, which it will not see.
+            if seat.held is not None:
+                event, seat.held = seat.held, None
+                self.unfinished.pop(event, None)
+                seat.waiter = None
+                self._waiting.pop(seat, None)
+                self.deliver(event)
+            raise
+        finally:
+            seat.waiter = None
+            self._waiting.pop(seat, None)
+
+    def _hand(self, seat: Seat[PayloadT], event: Event[PayloadT]) -> None:
+        del self._waiting[seat]
+        self._take(seat, event)
+        assert seat.waiter is not None, "a waiting seat has a waiter"
+        if not seat.waiter.done():
+            seat.waiter.set_result(event)
+
+    def _take(self, seat: Seat[PayloadT], event: Event[PayloadT]) -> None:
+        seat.held = event
+        self.unfinished[event] = Holding(event)
+
+    # --- running handlers --------------------------------------------------------------------------------
+
+    def _run(self, event: Event[PayloadT]) -> None:
+        holding = Holding(event)
+        self.unfinished[event] = holding
+        # Counts as one itself, so that the event is not finished before all its handlers are started.
+        holding.open = 1
+        for handler in tuple(self._handlers):
+            try:
+                result = handler(event)
+            except Exception as error:
+                self._on_failure(event, error, False)
+                continue
+            if inspect.iscoroutine(result):
+                self._start(holding, handler, result)
+            elif inspect.isawaitable(result):
+                self._start(holding, handler, _as_coroutine(result))
+        self._returned(holding)
+
+    def _start(
+        self, holding: Holding[PayloadT], handler: EventHandler[PayloadT], coroutine: Coroutine[Any, Any, object]
+    ) -> None:
+        name = f"handler {getattr(handler, '__qualname__', handler)} of event {holding.event.id}"
+        task = asyncio.get_running_loop().create_task(self._work(holding.event, coroutine, name), name=name)
+        holding.open += 1
+        holding.tasks.append(task)
+        task.add_done_callback(partial(self._worked, holding, coroutine))
+
+    async def _work(self, event: Event[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
+        in_hand.set(event)
+        with self._runtime.working(name):
+            await coroutine
+
+    def _worked(
+        self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]
+    ) -> None:
+        if task.cancelled():
+            # If it was cancelled before it began, nobody else would close it.
+            coroutine.close()
+            self._on_failure(holding.event, asyncio.CancelledError(), holding.cut)
+        else:
+            error = task.exception()
+            # An interrupt stops the loop itself; it says nothing about the event.
+            if isinstance(error, Exception):
+                self._on_failure(holding.event, error, holding.cut)
+        self._returned(holding)
+
+    def _returned(self, holding: Holding[PayloadT]) -> None:
+        holding.open -= 1
+        if not holding.open:
+            self.finish(holding.event)
+
+    def cut(self, event: Event[PayloadT]) -> None:
+        """Cancel the handlers that run on it; an iterator's event is merely no longer waited for."""
+        holding = self.unfinished[event]
+        holding.cut = True
+        for task in holding.tasks:
+            task.cancel()
+        if not holding.tasks:
+            self.finish(event)
+
+
+async def _as_coroutine(awaitable: Any) -> object:
+    return await awaitable

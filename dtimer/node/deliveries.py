@@ -1,0 +1,255 @@
+"""What a claim brought, on its way to the consumers, and what they do with it on its way back."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic
+
+from dtimer import arguments
+from dtimer.arguments import Delay, Timeout
+from dtimer.codec import Codec, PayloadT
+from dtimer.counters import Tally
+from dtimer.errors import BackendError, HandlerFailed, InvalidArgument, NotTracked, PayloadRefused, RecordUnreadable
+from dtimer.event import Confirming, Event, Exhausted, exhausted
+from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX, REFUSED_AGAIN_US
+from dtimer.node.confirms import Confirms
+from dtimer.node.consumers import Consumers
+from dtimer.node.reports import Chores, Listeners, Reports
+from dtimer.node.store import Store
+from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.values import Claimed, Delivery, Ended, EndReason, Receipt, Release
+
+
+class Deliveries(Generic[PayloadT]):
+    """The :class:`dtimer.event.Keeper` of one timer's events.
+
+    Attributes:
+        consumers: who takes the events.
+        before_use: raises if the timer must not be used here (rule F8).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        confirms: Confirms,
+        *,
+        codec: Codec[PayloadT],
+        max_events: int,
+        chores: Chores,
+        reports: Reports,
+        listeners: Listeners[[Exhausted[PayloadT]]],
+        tally: Tally,
+        on_change: Callable[[], None],
+        before_use: Callable[[], None],
+    ) -> None:
+        self.consumers = Consumers[PayloadT](
+            store.runtime,
+            max_events,
+            on_change=on_change,
+            on_failure=self._handler_failed,
+            on_unwanted=self.give_back,
+        )
+        self.before_use = before_use
+        self._store = store
+        self._confirms = confirms
+        self._codec = codec
+        self._chores = chores
+        self._reports = reports
+        self._exhausted = listeners
+        self._tally = tally
+        self._receipts: OrderedDict[str, Receipt] = OrderedDict()
+
+    # --- from the store --------------------------------------------------------------------------------------
+
+    def take(self, claimed: Claimed, *, leaving: bool) -> None:
+        """Hand out what a claim brought; while leaving, tracked events go back untouched (rule N1)."""
+        for delivery in claimed.deliveries:
+            tracked = delivery.deadline_us is not None
+            if leaving and tracked:
+                self._release_untouched(delivery.receipt)
+                continue
+            try:
+                payload = self._codec.decode(delivery.event.payload)
+            except Exception as error:
+                self._refused(delivery, error)
+                continue
+            if tracked:
+                self._remember(delivery.receipt)
+            self._tally.delivered += 1
+            if delivery.num_retries:
+                self._tally.retried += 1
+            self.consumers.deliver(Event(payload, delivery, self))
+        for ended in claimed.ended:
+            self._ended(ended)
+        for record in claimed.unreadable:
+            self._tally.unreadable += 1
+            self._reports.report(RecordUnreadable(record))
+
+    def _remember(self, receipt: Receipt) -> None:
+        # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
+        self._receipts[receipt.id] = receipt
+        self._receipts.move_to_end(receipt.id)
+        if len(self._receipts) > RECEIPTS_REMEMBERED_MAX:
+            self._receipts.popitem(last=False)
+
+    def _ended(self, ended: Ended) -> None:
+        """Count and tell (rules E5 and P7)."""
+        if ended.reason is EndReason.EXPIRED:
+            self._tally.expired += 1
+        else:
+            self._tally.exhausted += 1
+        if self._exhausted:
+            self._exhausted.tell(exhausted(ended, self._codec))
+        else:
+            self._reports.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
+
+    def _refused(self, delivery: Delivery, error: Exception) -> None:
+        """The codec refused the payload: perhaps another node's does not (rule F4)."""
+        self._tally.refused_payloads += 1
+        if delivery.deadline_us is not None:
+            self._chores.start(self._release_refused(delivery, error), f"giving back event {delivery.receipt.id!r}")
+        else:
+            what_happened = "it was not tracked, so this report alone has its bytes"
+            self._report_refused(delivery, error, what_happened)
+
+    async def _release_refused(self, delivery: Delivery, error: Exception) -> None:
+        detail = cut_to_bytes(repr(error), REASON_MAX_BYTES)
+        try:
+            outcome = await self._release(delivery.receipt, Release.REFUSED, delay_us=REFUSED_AGAIN_US, detail=detail)
+        except BackendError as failure:
+            what_happened = f"it comes again at its deadline ({failure})"
+        else:
+            what_happened = {
+                ReleaseOutcome.RELEASED: "it goes to another node",
+                ReleaseOutcome.BURIED: "it is a dead letter now",
+            }.get(outcome, "it has gone elsewhere meanwhile")
+        self._report_refused(delivery, error, what_happened)
+
+    def _report_refused(self, delivery: Delivery, error: Exception, what_happened: str) -> None:
+        self._reports.report(PayloadRefused(delivery.receipt.id, delivery.event.payload, what_happened), error)
+
+    # --- from the consumers --------------------------------------------------------------------------------
+
+    def confirm(self, event: Event[PayloadT]) -> Confirming:
+        self.before_use()
+        if not event.tracked:
+            return Confirming(None)
+        event.settled = True
+        confirming = Confirming(self._confirms.submit(event.receipt))
+        self.consumers.finish_if_iterated(event)
+        return confirming
+
+    async def confirm_id(self, id: str) -> ConfirmOutcome:
+        """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""
+        receipt = self._receipts.get(id)
+        if receipt is None:
+            return await self._confirms.newest(id)
+        for event in tuple(self.consumers.unfinished):
+            if event.receipt == receipt:
+                return await self.confirm(event)
+        return (await self._confirms.submit(receipt))[0]
+
+    async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
+        self._require_tracked(event)
+        how = Release.COUNTED if arguments.flag(counted, "counted") else Release.UNCOUNTED
+        delay_us = arguments.delay_us(delay)
+        event.settled = True
+        return await self._release_event(event, how, delay_us)
+
+    async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
+        self._require_tracked(event)
+        timeout_us = arguments.timeout_us(lasting, "timeout")
+        answer = await self._store.call(lambda: self._store.backend.extend(event.receipt, timeout_us=timeout_us))
+        return answer.value
+
+    async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
+        self._require_tracked(event)
+        if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument("reason", f"must be a str, not {reason!r}")
+        detail = cut_to_bytes(reason, REASON_MAX_BYTES)
+        event.settled = True
+        try:
+            answer = await self._store.call(lambda: self._store.backend.bury(event.receipt, detail=detail))
+        finally:
+            self.consumers.finish_if_iterated(event)
+        return answer.value
+
+    def failed(self, event: Event[PayloadT]) -> None:
+        """Its taker raised: its retry policy says when it comes again, or else its deadline (rule F3)."""
+        policy = event.data.retry
+        if not event.tracked or event.settled or policy is None:
+            return
+        event.settled = True
+        delay_us = policy.delay_after(event.num_retries)
+        self._in_background(self._release_event(event, Release.COUNTED, delay_us), event.id)
+
+    def finish(self, event: Event[PayloadT]) -> None:
+        self.consumers.finish_if_iterated(event)
+
+    def give_back(self, event: Event[PayloadT]) -> None:
+        """Nobody took it."""
+        event.settled = True
+        self._release_untouched(event.receipt)
+
+    def _handler_failed(self, event: Event[PayloadT], error: BaseException, cut: bool) -> None:
+        self._tally.handler_errors += 1
+        if not isinstance(error, CancelledError):
+            self._reports.report(HandlerFailed(event.id, f"raised {error!r}"), error)
+            self.failed(event)
+        elif cut:
+            self._reports.report(HandlerFailed(event.id, "was cancelled: it outlasted the time limit of leave()"))
+            self.failed(event)
+        else:
+            # The loop is being shut down, or the handler cancelled itself: no more work may be started for the one,
+            # and the deadline serves the other.
+            self._reports.report(HandlerFailed(event.id, "was cancelled"))
+
+    def _require_tracked(self, event: Event[PayloadT]) -> None:
+        self.before_use()
+        if not event.tracked:
+            raise NotTracked(f"event {event.id!r} was posted without retries, so the store has forgotten it")
+
+    # --- to the store ------------------------------------------------------------------------------------------
+
+    async def _release_event(self, event: Event[PayloadT], how: Release, delay_us: int) -> ReleaseOutcome:
+        try:
+            outcome = await self._release(event.receipt, how, delay_us=delay_us)
+        finally:
+            self.consumers.finish_if_iterated(event)
+        if outcome is ReleaseOutcome.EXHAUSTED:
+            counted = event.num_retries + 1
+            self._ended(
+                Ended(
+                    event=event.data,
+                    reason=EndReason.EXHAUSTED,
+                    number=event.delivery,
+                    num_counted=counted,
+                    kept=event.data.keep,
+                )
+            )
+        return outcome
+
+    async def _release(self, receipt: Receipt, how: Release, *, delay_us: int, detail: str = "") -> ReleaseOutcome:
+        backend = self._store.backend
+        answer = await self._store.call(lambda: backend.release(receipt, how=how, delay_us=delay_us, detail=detail))
+        return answer.value
+
+    def _release_untouched(self, receipt: Receipt) -> None:
+        self._in_background(self._release(receipt, Release.UNCOUNTED, delay_us=0), receipt.id)
+
+    def _in_background(self, release: Coroutine[Any, Any, ReleaseOutcome], id: str) -> None:
+        self._chores.start(self._reporting(release), f"giving back event {id!r}")
+
+    async def _reporting(self, release: Awaitable[ReleaseOutcome]) -> None:
+        try:
+            await release
+        except BackendError as error:
+            # It comes again at its deadline.
+            self._reports.report(error)
+
+
+def cut_to_bytes(text: str, max_bytes: int) -> str:
+    """The beginning of a text, at most so many bytes of UTF-8; what UTF-8 cannot hold is replaced."""
+    return text.encode(errors="backslashreplace")[:max_bytes].decode(errors="ignore")

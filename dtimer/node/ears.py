@@ -1,0 +1,86 @@
+"""The subscription to wake-ups: one task, which subscribes again by itself for as long as it lives (rule N4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from dtimer.errors import BackendError, StoreUnreachable
+from dtimer.node.planner import Backoff
+from dtimer.protocol import TimerBackend
+from dtimer.values import Message
+
+
+class Ears:
+    """Hears for one node."""
+
+    def __init__(
+        self,
+        backend: TimerBackend,
+        node: str,
+        *,
+        on_message: Callable[[Message], None],
+        on_listening: Callable[[], None],
+        on_deaf: Callable[[Exception], None],
+    ) -> None:
+        """
+        Args:
+            on_listening: whatever is said from now on is heard.
+            on_deaf: nothing is, and why; the next attempt follows after a pause.
+        """
+        self._backend = backend
+        self._node = node
+        self._on_message = on_message
+        self._on_listening = on_listening
+        self._on_deaf = on_deaf
+        self._task: asyncio.Task[None] | None = None
+
+    async def listen(self, epoch: str) -> Awaitable[Exception | None]:
+        """Listen to the channels of this epoch, and no longer to any other's.
+
+        What is returned tells how the first attempt went: None, or why it failed. Further ones follow by themselves.
+        """
+        await self.stop()
+        loop = asyncio.get_running_loop()
+        first: asyncio.Future[Exception | None] = loop.create_future()
+        self._task = loop.create_task(self._listen(epoch, first), name=f"dtimer: wake-ups of node {self._node}")
+        return first
+
+    async def stop(self) -> None:
+        """Listen no longer. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _listen(self, epoch: str, first: asyncio.Future[Exception | None]) -> None:
+        backoff = Backoff(self._backend.runtime.draw)
+        try:
+            while True:
+                error = await self._hear(epoch, first, backoff)
+                self._on_deaf(error)
+                if not first.done():
+                    first.set_result(error)
+                await self._backend.runtime.sleep(backoff.next_us())
+        finally:
+            # Whoever waits for the first attempt must not wait for a task that is gone.
+            first.cancel()
+
+    async def _hear(self, epoch: str, first: asyncio.Future[Exception | None], backoff: Backoff) -> Exception:
+        try:
+            async with self._backend.wakeups(self._node, epoch) as messages:
+                self._on_listening()
+                if not first.done():
+                    first.set_result(None)
+                async for message in messages:
+                    # Only now: one that breaks at once, again and again, must not be renewed without a pause.
+                    backoff.reset()
+                    self._on_message(message)
+        except BackendError as error:
+            return error
+        except Exception as error:
+            # A backend's bug must not leave the node deaf for good.
+            failure = StoreUnreachable("wakeups", f"the backend raised {error!r}")
+            failure.__cause__ = error
+            return failure
+        return StoreUnreachable("wakeups", "the messages came to an end")

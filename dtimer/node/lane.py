@@ -1,0 +1,84 @@
+"""A sender for an outbox: one batch in flight at a time, so items reach the store in the order they were handed in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from dtimer.node.outbox import Batch, Outbox, Ticket
+
+ItemT = TypeVar("ItemT")
+ReplyT = TypeVar("ReplyT")
+
+
+class Lane(Generic[ItemT, ReplyT]):
+    """Sends what is handed in, at the end of the turn of the loop in which it was.
+
+    Somebody else may carry the items instead, as a node's claims carry confirms.
+    """
+
+    def __init__(
+        self,
+        operation: str,
+        request: Callable[[Sequence[ItemT]], Awaitable[Sequence[ReplyT]]],
+        unheard: Callable[[Exception], None],
+    ) -> None:
+        self.outbox: Outbox[ItemT, ReplyT] = Outbox(operation, unheard)
+        self._request = request
+        self._name = f"dtimer: {operation}"
+        self._task: asyncio.Task[None] | None = None
+        self._ring: Callable[[], None] | None = None
+
+    def submit(self, items: Sequence[ItemT], size_bytes: int = 0) -> Ticket[ItemT, ReplyT]:
+        ticket = self.outbox.submit(items, size_bytes)
+        if self._ring is not None:
+            self._ring()
+        else:
+            self._start()
+        return ticket
+
+    def hand_over(self, ring: Callable[[], None]) -> None:
+        """Somebody else takes items from the outbox from now on; `ring` says that there are some."""
+        self._ring = ring
+
+    def take_back(self) -> None:
+        """Nobody else does any more."""
+        self._ring = None
+        self._start()
+
+    async def idle(self) -> None:
+        """Return when everything handed in has been answered."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _start(self) -> None:
+        # A task begins in the loop's next turn, after all that became ready in this one.
+        # So what callers hand in at once, say because the batch before answered them all, goes together.
+        if self._task is None and self.outbox:
+            self._task = asyncio.get_running_loop().create_task(self._send(), name=self._name)
+            self._task.add_done_callback(self._sent)
+
+    async def _send(self) -> None:
+        batch = self.outbox.take()
+        if batch is not None:
+            await self._call(batch)
+
+    async def _call(self, batch: Batch[ItemT, ReplyT]) -> None:
+        try:
+            replies = await self._request(batch.items)
+        except Exception as error:
+            batch.fail(error)
+        except BaseException:
+            batch.cancel()
+            raise
+        else:
+            batch.answer(replies)
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            # The loop is being shut down.
+            self.outbox.cancel()
+        elif self._ring is None:
+            self._start()

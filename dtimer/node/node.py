@@ -1,0 +1,213 @@
+"""Joining and leaving (rule N1), one after the other however they are called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from dtimer.counters import Tally
+from dtimer.errors import BackendError, HandlerFailed, NodeDisturbed
+from dtimer.event import Event
+from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
+from dtimer.node.claims import Claims
+from dtimer.node.confirms import Confirms
+from dtimer.node.consumers import in_hand
+from dtimer.node.deliveries import Deliveries
+from dtimer.node.reports import Chores, Reports
+from dtimer.node.store import Store
+from dtimer.values import Member
+
+INCARNATION_BYTES: Final = 8
+
+
+class Node:
+    """One timer's membership.
+
+    Attributes:
+        id: the node's.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        store: Store,
+        confirms: Confirms,
+        confirm_timeout_us: int,
+        chores: Chores,
+        reports: Reports,
+        tally: Tally,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.id = id
+        self._store = store
+        self._runtime = store.runtime
+        self._confirms = confirms
+        self._confirm_timeout_us = confirm_timeout_us
+        self._chores = chores
+        self._reports = reports
+        self._tally = tally
+        self._on_ready = on_ready
+        self._deliveries: Deliveries[Any] | None = None
+        self._claims: Claims | None = None
+        self._queue: deque[object] = deque()
+        self._naps: set[asyncio.Task[None]] = set()
+        # Deliveries whose taker itself waits for `join` or `leave`: waiting for them would be for ever.
+        # Once for each such call, as one may be over while another waits on.
+        self._excused: list[Event[Any]] = []
+        store.on_lost_writes = self._lost_writes
+        chores.on_done = self.changed
+
+    @property
+    def joined(self) -> bool:
+        return self._claims is not None and self._claims.joined
+
+    def serve(self, deliveries: Deliveries[Any]) -> None:
+        """Whom the events are for; once, before anything else."""
+        self._deliveries = deliveries
+
+    def changed(self) -> None:
+        """Room or work under way may have changed."""
+        if self._claims is not None:
+            self._claims.ring()
+        for nap in self._naps:
+            nap.cancel()
+
+    async def join(self) -> None:
+        """Become a member; nothing happens if it is one."""
+        with self._caller_excused():
+            await self._join()
+
+    async def _join(self) -> None:
+        async with self._alone():
+            if self._claims is not None:
+                return
+            assert self._deliveries is not None, "serve() comes first"
+            claims = Claims(
+                Member(self.id, self._runtime.token(INCARNATION_BYTES), self._store.backend.pace.poll_us),
+                store=self._store,
+                deliveries=self._deliveries,
+                confirms=self._confirms,
+                confirm_timeout_us=self._confirm_timeout_us,
+                reports=self._reports,
+                tally=self._tally,
+                on_ready=self._on_ready,
+                on_fenced=self._fenced,
+            )
+            # Known before it is joined, so that what happens meanwhile rings at it.
+            self._claims = claims
+            # A handler may have called this; the tasks that are started here are no part of what it does.
+            token = in_hand.set(None)
+            try:
+                await claims.start()
+            except BaseException:
+                self._claims = None
+                raise
+            finally:
+                in_hand.reset(token)
+
+    async def leave(self, *, drain: bool, timeout_us: int) -> None:
+        """Cease to be a member; nothing more happens if it is none."""
+        with self._caller_excused():
+            await self._leave(drain, timeout_us)
+
+    async def _leave(self, drain: bool, timeout_us: int) -> None:
+        async with self._alone():
+            until_us = self._runtime.now_us() + timeout_us
+            claims = self._claims
+            if claims is not None:
+                await claims.stop()
+                self._claims = None
+                if not claims.fenced:
+                    await self._tell_store(claims.member)
+            assert self._deliveries is not None, "serve() comes first"
+            self._deliveries.consumers.end_all()
+            if drain:
+                await self._drain(self._deliveries, until_us)
+            await self._confirms.lane.idle()
+
+    def _fenced(self) -> None:
+        self._claims = None
+        if self._deliveries is not None:
+            self._deliveries.consumers.end_all()
+
+    def _lost_writes(self) -> None:
+        if self._claims is not None:
+            self._claims.lost_writes()
+
+    async def _tell_store(self, member: Member) -> None:
+        try:
+            await self._store.call(lambda: self._store.backend.leave(member))
+        except BackendError as error:
+            # Here everything is over all the same; the store finds out when nobody answers its announcements.
+            self._reports.report(NodeDisturbed(f"node {self.id!r} left, but could not tell its store"), error)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncGenerator[None]:
+        """Joining and leaving go one after the other, in the order in which they were asked for."""
+        turn = object()
+        self._queue.append(turn)
+        try:
+            while self._queue[0] is not turn:
+                await self._nap(DAY_US)
+            yield
+        finally:
+            self._queue.remove(turn)
+            self.changed()
+
+    async def _nap(self, duration_us: int) -> None:
+        """Wait until something changes, but not longer than this.
+
+        It is a sleep by the runtime's clock: a handler that leaves may wait for others that sleep by it,
+        and a simulator must see that.
+        """
+        nap = asyncio.get_running_loop().create_task(self._runtime.sleep(duration_us), name=f"dtimer: node {self.id}")
+        self._naps.add(nap)
+        try:
+            await asyncio.wait([nap])
+        finally:
+            nap.cancel()
+            self._naps.discard(nap)
+
+    # --- draining --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _caller_excused(self) -> Generator[None]:
+        event = in_hand.get()
+        if event is None:
+            yield
+            return
+        self._excused.append(event)
+        self.changed()
+        try:
+            yield
+        finally:
+            self._excused.remove(event)
+
+    async def _drain(self, deliveries: Deliveries[Any], until_us: int) -> None:
+        """Wait for handlers and chores, and cancel what takes too long."""
+        await self._wait(deliveries, until_us)
+        late = self._unfinished(deliveries)
+        for event in late:
+            deliveries.consumers.cut(event)
+        chores = self._chores.tasks - {asyncio.current_task()}
+        for chore in chores:
+            chore.cancel()
+        if late or chores:
+            await self._wait(deliveries, self._runtime.now_us() + LEAVE_CANCEL_GRACE_US)
+        for event in self._unfinished(deliveries):
+            self._reports.report(HandlerFailed(event.id, "was cancelled by leave(), and runs on"))
+
+    async def _wait(self, deliveries: Deliveries[Any], until_us: int) -> None:
+        while self._busy(deliveries) and (left_us := until_us - self._runtime.now_us()) > 0:
+            await self._nap(left_us)
+
+    def _busy(self, deliveries: Deliveries[Any]) -> bool:
+        # A chore may be the very task that leaves: an error handler, say.
+        return bool(self._unfinished(deliveries) or self._chores.tasks - {asyncio.current_task()})
+
+    def _unfinished(self, deliveries: Deliveries[Any]) -> list[Event[Any]]:
+        return [event for event in deliveries.consumers.unfinished if event not in self._excused]

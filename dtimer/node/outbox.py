@@ -1,0 +1,171 @@
+"""What callers hand in during one turn of the loop goes out together (rule P5). Pure but for the futures.
+
+An item's result, or its failure, reaches its own caller and nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from typing_extensions import override
+
+from dtimer.errors import OutcomeUnknown
+from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
+from dtimer.node.repeat import retold
+
+ItemT = TypeVar("ItemT")
+ReplyT = TypeVar("ReplyT")
+
+
+class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
+    """A caller's items, which travel together; awaiting it gives their replies, in order.
+
+    Attributes:
+        lost: they were in a call whose outcome is unknown.
+        give_up_us: until when they are sent again after failures; None before the first one.
+        awaited: somebody wants to know.
+    """
+
+    __slots__ = ("_future", "awaited", "give_up_us", "items", "lost", "size_bytes")
+
+    def __init__(self, items: Sequence[ItemT], size_bytes: int) -> None:
+        self.items = items
+        self.size_bytes = size_bytes
+        self.lost = False
+        self.give_up_us: int | None = None
+        self.awaited = False
+        self._future: asyncio.Future[Sequence[ReplyT]] = asyncio.get_running_loop().create_future()
+
+    @override
+    def __await__(self) -> Generator[object, None, Sequence[ReplyT]]:
+        return (yield from self.future().__await__())
+
+    def future(self) -> asyncio.Future[Sequence[ReplyT]]:
+        """What an awaiting caller waits for."""
+        self.awaited = True
+        return self._future
+
+    @property
+    def done(self) -> bool:
+        """Answered, failed, or its caller was cancelled."""
+        return self._future.done()
+
+    def answer(self, replies: Sequence[ReplyT]) -> None:
+        if not self._future.done():
+            self._future.set_result(replies)
+
+    def fail(self, error: Exception) -> bool:
+        """Whether somebody who waits will hear of it."""
+        if self._future.done():
+            return True
+        self._future.set_exception(error)
+        # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
+        self._future.exception()
+        return self.awaited
+
+    def cancel(self) -> None:
+        self._future.cancel()
+
+
+class Batch(Generic[ItemT, ReplyT]):
+    """What goes out in one call. Exactly one of `answer`, `fail`, `cancel` ends it, or it is put back."""
+
+    def __init__(self, tickets: Sequence[Ticket[ItemT, ReplyT]], operation: str, unheard: Callable[[Exception], None]):
+        self.tickets = tickets
+        self.items: list[ItemT] = [item for ticket in tickets for item in ticket.items]
+        self.operation = operation
+        self._unheard = unheard
+
+    def answer(self, replies: Sequence[ReplyT]) -> None:
+        """One reply for each item, in order."""
+        if len(replies) != len(self.items):
+            problem = f"the backend answered {len(replies)} outcomes for {len(self.items)} items"
+            self.fail(OutcomeUnknown(self.operation, problem))
+            return
+        start = 0
+        for ticket in self.tickets:
+            end = start + len(ticket.items)
+            ticket.answer(replies[start:end])
+            start = end
+
+    def fail(self, error: Exception) -> None:
+        """The call failed: each caller gets an error of its own; what nobody awaits is reported."""
+        for ticket in self.tickets:
+            self.fail_one(ticket, error)
+
+    def fail_one(self, ticket: Ticket[ItemT, ReplyT], error: Exception) -> None:
+        own = retold(error, self.operation, lost=ticket.lost)
+        if not ticket.fail(own):
+            self._unheard(own)
+
+    def cancel(self) -> None:
+        """The sender itself was cancelled."""
+        for ticket in self.tickets:
+            ticket.cancel()
+
+
+class Outbox(Generic[ItemT, ReplyT]):
+    """The items that wait to be sent, in the order they came."""
+
+    def __init__(self, operation: str, unheard: Callable[[Exception], None]) -> None:
+        """
+        Args:
+            operation: what is asked for; errors are named after it.
+            unheard: is given the failure of a ticket that nobody awaits.
+        """
+        self._operation = operation
+        self._unheard = unheard
+        self._tickets: deque[Ticket[ItemT, ReplyT]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._tickets)
+
+    def submit(self, items: Sequence[ItemT], size_bytes: int) -> Ticket[ItemT, ReplyT]:
+        """Hand in items, not more than one call takes."""
+        ticket = Ticket[ItemT, ReplyT](items, size_bytes)
+        self._tickets.append(ticket)
+        return ticket
+
+    def take(self) -> Batch[ItemT, ReplyT] | None:
+        """What goes out next, within the limits of a call (rule D5); a larger ticket goes alone."""
+        taken: list[Ticket[ItemT, ReplyT]] = []
+        count = size = 0
+        while self._tickets:
+            ticket = self._tickets[0]
+            if not ticket.done:
+                count += len(ticket.items)
+                size += ticket.size_bytes
+                if taken and (count > BATCH_MAX_ITEMS or size > BATCH_MAX_BYTES):
+                    break
+                taken.append(ticket)
+            # else: its caller was cancelled before it was sent, and so it is not.
+            self._tickets.popleft()
+        return Batch(taken, self._operation, self._unheard) if taken else None
+
+    def put_back(self, tickets: Sequence[Ticket[ItemT, ReplyT]]) -> None:
+        """They go first again, in their order."""
+        self._tickets.extendleft(reversed(tickets))
+
+    def cancel(self) -> None:
+        """Nobody will send any more."""
+        for ticket in self._tickets:
+            ticket.cancel()
+        self._tickets.clear()
+
+
+def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[list[ItemT], int]]:
+    """A long list split in order into what one call takes, with the bytes of each part."""
+    part: list[ItemT] = []
+    part_size = 0
+    for item in items:
+        size = size_of(item)
+        if part and (len(part) == BATCH_MAX_ITEMS or part_size + size > BATCH_MAX_BYTES):
+            yield part, part_size
+            part, part_size = [], 0
+        part.append(item)
+        part_size += size
+    if part:
+        yield part, part_size

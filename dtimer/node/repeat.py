@@ -1,0 +1,83 @@
+"""Calls that are repeated inside, because a second time does no harm (rule F1)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, NoReturn, TypeVar
+
+from attrs import frozen
+
+from dtimer.errors import BackendError, Known, OutcomeUnknown, StoreBusy, StoreRefused, StoreUnreachable
+from dtimer.limits import REPEAT_WITHIN_US
+from dtimer.node.planner import Backoff
+from dtimer.protocol import Runtime
+
+T = TypeVar("T")
+
+PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy)
+"""Failures that may be over in a moment."""
+
+
+@frozen
+class Repeated(Generic[T]):
+    """What the last try answered.
+
+    Attributes:
+        lost: the outcome of an earlier try is unknown, so this one may have met its traces.
+    """
+
+    value: T
+    lost: bool
+
+
+async def repeating(
+    runtime: Runtime, request: Callable[[], Awaitable[T]], *, safe: Callable[[BackendError], bool] | None = None
+) -> Repeated[T]:
+    """Call until it works, for some seconds of the runtime's time.
+
+    Args:
+        safe: whether to repeat after a lost reply; by default what :attr:`dtimer.BackendError.safe_to_repeat` says.
+
+    Raises:
+        OutcomeUnknown: some try's reply was lost, and none worked.
+        BackendError: no try was applied.
+    """
+    give_up_us = runtime.now_us() + REPEAT_WITHIN_US
+    backoff = Backoff(runtime.draw)
+    lost = False
+    while True:
+        try:
+            return Repeated(await request(), lost)
+        except PASSING as error:
+            lost = lost or error.known is Known.PERHAPS_APPLIED
+            repeat = error.safe_to_repeat if safe is None else error.known is Known.NOT_APPLIED or safe(error)
+            pause_us = backoff.next_us()
+            if not repeat or runtime.now_us() + pause_us > give_up_us:
+                raise_truthfully(error, lost=lost)
+        except BackendError as error:
+            raise_truthfully(error, lost=lost)
+        await runtime.sleep(pause_us)
+
+
+def raise_truthfully(error: BackendError, *, lost: bool) -> NoReturn:
+    """That the last try was not applied says nothing about an earlier one whose reply was lost."""
+    if lost and error.known is Known.NOT_APPLIED:
+        raise OutcomeUnknown(error.operation, f"an earlier try's reply was lost, then: {error.problem}") from error
+    raise error
+
+
+def retold(error: Exception, operation: str, *, lost: bool = False) -> Exception:
+    """The same failure as an instance of one caller's own, named after what that caller asked for.
+
+    An exception that several tasks raise would collect the tracebacks of all.
+    """
+    if not isinstance(error, BackendError):
+        own: Exception = OutcomeUnknown(operation, f"the backend raised {error!r}")
+    elif lost or error.known is Known.PERHAPS_APPLIED:
+        own = OutcomeUnknown(operation, error.problem)
+    elif type(error).__init__ is BackendError.__init__:
+        own = type(error)(operation, error.problem)
+    else:
+        own = StoreRefused(operation, error.problem)
+    own.__cause__ = error
+    return own

@@ -1,0 +1,76 @@
+"""The way to the backend. Every reply passes here, so what they tell beside their values is seen in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+from dtimer.counters import Tally
+from dtimer.errors import BackendError, StoreClockStepped, StoreLostWrites
+from dtimer.node.history import History
+from dtimer.node.repeat import repeating
+from dtimer.node.reports import Reports
+from dtimer.node.store_clock import ClockBound
+from dtimer.protocol import Runtime, TimerBackend
+from dtimer.values import Applied
+
+T = TypeVar("T")
+
+
+@frozen
+class Answer(Generic[T]):
+    """The reply of a repeated call.
+
+    Attributes:
+        lost: an earlier try's outcome is unknown.
+    """
+
+    value: T
+    at_us: int
+    lost: bool
+
+
+class Store:
+    """A backend, watched (rules O1 and T2).
+
+    Attributes:
+        clock: where the store's clock stands.
+        history: its epoch and newest number.
+        on_lost_writes: called after the store was found to have lost writes.
+    """
+
+    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally) -> None:
+        self.backend = backend
+        self.runtime: Runtime = backend.runtime
+        self.clock = ClockBound()
+        self.history = History()
+        self.on_lost_writes: Callable[[], None] | None = None
+        self._reports = reports
+        self._tally = tally
+
+    async def once(self, request: Callable[[], Awaitable[Applied[T]]]) -> Applied[T]:
+        """One call."""
+        mark = self.history.mark()
+        applied = await request()
+        finding = self.history.saw(applied, mark)
+        if finding.lost_writes:
+            self._tally.lost_writes += 1
+            self.clock.forget()
+            self._reports.report(StoreLostWrites(f"namespace {self.backend.namespace!r} has lost acknowledged writes"))
+            if self.on_lost_writes is not None:
+                self.on_lost_writes()
+        if finding.step_us:
+            self._tally.clock_steps += 1
+            self._reports.report(StoreClockStepped(finding.step_us))
+        if applied.epoch == self.history.epoch:
+            self.clock.learn(applied.at_us, self.runtime.now_us())
+        return applied
+
+    async def call(
+        self, request: Callable[[], Awaitable[Applied[T]]], *, safe: Callable[[BackendError], bool] | None = None
+    ) -> Answer[T]:
+        """A call that is repeated as far as that is safe (rule F1)."""
+        repeated = await repeating(self.runtime, lambda: self.once(request), safe=safe)
+        return Answer(repeated.value.value, repeated.value.at_us, repeated.lost)

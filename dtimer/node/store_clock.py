@@ -1,0 +1,54 @@
+"""Where the store's clock stands, as far as this process can tell (rule T1). Pure: the local time is an argument.
+
+A reply that carries the store's time `at_us` and arrives at the local time `now_us` proves that the store's clock is at
+`at_us` or later by then. Of all such bounds the greatest is the best, and none is ever ahead of the store.
+So a node that comes by it is never early, and late by no more than the fastest reply took to arrive.
+"""
+
+from __future__ import annotations
+
+from dtimer.limits import CLOCK_WINDOW_US
+
+
+class ClockBound:
+    """The greatest lower bound on (store's clock - local clock) that recent replies gave.
+
+    Bounds are forgotten by halves, since two clocks drift: an old one would come to be ahead of the store.
+    """
+
+    def __init__(self) -> None:
+        self._window_start_us = 0
+        self._current_us: int | None = None
+        self._previous_us: int | None = None
+
+    def learn(self, at_us: int, now_us: int) -> None:
+        """A reply with the store's time `at_us` is here at the local time `now_us`."""
+        if self._current_us is None or now_us - self._window_start_us >= CLOCK_WINDOW_US:
+            self._window_start_us = now_us
+            self._previous_us = self._current_us
+            self._current_us = at_us - now_us
+        else:
+            self._current_us = max(self._current_us, at_us - now_us)
+
+    def forget(self) -> None:
+        """The next reply comes from another clock perhaps: another server, another epoch."""
+        self._current_us = self._previous_us = None
+
+    def offset_us(self) -> int | None:
+        """The bound; None before the first reply."""
+        if self._current_us is None:
+            return None
+        return self._current_us if self._previous_us is None else max(self._current_us, self._previous_us)
+
+    def local_us(self, store_us: int) -> int | None:
+        """The local time at which the store's clock shows `store_us` or more.
+
+        That the local clock is read in whole microseconds does not make it early: no reply arrives that fast.
+        """
+        offset_us = self.offset_us()
+        return None if offset_us is None else store_us - offset_us
+
+    def store_us(self, now_us: int) -> int | None:
+        """A time that the store's clock has reached at the local time `now_us`."""
+        offset_us = self.offset_us()
+        return None if offset_us is None else now_us + offset_us

@@ -1,0 +1,127 @@
+"""Events as they stand in the store, for looking at: live ones and dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Generic
+
+from attrs import field, frozen
+
+from dtimer.arguments import from_instant
+from dtimer.codec import Codec, PayloadT, decode_headers
+from dtimer.errors import PayloadRefused
+from dtimer.values import DeadLetter, EndReason, EventData, EventState, Pending
+
+
+@frozen
+class Upcoming(Generic[PayloadT]):
+    """A live event as it stood when the store was asked (rules R1 and R2)."""
+
+    _pending: Pending
+    _at_us: int
+    _codec: Codec[PayloadT] = field(repr=False, eq=False)
+
+    @property
+    def id(self) -> str:
+        return self._pending.event.id
+
+    @property
+    def payload(self) -> PayloadT:
+        """Decoded when asked for, so that one bad payload spoils no list.
+
+        Raises:
+            PayloadRefused: the codec refused it.
+        """
+        return _decoded(self._codec, self._pending.event)
+
+    @property
+    def payload_bytes(self) -> bytes:
+        return self._pending.event.payload
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return decode_headers(self._pending.event.headers)
+
+    @property
+    def state(self) -> EventState:
+        return self._pending.state
+
+    @property
+    def max_retries(self) -> int:
+        return self._pending.event.max_retries
+
+    @property
+    def num_retries(self) -> int:
+        """Counted deliveries before the next one, or before the one that is out."""
+        return self._pending.num_retries
+
+    @property
+    def deliveries(self) -> int:
+        """How many it has had, counted or not."""
+        return self._pending.number
+
+    @property
+    def time_left(self) -> timedelta:
+        """Until it is due, or until its deadline; negative when that is past."""
+        return timedelta(microseconds=self._pending.next_us - self._at_us)
+
+    @property
+    def due(self) -> datetime | None:
+        """When it is due, by the store's clock; None while it is unconfirmed."""
+        return from_instant(self._pending.next_us) if self.state is EventState.SCHEDULED else None
+
+    @property
+    def deadline(self) -> datetime | None:
+        """Until when it may be confirmed for sure, by the store's clock; None unless it is unconfirmed."""
+        return from_instant(self._pending.next_us) if self.state is EventState.UNCONFIRMED else None
+
+
+@frozen
+class DeadEvent(Generic[PayloadT]):
+    """A dead letter: an event that ended unconfirmed and was kept (rule E5)."""
+
+    letter: DeadLetter
+    _codec: Codec[PayloadT] = field(repr=False, eq=False)
+
+    @property
+    def id(self) -> str:
+        return self.letter.id
+
+    @property
+    def payload(self) -> PayloadT:
+        """Raises :class:`dtimer.PayloadRefused` if the codec refuses it, or the store could not read the record."""
+        if self.letter.event is None:
+            raise PayloadRefused(self.letter.id, self.letter.raw, "its record could not be read")
+        return _decoded(self._codec, self.letter.event)
+
+    @property
+    def payload_bytes(self) -> bytes:
+        """The payload's bytes, or the whole record's if it could not be read."""
+        return self.letter.raw if self.letter.event is None else self.letter.event.payload
+
+    @property
+    def reason(self) -> EndReason:
+        return self.letter.reason
+
+    @property
+    def detail(self) -> str:
+        """What was said when it was buried."""
+        return self.letter.detail
+
+    @property
+    def buried_at(self) -> datetime:
+        """When, by the store's clock."""
+        return from_instant(self.letter.buried_us)
+
+    @property
+    def num_retries(self) -> int:
+        """Counted deliveries after the first."""
+        return max(self.letter.num_counted - 1, 0)
+
+
+def _decoded(codec: Codec[PayloadT], event: EventData) -> PayloadT:
+    try:
+        return codec.decode(event.payload)
+    except Exception as error:
+        raise PayloadRefused(event.id, event.payload, "the store has it still") from error

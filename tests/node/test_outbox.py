@@ -1,0 +1,239 @@
+"""What callers hand in at once goes out together, and comes back to each of them alone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+
+import pytest
+
+from dtimer.errors import BackendError, OutcomeUnknown, StoreFull, StoreUnreachable
+from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
+from dtimer.node.lane import Lane
+from dtimer.node.outbox import Outbox, in_calls
+
+Reports = list[Exception]
+
+
+@pytest.fixture
+def unheard() -> Reports:
+    return []
+
+
+@pytest.fixture
+def outbox(unheard: Reports) -> Outbox[str, str]:
+    return Outbox("post", unheard.append)
+
+
+class Recorder:
+    """Answers each item with itself in capitals, when it is let."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.errors: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, items: Sequence[str]) -> list[str]:
+        self.calls.append(list(items))
+        await self.gate.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        return [item.upper() for item in items]
+
+
+async def test_items_of_one_turn_go_out_in_one_call_in_order(unheard: Reports) -> None:
+    recorder = Recorder()
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+
+    async def caller(item: str) -> str:
+        return (await lane.submit([item]))[0]
+
+    assert await asyncio.gather(*map(caller, "abc")) == ["A", "B", "C"]
+    assert recorder.calls == [["a", "b", "c"]]
+
+
+async def test_one_call_is_in_flight_at_a_time(unheard: Reports) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    first = lane.submit(["a"])
+    await turns()
+    later = [lane.submit([item]) for item in "bc"]
+    await turns()
+    assert recorder.calls == [["a"]]
+
+    recorder.gate.set()
+    await first
+    assert [(await ticket)[0] for ticket in later] == ["B", "C"]
+    assert recorder.calls == [["a"], ["b", "c"]]
+
+
+async def test_a_caller_cancelled_before_the_call_is_taken_out(unheard: Reports) -> None:
+    recorder = Recorder()
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+
+    async def caller(item: str) -> str:
+        return (await lane.submit([item]))[0]
+
+    tasks = [asyncio.ensure_future(caller(item)) for item in "abc"]
+    # In the same turn, right after they have handed their items in.
+    asyncio.get_running_loop().call_soon(tasks[1].cancel)
+
+    assert [await tasks[0], await tasks[2]] == ["A", "C"]
+    assert recorder.calls == [["a", "c"]]
+
+
+async def test_a_caller_cancelled_during_the_call_harms_no_other(unheard: Reports) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    tasks = [asyncio.ensure_future(lane.submit([item])) for item in "abc"]
+    await turns()
+    tasks[1].cancel()
+    await turns()
+    recorder.gate.set()
+
+    assert [await tasks[0], await tasks[2]] == [["A"], ["C"]]
+    assert recorder.calls == [["a", "b", "c"]]
+
+
+async def test_a_failed_call_gives_each_caller_an_error_of_its_own(unheard: Reports) -> None:
+    recorder = Recorder()
+    recorder.errors = [StoreFull("post", "no memory")]
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+
+    async def caller(item: str) -> None:
+        await lane.submit([item])
+
+    errors = await asyncio.gather(*map(caller, "abc"), return_exceptions=True)
+
+    assert all(type(error) is StoreFull and error.operation == "post" for error in errors)
+    assert len({id(error) for error in errors}) == 3
+    assert not unheard
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StoreUnreachable("claim", "x"), StoreUnreachable),
+        (OutcomeUnknown("claim", "x"), OutcomeUnknown),
+        (ZeroDivisionError(), OutcomeUnknown),
+    ],
+)
+async def test_an_error_is_named_after_what_the_caller_asked_for(
+    outbox: Outbox[str, str], error: Exception, told: type[BackendError]
+) -> None:
+    ticket = outbox.submit(["a"], 0)
+    batch = outbox.take()
+    assert batch is not None
+
+    batch.fail(error)
+
+    with pytest.raises(told, match=r"^post: ") as caught:
+        await ticket
+    assert caught.value.__cause__ is error
+
+
+async def test_a_failure_that_nobody_awaits_is_reported_and_asyncio_does_not_complain(
+    outbox: Outbox[str, str], unheard: Reports, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox.submit(["a"], 0)
+    batch = outbox.take()
+    assert batch is not None
+
+    batch.fail(StoreFull("post", "no memory"))
+
+    assert [type(error) for error in unheard] == [StoreFull]
+    del batch
+    gc.collect()
+    assert not caplog.records
+
+
+async def test_a_batch_ends_before_the_limits_of_a_call(outbox: Outbox[str, str]) -> None:
+    for _ in range(BATCH_MAX_ITEMS + 1):
+        outbox.submit(["a"], 0)
+    outbox.submit(["big"], BATCH_MAX_BYTES)
+    outbox.submit(["next"], 1)
+
+    assert [len(batch.items) for batch in iter(outbox.take, None)] == [BATCH_MAX_ITEMS, 2, 1]
+
+
+async def test_one_larger_item_goes_alone(outbox: Outbox[str, str]) -> None:
+    outbox.submit(["huge"], BATCH_MAX_BYTES + 1)
+    outbox.submit(["next"], 1)
+    batch = outbox.take()
+
+    assert batch is not None
+    assert batch.items == ["huge"]
+
+
+async def test_what_is_put_back_goes_first(outbox: Outbox[str, str]) -> None:
+    for item in "ab":
+        outbox.submit([item], 0)
+    batch = outbox.take()
+    assert batch is not None
+    outbox.submit(["c"], 0)
+
+    outbox.put_back(batch.tickets)
+
+    again = outbox.take()
+    assert again is not None
+    assert again.items == ["a", "b", "c"]
+
+
+async def test_too_few_replies_leave_nobody_waiting(outbox: Outbox[str, str]) -> None:
+    ticket = outbox.submit(["a", "b"], 0)
+    batch = outbox.take()
+    assert batch is not None
+
+    batch.answer(["A"])
+
+    with pytest.raises(OutcomeUnknown, match="1 outcomes for 2 items"):
+        await ticket
+
+
+async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(unheard: Reports) -> None:
+    recorder = Recorder()
+    recorder.gate.clear()
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    waiting = asyncio.ensure_future(lane.submit(["a"]))
+    await turns()
+    queued = asyncio.ensure_future(lane.submit(["b"]))
+    await turns()
+
+    (sender,) = (task for task in asyncio.all_tasks() if task.get_name() == "dtimer: post")
+    sender.cancel()
+
+    results = await asyncio.gather(waiting, queued, return_exceptions=True)
+    assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+
+
+async def test_what_another_carries_waits_for_it(unheard: Reports) -> None:
+    recorder = Recorder()
+    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    rings: list[int] = []
+    lane.hand_over(lambda: rings.append(1))
+    ticket = lane.submit(["a"])
+    await turns()
+    assert (recorder.calls, rings) == ([], [1])
+
+    lane.take_back()
+
+    assert await ticket == ["A"]
+    await lane.idle()
+
+
+def test_a_long_list_is_split_in_order() -> None:
+    items = ["a" * size for size in (BATCH_MAX_BYTES, 1, BATCH_MAX_BYTES - 1, 1)]
+
+    parts = [(len(part), size) for part, size in in_calls(items, len)]
+
+    assert parts == [(1, BATCH_MAX_BYTES), (2, BATCH_MAX_BYTES), (1, 1)]
+    assert [len(part) for part, _ in in_calls(["x"] * 1025, len)] == [512, 512, 1]
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)

@@ -1,0 +1,45 @@
+"""Checked by mypy and pyright, never run: what is a backend and what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtimer import DTimer, RedisBackend, SimBackend, TimerBackend
+from dtimer.outcomes import PostOutcome
+from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge
+from dtimer.values import Applied, NewEvent
+from node.watched import Watched
+
+
+def these_are_backends(watched: Watched, sim: SimBackend, redis: RedisBackend) -> list[TimerBackend]:
+    return [watched, sim, redis]
+
+
+def the_simulator_has_every_ability(
+    sim: SimBackend,
+) -> tuple[SupportsDeadLetters, SupportsInspection, SupportsPurge]:
+    return sim, sim, sim
+
+
+class WithoutNumbers(SimBackend):
+    """A reply that is not in the namespace's history."""
+
+    async def post(self, events: Sequence[NewEvent]) -> tuple[PostOutcome, ...]:  # type: ignore[override]
+        return ()
+
+
+class OnlyPosts:
+    """A backend that lacks all methods but one."""
+
+    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
+        raise NotImplementedError
+
+
+def this_is_none(almost: OnlyPosts, wrong: WithoutNumbers) -> None:
+    DTimer(almost)  # type: ignore[call-overload]
+    backend: TimerBackend = wrong  # type: ignore[assignment]
+    DTimer(backend)
+
+
+def it_lacks_an_ability(watched: Watched) -> SupportsDeadLetters:
+    return watched  # type: ignore[return-value]
