@@ -1,0 +1,95 @@
+"""The API reference leaves nothing out, and shows the defaults that the code has."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import pytest
+
+import dtimer
+from dtimer import BackendError, Counters, DeadEvent, DTimer, Event, Exhausted, Known, Post, SimBackend, Upcoming
+from dtimer import errors as errors_module
+from dtimer import outcomes as outcomes_module
+from dtimer.errors import REPEATABLE
+
+REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+NAMED: Final = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
+"""Every word that stands in code."""
+
+OUTCOMES: Final = [
+    kind for name in dtimer.__all__ if name.endswith("Outcome") for kind in [getattr(outcomes_module, name)]
+]
+
+
+def section(title: str) -> str:
+    (found,) = re.findall(rf"^#+ {title}\n(.*?)(?=^#|\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(dtimer.__all__) <= NAMED
+
+
+@pytest.mark.parametrize("kind", [DTimer, Event, Exhausted, Upcoming, DeadEvent, Counters, Post])
+def test_every_public_attribute_is_there(kind: type[Any]) -> None:
+    attributes = {name for name in dir(kind) if not name.startswith("_")} - {"of", "snapshot"}
+
+    assert attributes <= NAMED
+
+
+def test_the_simulators_own_methods_are_there() -> None:
+    assert {"now", "advance", "sleep", "run_until_idle"} <= set(dir(SimBackend)) & NAMED
+
+
+@pytest.mark.parametrize("kind", OUTCOMES, ids=lambda kind: kind.__name__)
+def test_each_outcome_stands_on_the_side_of_its_truth(kind: type[Enum]) -> None:
+    (row,) = re.findall(rf"^\| `{kind.__name__}` \| (.*) \| (.*) \|$", REFERENCE, re.MULTILINE)
+
+    listed = [re.findall(r"`(\w+)`", cell) for cell in row]
+    assert listed == [[member.name for member in kind if bool(member) is truth] for truth in (True, False)]
+
+
+def test_the_signature_of_post_is_that_of_the_code() -> None:
+    (shown,) = re.findall(r"^`await post\((.*)\)`$", REFERENCE, re.MULTILINE)
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in _parameters(DTimer.post)]
+
+    assert shown == str(inspect.Signature(parameters))[1:-1].replace("'", '"')
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    return [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "self"]
+
+
+def test_posts_have_the_same_defaults_as_post() -> None:
+    """The page says that the fields are the arguments."""
+    defaults = {field.name: field.default for field in attrs.fields(Post) if field.default is not attrs.NOTHING}
+
+    assert defaults == {p.name: p.default for p in _parameters(DTimer.post) if p.default is not inspect.Parameter.empty}
+
+
+def test_the_table_of_the_stores_errors_says_what_the_code_says() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \| .* \|$", section("The store's"), re.MULTILINE))
+    kinds = {name: getattr(errors_module, name) for name in dtimer.__all__ if _is_error(name, BackendError)}
+
+    assert set(rows) == set(kinds) - {"BackendError"}
+    for name, known in rows.items():
+        assert (known == "not applied") is (kinds[name].known is Known.NOT_APPLIED)
+    assert "BackendError" in section("The store's")
+
+
+def test_operations_that_are_not_safe_to_repeat_are_listed() -> None:
+    (listed,) = re.findall(r"not for (.*?) \|", section("The store's"))
+
+    unsafe = {"post", "change_delay", "release", "bury", "resend", "discard"}
+    assert set(re.findall(r"`(\w+)`", listed)) == unsafe
+    assert not unsafe & REPEATABLE
+
+
+def _is_error(name: str, base: type[Exception]) -> bool:
+    kind = getattr(errors_module, name, None)
+    return isinstance(kind, type) and issubclass(kind, base)

