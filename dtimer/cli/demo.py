@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import define, field
 
-from dtimer import CancelOutcome, ChangeOutcome, DTimer, JsonValue
+from dtimer import CancelOutcome, ChangeOutcome, DTimer, DTimerError, JsonValue
 from dtimer.backends.redis import EmbeddedServer, RedisBackend
 from dtimer.cli.display import Display, Said, open_display
 
@@ -149,6 +149,9 @@ def run_demo(redis_url: str | None) -> int:
             return asyncio.run(_run(redis_url, display))
         except KeyboardInterrupt:
             return 130
+        except DTimerError as error:
+            print(f"dtimer demo: {error}", file=sys.stderr)
+            return 2
 
 
 async def _run(redis_url: str | None, display: Display) -> int:

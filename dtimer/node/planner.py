@@ -118,8 +118,9 @@ class Planner:
     def claiming(self, now_us: int, claim: ClaimNow) -> None:
         """A claim is on its way."""
         self._wanted = False
-        # It answers what was heard so far, whatever number a stranger may have given it.
-        self._answered_seq = self._told_seq
+        if self._told_us is not None and now_us >= self._told_us:
+            # This claim answers it, whatever number a stranger may have given it.
+            self._answered_seq = self._told_seq
         if claim.pulse:
             self._expect_pulse = self._subscribed
             self._listen_anew(now_us)
@@ -143,6 +144,7 @@ class Planner:
         if self._told_seq <= max(seq, self._answered_seq):
             self._told_us = None
             self._told_seq = -1
+        self._answered_seq = -1
 
     def failed(self, now_us: int) -> None:
         """A call failed: pause, then claim at once (N4)."""

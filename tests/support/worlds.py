@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
@@ -64,7 +65,7 @@ def lateness_ms(event: Event) -> float:
 
 def gaps_ms(events: list[Event]) -> list[float]:
     """Between deliveries, by the store's clock."""
-    pairs = zip(events, events[1:], strict=False)
+    pairs = itertools.pairwise(events)
     return [(later.delivered_at - earlier.delivered_at) / timedelta(milliseconds=1) for earlier, later in pairs]
 
 
