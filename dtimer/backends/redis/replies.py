@@ -102,7 +102,11 @@ def one_of(outcomes: tuple[T, ...]) -> Callable[[Reply], T]:
 
 
 def each_of(outcomes: tuple[T, ...]) -> Callable[[Reply], tuple[T, ...]]:
-    return lambda reply: tuple(outcomes[_int(number) - 1] for number in _list(reply))
+    by_digit = {ord(str(place)): outcome for place, outcome in enumerate(outcomes, 1)}
+    return lambda reply: tuple([by_digit[digit] for digit in _bytes(reply)])
+
+
+_confirmed = each_of(CONFIRM)
 
 
 def claimed(nonce: str) -> Callable[[Reply], Claimed]:
@@ -112,8 +116,8 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
         status, confirmed, deliveries, ended, unreadable, more, come_at_us = _list(reply)
         return Claimed(
             status=_STATUS[_int(status) - 1],
-            confirmed=each_of(CONFIRM)(confirmed),
-            deliveries=tuple(_delivery(row, nonce) for row in _rows(deliveries, 7)),
+            confirmed=_confirmed(confirmed),
+            deliveries=tuple(_deliveries(_bytes(deliveries), nonce)),
             ended=tuple(_ended(row) for row in _rows(ended, 6)),
             unreadable=tuple(Unreadable(_id(id), _bytes(raw)) for id, raw in _rows(unreadable, 2)),
             more=more == 1,
@@ -123,17 +127,22 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
     return read
 
 
-def _delivery(row: list[Reply], nonce: str) -> Delivery:
-    raw_id, record, number, num_retries, due_us, at_us, deadline_us = row
-    id = _id(raw_id)
-    return Delivery(
-        event=read_record(id, _bytes(record)),
-        receipt=Receipt(id, _int(number), nonce),
-        due_us=_int(due_us),
-        at_us=_int(at_us),
-        num_retries=_int(num_retries),
-        deadline_us=_int(deadline_us) or None,
-    )
+def _deliveries(text: bytes, nonce: str) -> Iterator[Delivery]:
+    place = 0
+    while place < len(text):
+        start = text.index(b"\n", place) + 1
+        id_length, length, number, num_retries, due_us, at_us, deadline_us = map(int, text[place:start].split())
+        record_start = start + id_length
+        place = record_start + length
+        id = _id(text[start:record_start])
+        yield Delivery(
+            event=read_record(id, text[record_start:place]),
+            receipt=Receipt(id, number, nonce),
+            due_us=due_us,
+            at_us=at_us,
+            num_retries=num_retries,
+            deadline_us=deadline_us or None,
+        )
 
 
 def _ended(row: list[Reply]) -> Ended:

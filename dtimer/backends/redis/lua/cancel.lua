@@ -1,6 +1,6 @@
 -- End events in any live state (E2).
 -- ARGV     ids
--- returns  for each: 1 cancelled, 2 stopped, 3 not found
+-- returns  a digit for each: 1 cancelled, 2 stopped, 3 not found
 --@include ring
 --@include records
 
@@ -16,4 +16,4 @@ for i = FIRST, #ARGV do
   end
   outcomes[#outcomes + 1] = outcome
 end
-return applied(outcomes)
+return applied(table.concat(outcomes))

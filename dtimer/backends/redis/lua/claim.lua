@@ -1,8 +1,9 @@
 -- Confirm what is finished, then take what is due (D1 to D6, D8, E1, E5, P7, N1, W1, W4, W5, T3).
 -- ARGV     node, incarnation, room, confirm timeout in us, nonce, pulse (1 or 0),
 --          the longest the node goes without a claim in us, number of receipts, receipts
--- returns  status (1 joined, 2 not joined, 3 fenced), outcomes of the receipts,
---          deliveries: id, record, number, num_retries, due, at, deadline or 0; seven for each,
+-- returns  status (1 joined, 2 not joined, 3 fenced), outcomes of the receipts, a digit for each,
+--          deliveries in one text, for a client takes longest over many small parts; for each:
+--          'length of id, length of record, number, num_retries, due, at, deadline or 0\n' with spaces, id, record,
 --          ended: id, record, reason, number, counted, kept (1 or 0); six for each,
 --          unreadable: id, bytes; two for each, more (1 or 0), when to come or nothing
 --@include ring
@@ -16,7 +17,7 @@ local timeout, nonce = tonumber(ARGV[FIRST + 3]), ARGV[FIRST + 4]
 write_though_full()
 local confirmed = confirm_all(FIRST + 8, tonumber(ARGV[FIRST + 7]))
 local status = member_status(node, incarnation)
-if status ~= 1 then return applied({status, confirmed, {}, {}, {}, 0, false}) end
+if status ~= 1 then return applied({status, confirmed, '', {}, {}, 0, false}) end
 
 -- It came: that ends its parking, and shows that it lives and that the armed one perhaps does not.
 local _, where = node_info(node)
@@ -53,7 +54,8 @@ local function deliver(id, bytes_of, record, state, due)
   else
     gone[#gone + 1] = id
   end
-  append(deliveries, id, bytes_of, state.number, num_retries, due, now, deadline)
+  append(deliveries, #id .. ' ' .. #bytes_of .. ' ' .. int(state.number) .. ' ' .. int(num_retries) .. ' ' .. int(due)
+    .. ' ' .. int(now) .. ' ' .. int(deadline) .. '\n', id, bytes_of)
   taken = taken + 1
 end
 
@@ -123,7 +125,7 @@ if taken >= room then park(node, 'full') end
 if ARGV[FIRST + 5] == '1' then
   redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':p', '1 ' .. node .. ' ' .. int(at) .. ' ' .. int(seq))
 end
-local value = {status, confirmed, deliveries, ended, unreadable, more}
+local value = {status, confirmed, table.concat(deliveries), ended, unreadable, more}
 local reply = applied(value, node)
 value[7] = arm == node and arm_due or false -- only now is it known
 return reply

@@ -1,6 +1,6 @@
 -- End unconfirmed events by their newest receipts (E1).
 -- ARGV     for each: id, number, nonce
--- returns  for each: 1 confirmed, 2 stale, 3 not found
+-- returns  a digit for each: 1 confirmed, 2 stale, 3 not found
 --@include ring
 --@include records
 --@include receipts

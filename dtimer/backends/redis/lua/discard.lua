@@ -1,6 +1,6 @@
 -- Forget dead letters (E5).
 -- ARGV     ids
--- returns  for each: 1 discarded, 2 not found
+-- returns  a digit for each: 1 discarded, 2 not found
 --@include ring
 --@include records
 --@include letters
@@ -14,4 +14,4 @@ for i = FIRST, #ARGV do
     outcomes[#outcomes] = 1
   end
 end
-return applied(outcomes)
+return applied(table.concat(outcomes))

@@ -1,6 +1,6 @@
 -- Schedule events (P1 to P5, T4 to T6, F1).
 -- ARGV     for each event: id, due ('+' delay or '=' time, in us), what to do if it exists (r, k or e), record
--- returns  for each: 1 created, 2 replaced, 3 kept, 4 conflict, 5 repeated
+-- returns  a digit for each: 1 created, 2 replaced, 3 kept, 4 conflict, 5 repeated
 --@include ring
 --@include records
 
@@ -45,4 +45,4 @@ for i = 1, #queue, 1000 do
   redis.call('HSET', RECORDS, unpack(records, i, stop))
 end
 if #void > 0 then redis.call('HDEL', STATES, unpack(void)) end
-return applied(outcomes)
+return applied(table.concat(outcomes))

@@ -9,10 +9,10 @@ local function stale_or_not_found(id)
   return redis.call('ZSCORE', QUEUE, id) and 2 or 3
 end
 
--- Ends the events whose newest receipts these are; an outcome for each: 1 confirmed, 2 stale, 3 not found.
+-- Ends the events whose newest receipts these are; a digit for each: 1 confirmed, 2 stale, 3 not found.
 local function confirm_all(first, count)
   local outcomes, ids, ended, gone = {}, {}, {}, {}
-  if count == 0 then return outcomes end
+  if count == 0 then return '' end
   for i = 1, count do ids[i] = ARGV[first + 3 * (i - 1)] end
   local states = redis.call('HMGET', STATES, unpack(ids))
   for i, id in ipairs(ids) do
@@ -32,5 +32,5 @@ local function confirm_all(first, count)
     redis.call('HDEL', RECORDS, unpack(ended))
     redis.call('HDEL', STATES, unpack(ended))
   end
-  return outcomes
+  return table.concat(outcomes)
 end
