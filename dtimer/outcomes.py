@@ -62,7 +62,8 @@ class ConfirmOutcome(_Outcome):
     STALE = "stale"
     """The event lives, but this receipt is not for its newest delivery; nothing changed."""
     NOT_FOUND = "not_found"
-    """No unconfirmed event has this id: ended, never tracked, or never delivered."""
+    """No live event has this id: it has ended, was never tracked, or never was.
+    The operator's form says so too of an event that is scheduled: no delivery of it is out."""
     GONE = "gone"
     """As for a cancel: confirmed by a first try whose reply was lost, or ended otherwise meanwhile."""
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 
 from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
 
-from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, PAGE_MAX_ITEMS, SECOND_US
+from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, DEAD_LETTER_AGE_US, PAGE_MAX_ITEMS, SECOND_US
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.values import (
@@ -30,6 +29,7 @@ from dtimer.values import (
     Window,
 )
 from dtimer_conformance.history import FullBackend, Record, perform
+from dtimer_conformance.listening import Listening
 
 NODES = ("a", "b", "c")
 NO_RECEIPT = Receipt("", 0, "")
@@ -155,7 +155,7 @@ _waits = st.builds(Wait, st.sampled_from((1, 2, 5, 50_000, 60_000, 100_001, SECO
 _posts = st.builds(op.Post, st.lists(_new_events, min_size=1, max_size=4).map(tuple))
 
 _seldom: st.SearchStrategy[Step] = st.one_of(
-    st.builds(Wait, st.sampled_from((0, 101 * SECOND_US, 31 * DAY_US))),
+    st.builds(Wait, st.sampled_from((0, 100 * SECOND_US, 101 * SECOND_US, DEAD_LETTER_AGE_US - 1, DEAD_LETTER_AGE_US))),
     st.builds(op.Join, _members),
     st.builds(op.Leave, _members),
     st.builds(Listen, st.sampled_from(NODES), st.booleans()),
@@ -208,7 +208,7 @@ class Runner:
     async def run(self, program: list[Step]) -> list[Record]:
         """Run the whole program, ending with everything there is to see."""
         epoch = (await self._do(op.Open())).reply.epoch
-        listeners: dict[str, AsyncExitStack] = {}
+        listeners: dict[str, Listening] = {}
         try:
             for step in program:
                 await self._step(step, epoch, listeners)
@@ -217,10 +217,10 @@ class Runner:
             await self._do(op.Inspect())
         finally:
             for listener in listeners.values():
-                await listener.aclose()
+                await listener.stop()
         return self.history
 
-    async def _step(self, step: Step, epoch: str, listeners: dict[str, AsyncExitStack]) -> None:
+    async def _step(self, step: Step, epoch: str, listeners: dict[str, Listening]) -> None:
         match step:
             case Operation():
                 await self._do(step)
@@ -228,10 +228,9 @@ class Runner:
                 await self.wait(duration_us)
             case Listen(node, heard):
                 if node in listeners:
-                    await listeners.pop(node).aclose()
+                    await listeners.pop(node).stop()
                 if heard:
-                    listeners[node] = AsyncExitStack()
-                    await listeners[node].enter_async_context(self.backend.wakeups(node, epoch))
+                    listeners[node] = await Listening(self.backend.wakeups(node, epoch)).start()
             case OnDelivery(which=which):
                 if which < len(self._receipts):
                     await self._do(step.on(self._receipts[-1 - which]))

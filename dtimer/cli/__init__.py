@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 
@@ -16,8 +17,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Starts a server and three node processes, posts events, kills a node, and checks what comes out.",
     )
     demo.add_argument("--redis-url", metavar="URL", help="use this server instead of an embedded one")
+    conformance = commands.add_parser(
+        "conformance",
+        help="judge a backend by the rules",
+        description="Takes a backend through every scenario of the conformance suite and prints which rules it keeps.",
+        epilog="Exits with 0 if no rule is broken, with 1 if one is, and with 2 if there is nothing to judge.",
+    )
+    conformance.add_argument("target", metavar="TARGET", help="sim, a redis:// URL, or package.module:factory")
+    conformance.add_argument("--json", metavar="FILE", help="write the report to this file, too")
     parsed = parser.parse_args(arguments)
+
+    if parsed.command == "conformance":
+        return _conformance(parsed.target, parsed.json)
 
     from dtimer.cli.demo import run_demo
 
     return run_demo(parsed.redis_url)
+
+
+def _conformance(target: str, json_path: str | None) -> int:
+    """The suite needs an extra, which nobody needs for running timers."""
+    try:
+        from dtimer_conformance.command import run_conformance
+    except ModuleNotFoundError as error:
+        if error.name not in {"hypothesis", "pytest"}:
+            raise
+        print("dtimer conformance needs the extra: pip install 'dtimer[conformance]'", file=sys.stderr)
+        return 2
+    return run_conformance(target, json_path=json_path)

@@ -20,12 +20,14 @@ class DeadLetters:
         for old in self._in_order()[:CLAIM_EXTRA_ENTRIES]:
             if not _exists(old, letter.buried_us):
                 del self._letters[old.id]
-        if self._letters.pop(letter.id, None) is not None:
-            self.dropped += 1
+        self._drop(letter.id, letter.buried_us)
         self._letters[letter.id] = letter
         if len(self._letters) > DEAD_LETTERS_MAX:
-            del self._letters[self._in_order()[0].id]
-            self.dropped += 1
+            self._drop(self._in_order()[0].id, letter.buried_us)
+
+    def _drop(self, id: str, at_us: int) -> None:
+        self.dropped += self.find(id, at_us) is not None
+        self._letters.pop(id, None)
 
     def find(self, id: str, at_us: int) -> DeadLetter | None:
         letter = self._letters.get(id)

@@ -67,7 +67,7 @@ local function take(id, due, bytes_of, state_text)
     if cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
     cleared = cleared + 1
     append(unreadable, id, bytes_of or '')
-    bury(id, bytes_of, 'unreadable', '', 0)
+    bury(id, bytes_of, 'unreadable', '', state and state.counted or 0)
     return true
   end
   state = state or {number = 0, counted = 0, refusals = 0,

@@ -32,13 +32,14 @@ local function bury(id, record, reason, detail, counted)
   local aged = redis.call('ZRANGEBYSCORE', BURIED, '-inf', int(oldest_that_exists()), 'LIMIT', 0,
     LIMITS.CLAIM_EXTRA_ENTRIES)
   for _, old in ipairs(aged) do forget_letter(old) end
-  if redis.call('HEXISTS', LETTERS, id) == 1 then dropped = dropped + 1 end
+  if letter_exists(id) then dropped = dropped + 1 end
   remove_event(id)
   redis.call('HSET', LETTERS, id, int(at) .. ' ' .. reason .. ' ' .. int(counted) .. ' ' .. #detail .. '\n' .. detail
     .. (record or ''))
   redis.call('ZADD', BURIED, int(at), id)
   if redis.call('ZCARD', BURIED) > LIMITS.DEAD_LETTERS_MAX then
-    forget_letter(redis.call('ZRANGE', BURIED, 0, 0)[1])
-    dropped = dropped + 1
+    local oldest = redis.call('ZRANGE', BURIED, 0, 0)[1]
+    if letter_exists(oldest) then dropped = dropped + 1 end
+    forget_letter(oldest)
   end
 end
