@@ -23,7 +23,7 @@ async def serve(url: str, namespace: str, node: str, max_events: str = "8", conf
     loop = asyncio.get_running_loop()
     stop, go = asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_reader(sys.stdin, lambda: (sys.stdin.readline(), go.set()))
+    loop.add_reader(sys.stdin, go.set)
     async with RedisBackend.from_url(url, namespace) as backend:
         timer = DTimer(backend, node_id=node, max_events=int(max_events), confirm_timeout=float(confirm_timeout))
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from attrs import define, field
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from typing_extensions import override
 
 from dtimer import DTimer, DTimerError, Event, Exhausted, SimBackend
 from dtimer.backends.redis import RedisBackend
 from dtimer.values import Inspection
-from support.servers import Server
 from support.waiting import TIMEOUT_S, until
 
 NAMESPACE: Final = "dt"
@@ -65,8 +65,8 @@ def lateness_ms(event: Event) -> float:
 
 def gaps_ms(events: list[Event]) -> list[float]:
     """Between deliveries, by the store's clock."""
-    pairs = itertools.pairwise(events)
-    return [(later.delivered_at - earlier.delivered_at) / timedelta(milliseconds=1) for earlier, later in pairs]
+    gaps = [later.delivered_at - earlier.delivered_at for earlier, later in pairwise(events)]
+    return [gap / timedelta(milliseconds=1) for gap in gaps]
 
 
 class World(ABC):
@@ -147,6 +147,10 @@ class World(ABC):
         await node.timer.join()
         return node
 
+    async def taken(self, count: int, *nodes: Node) -> None:
+        """Let time pass until the nodes have been given so many events together."""
+        await self.until(lambda: sum(len(node.events) for node in nodes) >= count)
+
     async def until_quiet(self) -> None:
         """Return when no event is left: all have been taken, and confirmed if they must be."""
         while (await self.inspect()).live:
@@ -193,19 +197,29 @@ class SimWorld(World):
         return not (await self.inspect()).live
 
 
+class Address(Protocol):
+    """Where a server, or a proxy before it, listens."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
 class RedisWorld(World):
     """In real time."""
 
     prompt_ms = 1_500.0
 
-    def __init__(self, server: Server, *, port: int | None = None) -> None:
+    def __init__(self, server: Address, *, proxy: Address | None = None) -> None:
         """
         Args:
-            port: of a proxy before the server.
+            proxy: before the server, if all timers are to use one.
         """
         super().__init__()
-        self.server = server
-        self._port = server.port if port is None else port
+        self._server = server
+        self._way = server if proxy is None else proxy
         self._backends: list[RedisBackend] = []
         self._own: RedisBackend | None = None
 
@@ -216,7 +230,7 @@ class RedisWorld(World):
 
     @override
     def backend(self, **options: Any) -> RedisBackend:
-        backend = RedisBackend(Redis(host=self.server.host, port=self._port), NAMESPACE, **options)
+        backend = RedisBackend(Redis(host=self._way.host, port=self._way.port), NAMESPACE, **options)
         self._backends.append(backend)
         return backend
 
@@ -241,6 +255,6 @@ class RedisWorld(World):
 
     @override
     async def nothing_is_kept(self) -> bool:
-        with self.server.client() as client:
+        with BlockingRedis(host=self._server.host, port=self._server.port) as client:
             keys = [f"{{{NAMESPACE}}}:{name}" for name in ("queue", "records", "states", "letters", "buried")]
             return not client.exists(*keys)

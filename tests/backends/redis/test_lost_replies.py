@@ -1,0 +1,376 @@
+"""The reply of each operation is lost in turn: nothing is sent twice that must not be, and the errors are true (F1)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import pytest
+from attrs import define
+from redis.asyncio import Redis
+
+from dtimer import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    DTimer,
+    ExtendOutcome,
+    OutcomeUnknown,
+    Post,
+    PostedId,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.backends.redis import RedisBackend
+from dtimer.limits import SECOND_US
+from dtimer.values import (
+    After,
+    Applied,
+    EventData,
+    IfExists,
+    Member,
+    NewEvent,
+    Receipt,
+    Release,
+    Window,
+)
+from support.proxy import Proxy
+from support.scripts import make_known, runs
+from support.servers import Server
+from support.waiting import until
+from support.worlds import Node
+
+MEMBER = Member("n", "1")
+FAR_MS = 60_000
+NEAR_MS = 1_000
+MINUTE_US = 60 * SECOND_US
+
+
+@define
+class Scene:
+    """A namespace with one event in each state, over a proxy.
+
+    Attributes:
+        near: a backend that reaches the server directly.
+        far: one that goes through the proxy.
+        receipt: of the unconfirmed event `u`; `s` is scheduled, `d` is a dead letter.
+    """
+
+    server: Server
+    proxy: Proxy
+    near: RedisBackend
+    far: RedisBackend
+    receipt: Receipt
+
+    def num_runs(self) -> int:
+        """How many scripts the server was asked to run."""
+        return self.server.num_calls("evalsha") + self.server.num_calls("eval")
+
+
+def new(id: str, due_us: int, **more: Any) -> NewEvent:
+    return NewEvent(EventData(id=id, payload=b"1", **more), After(due_us))
+
+
+@pytest.fixture
+async def scene(server: Server) -> AsyncIterator[Scene]:
+    async with Proxy(server.port) as proxy:
+        near = RedisBackend(Redis(port=server.port), "lost")
+        far = RedisBackend(Redis(port=proxy.port), "lost")
+        with server.client() as client:
+            make_known(client, list(CALLS))
+        await near.join(MEMBER)
+        await near.post([new("d", 0, keep=True), new("u", 1, max_retries=1), new("s", MINUTE_US)])
+        claimed = (await near.claim(MEMBER, room=8, confirm_timeout_us=MINUTE_US, nonce="c1")).value
+        dead, held = claimed.deliveries
+        await near.bury(dead.receipt, detail="test")
+        await far.open()
+        yield Scene(server, proxy, near, far, held.receipt)
+        await far.close()
+        await near.close()
+
+
+Call: TypeAlias = Callable[[RedisBackend, Receipt], Awaitable[Applied[Any]]]
+
+CALLS: Final[dict[str, tuple[bool, Call]]] = {
+    "open": (True, lambda b, r: b.open()),
+    "post": (False, lambda b, r: b.post([new("p", MINUTE_US)])),
+    "cancel": (True, lambda b, r: b.cancel(["s"])),
+    "change_delay": (False, lambda b, r: b.change_delay("s", delay_us=1)),
+    "claim": (
+        False,
+        lambda b, r: b.claim(MEMBER, room=8, confirm_timeout_us=1, nonce="c2", confirming=[r], pulse=True),
+    ),
+    "confirm": (True, lambda b, r: b.confirm([r])),
+    "confirm_newest": (True, lambda b, r: b.confirm_newest("u")),
+    "release": (False, lambda b, r: b.release(r, how=Release.COUNTED, delay_us=0)),
+    "extend": (True, lambda b, r: b.extend(r, timeout_us=1)),
+    "bury": (False, lambda b, r: b.bury(r, detail="why")),
+    "peek": (True, lambda b, r: b.peek("s")),
+    "upcoming": (True, lambda b, r: b.upcoming(Window(), limit=8)),
+    "join": (True, lambda b, r: b.join(Member("m", "1"))),
+    "leave": (True, lambda b, r: b.leave(MEMBER)),
+    "dead_letters": (True, lambda b, r: b.dead_letters(None, limit=8)),
+    "resend": (False, lambda b, r: b.resend("d", due=After(0), if_exists=IfExists.REPLACE)),
+    "discard": (False, lambda b, r: b.discard(["d"])),
+    "inspect": (True, lambda b, r: b.inspect()),
+}
+"""For each operation whether it is safe to repeat, and how it is called."""
+
+READS = {"open", "peek", "upcoming", "dead_letters", "inspect"}
+
+
+def test_no_operation_is_missing() -> None:
+    """A new one shall not escape."""
+    methods = {name for name, value in vars(RedisBackend).items() if callable(value) and not name.startswith("_")}
+
+    assert methods - set(CALLS) == {"close", "purge", "wakeups"}
+
+
+@pytest.mark.parametrize("operation", CALLS)
+async def test_an_operation_whose_reply_is_lost_ran_once_and_says_that_it_may_have(
+    scene: Scene, operation: str
+) -> None:
+    """redis-py's own default would run it up to eleven times, and report success."""
+    safe, call = CALLS[operation]
+    seq = (await scene.near.open()).seq
+    before = scene.num_runs()
+    scene.proxy.drop_reply_and_cut()
+
+    with pytest.raises(OutcomeUnknown) as caught:
+        await call(scene.far, scene.receipt)
+
+    assert scene.num_runs() == before + 1
+    assert (caught.value.operation, caught.value.safe_to_repeat) == (operation, safe)
+    assert str(caught.value).startswith(f"{operation}: ")
+    assert (await scene.near.open()).seq == seq + (operation not in READS)
+
+
+@pytest.mark.parametrize("operation", CALLS)
+async def test_an_operation_that_never_arrived_says_the_same(scene: Scene, operation: str) -> None:
+    """From here it looks the same: the request was sent, and no reply came."""
+    safe, call = CALLS[operation]
+    seq = (await scene.near.open()).seq
+    before = scene.num_runs()
+    scene.proxy.stall()
+    arrived = b"EVALSHA"
+    task = asyncio.ensure_future(call(scene.far, scene.receipt))
+    await until(lambda: any(pair.sent.count(arrived) > 1 for pair in scene.proxy._pairs))
+    scene.proxy.cut()
+
+    with pytest.raises(OutcomeUnknown) as caught:
+        await task
+
+    assert scene.num_runs() == before
+    assert (caught.value.operation, caught.value.safe_to_repeat) == (operation, safe)
+    assert (await scene.near.open()).seq == seq
+
+
+@pytest.mark.parametrize("operation", ["post", "claim", "upcoming"])
+async def test_a_server_that_does_not_know_the_script_runs_it_once(scene: Scene, operation: str) -> None:
+    """The server's answer that it does not know it says that nothing ran; only then its source is sent."""
+    _, call = CALLS[operation]
+    with scene.server.client() as client:
+        client.script_flush()
+    seq = (await scene.near.open()).seq
+    # The source fills all that the proxy remembers.
+    scene.proxy.drop_reply_and_cut(lambda sent: b"EVALSHA" not in sent)
+
+    with pytest.raises(OutcomeUnknown, match=operation):
+        await call(scene.far, scene.receipt)
+
+    assert (await scene.near.open()).seq == seq + (operation not in READS)
+
+
+# --- through a timer -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def timer(scene: Scene) -> DTimer:
+    """One that has not joined, behind the proxy."""
+    return DTimer(scene.far)
+
+
+async def lost(scene: Scene, operation: str, call: Awaitable[Any], *, times: int = 1) -> Any:
+    """What a call comes to, the first replies of which are lost."""
+    for _ in range(times):
+        scene.proxy.drop_reply_and_cut(runs(operation))
+    return await call
+
+
+def unknown(operation: str) -> Any:
+    return pytest.raises(OutcomeUnknown, match=f"^{operation}: .*may have been applied; not safe to repeat")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_lost_cancel_is_repeated_and_finds_the_event_gone(scene: Scene, timer: DTimer, times: int) -> None:
+    assert await lost(scene, "cancel", timer.cancel("s"), times=times) is CancelOutcome.GONE
+    assert await timer.peek("s") is None
+
+
+async def test_a_lost_cancel_of_nothing_is_gone_too(scene: Scene, timer: DTimer) -> None:
+    """Nobody can know better."""
+    assert await lost(scene, "cancel", timer.cancel("nope")) is CancelOutcome.GONE
+    assert await timer.cancel("nope") is CancelOutcome.NOT_FOUND
+
+
+async def test_a_lost_confirm_by_id_is_repeated_and_finds_the_event_gone(scene: Scene, timer: DTimer) -> None:
+    assert await lost(scene, "confirm_newest", timer.confirm("u")) is ConfirmOutcome.GONE
+    assert await timer.peek("u") is None
+
+
+async def test_a_lost_look_is_repeated(scene: Scene, timer: DTimer) -> None:
+    peeked = await lost(scene, "peek", timer.peek("s"))
+    listed = await lost(scene, "upcoming", timer.upcoming(), times=2)
+    letters = await lost(scene, "dead_letters", timer.dead_letters())
+
+    assert peeked.id == "s"
+    assert [entry.id for entry in listed] == ["s", "u"]
+    assert [letter.id for letter in letters] == ["d"]
+
+
+async def test_a_lost_post_that_is_due_later_is_repeated(scene: Scene, timer: DTimer) -> None:
+    """Its nonce tells the store that it is the same post, even where another one would be a conflict."""
+    by_delay = await lost(scene, "post", timer.post("p", FAR_MS, id="e", if_exists="error"), times=2)
+    assert by_delay.outcome is PostOutcome.REPEATED
+
+    await timer.peek("e")  # by now it knows what the store's clock shows
+    due = datetime.now(UTC) + timedelta(minutes=1)
+    by_time = await lost(scene, "post", timer.post("p", at=due, id="f"))
+    assert by_time.outcome is PostOutcome.REPEATED
+    assert {entry.id for entry in await timer.upcoming()} == {"s", "u", "e", "f"}
+
+
+async def test_a_lost_post_that_is_due_soon_is_not_repeated(scene: Scene, timer: DTimer) -> None:
+    """By then it may have been delivered, and would be delivered twice."""
+    before = scene.num_runs()
+    with unknown("post"):
+        await lost(scene, "post", timer.post("p", NEAR_MS, id="e"))
+
+    assert scene.num_runs() == before + 1
+    assert await timer.peek("e") is not None
+
+
+async def test_one_event_that_is_due_soon_keeps_its_whole_call_from_being_repeated(scene: Scene, timer: DTimer) -> None:
+    with unknown("post"):
+        await lost(scene, "post", timer.post_many([Post(payload=1, delay=FAR_MS), Post(payload=2, delay=NEAR_MS)]))
+
+    many = await lost(scene, "post", timer.post_many([Post(payload=1, delay=FAR_MS, id=id) for id in "xy"]))
+    assert [posted.outcome for posted in many if isinstance(posted, PostedId)] == [PostOutcome.REPEATED] * 2
+
+
+async def test_what_must_not_be_repeated_is_not(scene: Scene, timer: DTimer) -> None:
+    """Applied once, said to be unknown, in the name of the backend's method."""
+    calls: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
+        ("change_delay", lambda: timer.change_delay("s", FAR_MS)),
+        ("resend", lambda: timer.resend("d", FAR_MS)),
+        ("discard", lambda: timer.discard("d")),
+    ]
+    for operation, call in calls:
+        before = scene.num_runs()
+        with unknown(operation):
+            await lost(scene, operation, call())
+        assert scene.num_runs() == before + 1
+
+
+async def test_after_an_unknown_outcome_the_truth_can_be_found_out(scene: Scene, timer: DTimer) -> None:
+    with unknown("resend"):
+        await lost(scene, "resend", timer.resend("d", FAR_MS))
+    assert await timer.resend("d") is ResendOutcome.NOT_FOUND
+    assert await timer.discard("d") is DiscardOutcome.NOT_FOUND
+    assert await timer.peek("d") is not None
+
+    with unknown("change_delay"):
+        await lost(scene, "change_delay", timer.change_delay("d", 2 * FAR_MS))
+    assert await timer.change_delay("d", FAR_MS) is ChangeOutcome.MOVED
+
+
+@asynccontextmanager
+async def joined(scene: Scene) -> AsyncIterator[Node]:
+    """A node behind the proxy, to which the scene's own gives way."""
+    await scene.near.leave(MEMBER)
+    node = Node(DTimer(scene.far, node_id="j", confirm_timeout=0.5))
+    node.timer.on("event", node.events.append)
+    node.timer.on("error", node.errors.append)
+    await node.timer.join()
+    yield node
+    await node.timer.leave()
+
+
+async def given(scene: Scene, node: Node, id: str = "e") -> None:
+    """The node is given an event, which it has to confirm within a minute."""
+    await scene.near.post([new(id, 0, max_retries=1, confirm_timeout_us=MINUTE_US)])
+    await until(lambda: id in node.ids)
+
+
+async def test_a_lost_join_is_repeated(scene: Scene) -> None:
+    """It finds itself joined: the incarnation is the same."""
+    scene.proxy.drop_reply_and_cut(runs("join"))
+    async with joined(scene) as node:
+        assert [member.node for member in (await scene.near.inspect()).value.ring] == ["j"]
+        await given(scene, node)
+        assert not node.errors
+
+
+async def test_a_lost_leave_is_repeated(scene: Scene) -> None:
+    async with joined(scene) as node:
+        scene.proxy.drop_reply_and_cut(runs("leave"))
+        await node.timer.leave()
+
+        assert not node.errors
+        assert not (await scene.near.inspect()).value.ring
+
+
+async def test_a_lost_confirm_of_a_node_is_repeated_with_its_next_call(scene: Scene) -> None:
+    """Wherever it rode, its outcome is that the event is gone."""
+    async with joined(scene) as node:
+        await given(scene, node)
+        scene.proxy.drop_reply_and_cut(lambda sent: runs("confirm")(sent) or _carries(sent, node))
+
+        assert await node.events[-1].confirm() is ConfirmOutcome.GONE
+        assert await node.timer.peek("e") is None
+
+
+def _carries(sent: bytes, node: Node) -> bool:
+    """Whether the last command was a claim with the newest event's receipt aboard."""
+    return runs("claim")(sent) and node.events[-1].receipt.nonce.encode() in sent[sent.rfind(b"EVALSHA") :]
+
+
+async def test_a_lost_claim_gives_its_events_again_at_their_deadline(scene: Scene) -> None:
+    """Nobody can tell whether it was applied, so it counts."""
+    async with joined(scene) as node:
+        timeout_us = SECOND_US // 5
+        with scene.server.client() as client:
+            scene.proxy.drop_reply_and_cut(lambda sent: runs("claim")(sent) and client.hexists("{lost}:states", "e"))
+            await scene.near.post([new("e", 0, max_retries=1, confirm_timeout_us=timeout_us)])
+            await until(lambda: "e" in node.ids)
+
+        assert node.events[-1].num_retries == 1
+        assert await node.events[-1].confirm() is ConfirmOutcome.CONFIRMED
+
+
+async def test_a_lost_extend_is_repeated_and_a_lost_release_is_not(scene: Scene) -> None:
+    async with joined(scene) as node:
+        await given(scene, node)
+        event = node.events[-1]
+        assert await lost(scene, "extend", event.extend(60)) is ExtendOutcome.EXTENDED
+
+        with unknown("release"):
+            await lost(scene, "release", event.release(FAR_MS))
+        assert await event.release(FAR_MS) is ReleaseOutcome.STALE
+
+
+async def test_a_lost_bury_is_not_repeated(scene: Scene) -> None:
+    async with joined(scene) as node:
+        await given(scene, node)
+        event = node.events[-1]
+        with unknown("bury"):
+            await lost(scene, "bury", event.bury("why"))
+
+        assert await event.bury("why") is BuryOutcome.NOT_FOUND
+        assert "e" in [letter.id for letter in await node.timer.dead_letters()]
