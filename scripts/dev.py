@@ -149,11 +149,11 @@ class Environment:
     def check(self, name: str, *command: str) -> None:
         step(f"{self.name}: {name}", [self.bin / command[0], *command[1:]], self.bin)
 
-    def run(self, program: str, *arguments: str) -> int:
+    def run(self, program: str, *arguments: str, **variables: str) -> int:
         """Runs a program with its output shown."""
         sys.stdout.flush()
         command = [str(self.bin / program), *arguments]
-        return subprocess.run(command, cwd=ROOT, env=child_environment(self.bin), check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env=child_environment(self.bin) | variables, check=False).returncode
 
 
 def prepared(everything: bool = False) -> list[Environment]:
@@ -186,9 +186,12 @@ def test(arguments: Sequence[str]) -> int:
     run_lint(environments[0])
     run_typecheck(environments[0])
     for environment in environments:
-        print(f"{environment.name}: pytest", flush=True)
+        # Servers do not differ by Python: one version talks to all that are found, the others to the first.
+        servers = "all" if environment is environments[0] else "first"
+        print(f"{environment.name}: pytest, {servers} of the servers found", flush=True)
         # The console script, not `python -m`: the latter would put the repository's root on sys.path.
-        if code := environment.run("pytest", *arguments):
+        # Tests of real servers mostly wait, so there is room for more workers than cores.
+        if code := environment.run("pytest", "-n", WORKERS, *arguments, DTIMER_TEST_SERVERS=servers):
             return code
     return 0
 
@@ -222,6 +225,9 @@ def clean(_: Sequence[str]) -> int:
         shutil.rmtree(path, ignore_errors=True)
     return 0
 
+
+WORKERS = "3"
+"""Of pytest; each has servers of its own."""
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "setup": setup,

