@@ -18,6 +18,8 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".venv"
+WHEELS = ROOT / "build" / "wheel"
+EXAMPLE = ROOT / "conformance" / "example_backend"
 LOCK = ROOT / "requirements" / "dev.txt"
 OLDEST = (3, 11)
 
@@ -125,8 +127,8 @@ def is_stamped(stamp: Path, source: Path) -> bool:
 class Environment:
     """A virtual environment of one Python version."""
 
-    def __init__(self, version: tuple[int, int], base: Path) -> None:
-        self.name = f"{version[0]}.{version[1]}"
+    def __init__(self, name: str, base: Path) -> None:
+        self.name = name
         self.base = base
         self.directory = ENVIRONMENTS / self.name
         self.bin = self.directory / "bin"
@@ -134,31 +136,43 @@ class Environment:
 
     def prepare(self) -> None:
         """Makes it, or brings it up to date. A stamp is written last, so an interrupted step is done again."""
-        locked, installed = self.directory / "lock.stamp", self.directory / "project.stamp"
+        self.prepare_tools()
+        installed = self.directory / "project.stamp"
+        if not is_stamped(installed, ROOT / "pyproject.toml"):
+            self.install("dtimer, editable", "--editable", ROOT)
+            installed.write_text(digest(ROOT / "pyproject.toml"))
+
+    def prepare_tools(self) -> None:
+        """Only the locked packages, without the project."""
+        locked = self.directory / "lock.stamp"
         # The interpreter it was made from may be gone.
         runs = self.python.exists() and subprocess.run([self.python, "-c", ""], check=False).returncode == 0
-        pip = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
         if not runs or not is_stamped(locked, LOCK):
             step(f"{self.name}: virtual environment", [self.base, "-m", "venv", "--clear", self.directory])
-            step(f"{self.name}: locked packages", [*pip, "--requirement", LOCK])
+            step(f"{self.name}: locked packages", [*self.pip, "--requirement", LOCK])
             locked.write_text(digest(LOCK))
-        if not is_stamped(installed, ROOT / "pyproject.toml"):
-            step(f"{self.name}: dtimer, editable", [*pip, "--no-build-isolation", "--no-deps", "--editable", ROOT])
-            installed.write_text(digest(ROOT / "pyproject.toml"))
+
+    @property
+    def pip(self) -> list[str]:
+        return [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+
+    def install(self, what: str, *arguments: str | Path) -> None:
+        """Installs a project, whose dependencies and build tools the lock has brought."""
+        step(f"{self.name}: {what}", [*self.pip, "--no-build-isolation", "--no-deps", *arguments])
 
     def check(self, name: str, *command: str) -> None:
         step(f"{self.name}: {name}", [self.bin / command[0], *command[1:]], self.bin)
 
-    def run(self, program: str, *arguments: str, **variables: str) -> int:
+    def run(self, program: str, *arguments: str, folder: Path = ROOT, **variables: str) -> int:
         """Runs a program with its output shown."""
         sys.stdout.flush()
         command = [str(self.bin / program), *arguments]
-        return subprocess.run(command, cwd=ROOT, env=child_environment(self.bin) | variables, check=False).returncode
+        return subprocess.run(command, cwd=folder, env=child_environment(self.bin) | variables, check=False).returncode
 
 
 def prepared(everything: bool = False) -> list[Environment]:
     """The oldest version's environment, or those of all versions, ready for use."""
-    environments = [Environment(version, base) for version, base in find_pythons().items()]
+    environments = [Environment(f"{major}.{minor}", base) for (major, minor), base in find_pythons().items()]
     environments = environments if everything else environments[:1]
     for environment in environments:
         environment.prepare()
@@ -181,10 +195,25 @@ def setup(_: Sequence[str]) -> int:
     return 0
 
 
+def run_example(environment: Environment) -> int:
+    """Tests the example backend where the built wheel alone is installed, as its author's project would be."""
+    example = Environment("example", environment.base)
+    example.prepare_tools()
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    environment.check("wheel", "python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(WHEELS))
+    (wheel,) = WHEELS.glob("*.whl")
+    example.install("the wheel", "--force-reinstall", wheel)
+    example.install("the example backend", "--force-reinstall", EXAMPLE)
+    print("example backend: pytest", flush=True)
+    return example.run("pytest", folder=EXAMPLE)
+
+
 def test(arguments: Sequence[str]) -> int:
     environments = prepared(everything=True)
     run_lint(environments[0])
     run_typecheck(environments[0])
+    if not arguments and (code := run_example(environments[0])):
+        return code
     for environment in environments:
         # Servers do not differ by Python: one version talks to all that are found, the others to the first.
         servers = "all" if environment is environments[0] else "first"

@@ -68,8 +68,8 @@ def server_binaries() -> tuple[Binary, ...]:
         if match := _VERSION.match(printed):
             name = f"{match[1].lower()}-{match[2]}"
             binaries.setdefault(name, Binary(name, path))
-    found = tuple(binaries.values())
-    return found[:1] if os.environ.get("DTIMER_TEST_SERVERS") == "first" else found
+    everything = tuple(binaries.values())
+    return everything[:1] if os.environ.get("DTIMER_TEST_SERVERS") == "first" else everything
 
 
 class Server:

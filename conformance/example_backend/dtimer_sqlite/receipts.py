@@ -1,0 +1,84 @@
+"""Confirming, giving back, extending and burying (E1, E4, F4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dtimer.limits import REFUSALS_MAX
+from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.values import EndReason, Receipt, Release
+
+from dtimer_sqlite import letters
+from dtimer_sqlite.records import end, live
+from dtimer_sqlite.turn import Row, Turn
+
+
+def _holds(row: Row, receipt: Receipt) -> bool:
+    """Whether the receipt is for the newest delivery, and that is unconfirmed."""
+    return bool(row["unconfirmed"]) and (row["number"], row["claim"]) == (receipt.number, receipt.nonce)
+
+
+def confirm(turn: Turn, receipts: Sequence[Receipt]) -> tuple[ConfirmOutcome, ...]:
+    return tuple(_confirm_one(turn, receipt) for receipt in receipts)
+
+
+def _confirm_one(turn: Turn, receipt: Receipt) -> ConfirmOutcome:
+    row = live(turn, receipt.id)
+    if row is None:
+        return ConfirmOutcome.NOT_FOUND
+    if not _holds(row, receipt):
+        return ConfirmOutcome.STALE
+    end(turn, row)
+    return ConfirmOutcome.CONFIRMED
+
+
+def confirm_newest(turn: Turn, id: str) -> ConfirmOutcome:
+    row = live(turn, id)
+    if row is None or not row["unconfirmed"]:
+        return ConfirmOutcome.NOT_FOUND
+    end(turn, row)
+    return ConfirmOutcome.CONFIRMED
+
+
+def release(turn: Turn, receipt: Receipt, how: Release, delay_us: int, detail: str) -> ReleaseOutcome:
+    row = live(turn, receipt.id)
+    if row is None:
+        return ReleaseOutcome.NOT_FOUND
+    if not _holds(row, receipt):
+        return ReleaseOutcome.STALE
+    counted = row["counted"] - (how is not Release.COUNTED)
+    refusals = row["refusals"] + (how is Release.REFUSED)
+    if how is Release.COUNTED and counted > row["max_retries"]:
+        if row["keep"]:
+            letters.bury(turn, row, EndReason.EXHAUSTED, counted=counted)
+        else:
+            end(turn, row)
+        return ReleaseOutcome.EXHAUSTED
+    if how is Release.REFUSED and refusals >= REFUSALS_MAX:
+        letters.bury(turn, row, EndReason.REFUSED, counted=counted, detail=detail)
+        return ReleaseOutcome.BURIED
+    turn.db.execute(
+        "UPDATE events SET unconfirmed = 0, counted = ?, refusals = ?, next_us = ? WHERE rowid = ?",
+        (counted, refusals, turn.stamp() + max(delay_us, 0), row["rowid"]),
+    )
+    return ReleaseOutcome.RELEASED
+
+
+def extend(turn: Turn, receipt: Receipt, timeout_us: int) -> ExtendOutcome:
+    row = live(turn, receipt.id)
+    if row is None:
+        return ExtendOutcome.NOT_FOUND
+    if not _holds(row, receipt):
+        return ExtendOutcome.STALE
+    turn.db.execute("UPDATE events SET next_us = ? WHERE rowid = ?", (turn.stamp() + timeout_us, row["rowid"]))
+    return ExtendOutcome.EXTENDED
+
+
+def bury(turn: Turn, receipt: Receipt, detail: str) -> BuryOutcome:
+    row = live(turn, receipt.id)
+    if row is None:
+        return BuryOutcome.NOT_FOUND
+    if not _holds(row, receipt):
+        return BuryOutcome.STALE
+    letters.bury(turn, row, EndReason.BURIED, counted=row["counted"], detail=detail)
+    return BuryOutcome.BURIED

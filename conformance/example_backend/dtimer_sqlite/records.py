@@ -1,0 +1,83 @@
+"""Events as rows."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from dtimer.values import EventData, EventState, Pending, RetryPolicy
+
+from dtimer_sqlite.schema import SCHEMA
+from dtimer_sqlite.turn import Row, Turn
+
+EVENT_COLUMNS: Final = (
+    "schema, max_retries, confirm_timeout_us, expires_after_us, keep, "
+    "retry_delay_us, retry_factor, retry_delay_max_us, nonce, headers, payload"
+)
+EVENT_VALUES: Final = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+
+
+def columns_of(event: EventData) -> tuple[object, ...]:
+    """The values for `EVENT_COLUMNS`."""
+    retry = event.retry
+    return (
+        SCHEMA,
+        event.max_retries,
+        event.confirm_timeout_us,
+        event.expires_after_us,
+        event.keep,
+        retry and retry.delay_us,
+        retry and retry.factor,
+        retry and retry.delay_max_us,
+        event.nonce,
+        event.headers,
+        event.payload,
+    )
+
+
+def event_of(row: Row) -> EventData | None:
+    """None if a later version wrote the record."""
+    if row["schema"] != SCHEMA:
+        return None
+    retry = None
+    if row["retry_delay_us"] is not None:
+        retry = RetryPolicy(row["retry_delay_us"], row["retry_factor"], row["retry_delay_max_us"])
+    return EventData(
+        id=row["id"],
+        payload=row["payload"],
+        headers=row["headers"],
+        max_retries=row["max_retries"],
+        confirm_timeout_us=row["confirm_timeout_us"],
+        expires_after_us=row["expires_after_us"],
+        keep=bool(row["keep"]),
+        retry=retry,
+        nonce=row["nonce"],
+    )
+
+
+def raw_of(row: Row) -> bytes:
+    """An unreadable row, for people."""
+    words = {key: row[key].hex() if isinstance(row[key], bytes) else row[key] for key in row.keys()}  # noqa: SIM118
+    return json.dumps(words).encode()
+
+
+def pending_of(row: Row, event: EventData) -> Pending:
+    unconfirmed = bool(row["unconfirmed"])
+    return Pending(
+        event=event,
+        state=EventState.UNCONFIRMED if unconfirmed else EventState.SCHEDULED,
+        next_us=row["next_us"],
+        num_retries=row["counted"] - unconfirmed,
+        number=row["number"],
+    )
+
+
+def live(turn: Turn, id: str) -> Row | None:
+    """The live event with this id."""
+    row: Row | None = turn.db.execute("SELECT * FROM events WHERE ns = ? AND id = ?", (turn.ns, id)).fetchone()
+    return row
+
+
+def end(turn: Turn, row: Row) -> None:
+    """The event is live no more."""
+    turn.db.execute("DELETE FROM events WHERE rowid = ?", (row["rowid"],))
