@@ -246,6 +246,10 @@ def demo(arguments: Sequence[str]) -> int:
     return prepared()[0].run("python", "-P", "-m", "dtimer", "demo", *arguments)
 
 
+def reports(_: Sequence[str]) -> int:
+    return prepared()[0].run("python", "scripts/reports.py")
+
+
 def clean(_: Sequence[str]) -> int:
     names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
     sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts")]
@@ -265,6 +269,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "typecheck": typecheck,
     "format": format_code,
     "demo": demo,
+    "reports": reports,
     "clean": clean,
 }
 

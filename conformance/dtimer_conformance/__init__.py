@@ -1,6 +1,24 @@
-"""Proof that a backend keeps the rules: its recorded history is replayed through the pure state machine."""
+"""Proof that a backend keeps the rules.
 
+Derive a test class from :class:`BackendSuite`, or run ``dtimer conformance``.
+What a backend is asked and answers is recorded, and replayed through the pure state machine.
+"""
+
+from dtimer_conformance.features import Feature, SupportsAdvance, SupportsForeignRecords, SupportsForeignSchema
 from dtimer_conformance.history import Record, RecordingBackend, perform
 from dtimer_conformance.replay import Difference, replay
+from dtimer_conformance.suite import BackendSuite, expected_failure
 
-__all__ = ["Difference", "Record", "RecordingBackend", "perform", "replay"]
+__all__ = [
+    "BackendSuite",
+    "Difference",
+    "Feature",
+    "Record",
+    "RecordingBackend",
+    "SupportsAdvance",
+    "SupportsForeignRecords",
+    "SupportsForeignSchema",
+    "expected_failure",
+    "perform",
+    "replay",
+]

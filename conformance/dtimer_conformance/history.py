@@ -21,10 +21,17 @@ class FullBackend(TimerBackend, SupportsDeadLetters, SupportsInspection, Protoco
 
 @frozen
 class Record:
-    """One operation and its reply."""
+    """One operation and its reply.
+
+    Attributes:
+        sent: when it was asked for, as the recorder counted; 0 if nobody did.
+        arrived: when its reply came, counted likewise.
+    """
 
     operation: Operation[object]
     reply: Applied[object]
+    sent: int = 0
+    arrived: int = 0
 
 
 async def perform(backend: FullBackend, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:

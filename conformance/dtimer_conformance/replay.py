@@ -59,7 +59,7 @@ def replay(history: Iterable[Record]) -> Difference | None:
             )
         if reply.at_us < machine.last_us:
             raise ValueError(f"the store's time went back: {machine.last_us} was given out before {_line(record)}")
-        heard = _Heard(reply.announced)
+        heard = Heard(reply.announced)
         expected = machine.apply(record.operation, at_us=reply.at_us, reach=heard)
         if evolve(expected, skew_us=reply.skew_us) != reply:
             return Difference(record, expected, tuple(records[:place]))
@@ -67,7 +67,7 @@ def replay(history: Iterable[Record]) -> Difference | None:
     return None
 
 
-class _Heard:
+class Heard:
     """Answers, in order, what the store found when it told somebody; one question too many shows as a difference."""
 
     def __init__(self, announced: tuple[Announcement, ...]) -> None:

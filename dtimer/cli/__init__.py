@@ -25,17 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     conformance.add_argument("target", metavar="TARGET", help="sim, a redis:// URL, or package.module:factory")
     conformance.add_argument("--json", metavar="FILE", help="write the report to this file, too")
+    conformance.add_argument("--name", metavar="NAME", help="what the report calls the backend; TARGET if not given")
     parsed = parser.parse_args(arguments)
 
     if parsed.command == "conformance":
-        return _conformance(parsed.target, parsed.json)
+        return _conformance(parsed.target, parsed.json, parsed.name)
 
     from dtimer.cli.demo import run_demo
 
     return run_demo(parsed.redis_url)
 
 
-def _conformance(target: str, json_path: str | None) -> int:
+def _conformance(target: str, json_path: str | None, name: str | None) -> int:
     """The suite needs an extra, which nobody needs for running timers."""
     try:
         from dtimer_conformance.command import run_conformance
@@ -44,4 +45,4 @@ def _conformance(target: str, json_path: str | None) -> int:
             raise
         print("dtimer conformance needs the extra: pip install 'dtimer[conformance]'", file=sys.stderr)
         return 2
-    return run_conformance(target, json_path=json_path)
+    return run_conformance(target, json_path=json_path, name=name)

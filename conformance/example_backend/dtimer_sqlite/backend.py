@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast
 
-from dtimer.errors import BackendClosed, BackendError, StoreRefused
-from dtimer.limits import NAMESPACE_DEFAULT
+from dtimer.errors import BackendClosed, BackendError, InvalidArgument, StoreRefused
+from dtimer.limits import NAME_PATTERN, NAMESPACE_DEFAULT
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -79,7 +79,12 @@ class SqliteBackend:
             namespace: one independent set of events and nodes.
             busy_timeout_s: how long an operation waits for those of others before it fails with `StoreBusy`.
             synchronous: `full` survives a power failure; `normal` may lose the last moments then, and is faster.
+
+        Raises:
+            InvalidArgument: the namespace.
         """
+        if not NAME_PATTERN.fullmatch(namespace):
+            raise InvalidArgument("namespace", f"must match {NAME_PATTERN.pattern}, not {namespace!r}")
         self._namespace = namespace
         self._runtime = AsyncioRuntime()
         self._file = File(Path(path).absolute(), namespace, clock_for_tests, busy_timeout_s, synchronous)

@@ -1,0 +1,210 @@
+"""One client of the store: a backend under test, watched and disturbed, with shorter ways to ask for common things."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+from typing_extensions import override
+
+from dtimer.limits import PAGE_MAX_ITEMS, POLL_MAX_US, SECOND_US
+from dtimer.outcomes import PostOutcome, ReleaseOutcome
+from dtimer.protocol import Runtime, TimerBackend
+from dtimer.semantics.methods import OperationMethods
+from dtimer.semantics.operations import Operation, ReplyT_co
+from dtimer.values import (
+    After,
+    Applied,
+    At,
+    Claimed,
+    Delivery,
+    EventData,
+    IfExists,
+    Member,
+    Message,
+    NewEvent,
+    Pace,
+    Pending,
+    Receipt,
+    Release,
+    RetryPolicy,
+    Window,
+)
+from dtimer_conformance.faults import Faults, Way
+from dtimer_conformance.history import FullBackend, perform
+from dtimer_conformance.journal import Journal
+from dtimer_conformance.subscription import Subscription
+from dtimer_conformance.verdicts import Broken
+
+LONG_US: Final = 60 * SECOND_US
+"""A confirm timeout that does not pass by itself while a scenario runs."""
+
+
+class Client(OperationMethods):
+    """A :class:`dtimer.TimerBackend` with every ability, for scenarios and for their nodes.
+
+    Attributes:
+        backend: the one under test.
+        faults: what is wrong with the way to it.
+        pace: the backend's own unless it was given another.
+        last: the newest reply.
+    """
+
+    def __init__(self, backend: TimerBackend, journal: Journal, *, pace: Pace | None = None) -> None:
+        self.backend = backend
+        self.journal = journal
+        self.faults = Faults()
+        self.pace = backend.pace if pace is None else pace
+        self.last: Applied[Any] = Applied("", 0, 0, None)
+        self._claims = 0
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def namespace(self) -> str:
+        return self.backend.namespace
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.backend.runtime
+
+    @override
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        await self.faults.before(operation.method, self.runtime)
+        reply = await self.journal.ask(operation, lambda: perform(cast("FullBackend", self.backend), operation))
+        await self.faults.after(operation.method, reply, self.runtime)
+        self.last = reply
+        return reply
+
+    async def close(self) -> None:
+        await self.backend.close()
+
+    @asynccontextmanager
+    async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
+        await self.faults.before("wakeups", self.runtime)
+        subscription = Subscription(self.backend.wakeups(node, epoch), self.faults, self.runtime)
+        self._subscriptions.append(subscription)
+        try:
+            await subscription.start()
+            yield subscription
+        finally:
+            self._subscriptions.remove(subscription)
+            await subscription.stop()
+
+    @property
+    def open_way(self) -> bool:
+        """Calls get through."""
+        return self.faults.way is Way.OPEN
+
+    def cut(self) -> None:
+        """From now on nothing gets through, in either direction."""
+        self.faults.way = Way.CUT
+        for subscription in self._subscriptions:
+            subscription.cut()
+
+    def freeze(self) -> None:
+        """From now on it hangs, with its connections."""
+        self.faults.way = Way.FROZEN
+
+    def heal(self) -> None:
+        """All is as it was."""
+        self.faults.way = Way.OPEN
+
+    # --- common things, shorter -------------------------------------------------------------------------
+
+    async def put(
+        self,
+        id: str = "e",
+        delay_us: int = 0,
+        *,
+        at_us: int | None = None,
+        payload: bytes = b"",
+        headers: bytes = b"",
+        max_retries: int = 0,
+        keep: bool = False,
+        if_exists: IfExists = IfExists.REPLACE,
+        confirm_timeout_us: int | None = None,
+        expires_after_us: int | None = None,
+        retry: RetryPolicy | None = None,
+        nonce: str = "",
+    ) -> PostOutcome:
+        """Post one event."""
+        event = EventData(
+            id=id,
+            payload=payload,
+            headers=headers,
+            max_retries=max_retries,
+            keep=keep,
+            confirm_timeout_us=confirm_timeout_us,
+            expires_after_us=expires_after_us,
+            retry=retry,
+            nonce=nonce,
+        )
+        due = After(delay_us) if at_us is None else At(at_us)
+        return (await self.post([NewEvent(event, due, if_exists)])).value[0]
+
+    async def enter(self, *nodes: str) -> None:
+        """Join."""
+        for node in nodes:
+            await self.join(member(node))
+
+    async def come(
+        self,
+        node: str = "a",
+        room: int = 8,
+        *,
+        incarnation: str = "1",
+        timeout_us: int = LONG_US,
+        confirming: tuple[Receipt, ...] = (),
+        pulse: bool = False,
+        poll_us: int = POLL_MAX_US,
+    ) -> Claimed:
+        """Claim, under a nonce of its own."""
+        claimed = await self.claim(
+            member(node, incarnation, poll_us),
+            room=room,
+            confirm_timeout_us=timeout_us,
+            nonce=self.runtime.token(8),
+            confirming=confirming,
+            pulse=pulse,
+        )
+        return claimed.value
+
+    async def take(self, node: str = "a", *, timeout_us: int = LONG_US) -> Delivery:
+        """A claim that must bring exactly one delivery."""
+        deliveries = (await self.come(node, timeout_us=timeout_us)).deliveries
+        if len(deliveries) != 1:
+            raise Broken(f"a claim by node {node!r} was to bring one delivery\n  got {deliveries!r}")
+        return deliveries[0]
+
+    async def give_back(self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "") -> ReleaseOutcome:
+        return (await self.release(delivery.receipt, how=how, delay_us=delay_us, detail=detail)).value
+
+    async def see(self, id: str = "e") -> Pending:
+        """What `peek` shows of an event, which must live."""
+        pending = (await self.peek(id)).value
+        if pending is None:
+            raise Broken(f"event {id!r} was to be live\n  peek shows none")
+        return pending
+
+    async def queue(self, window: Window | None = None, *, limit: int = PAGE_MAX_ITEMS) -> list[Pending]:
+        """All pages of `upcoming`."""
+        page = (await self.upcoming(window or Window(), limit=limit)).value
+        items = list(page.items)
+        while page.next is not None:
+            page = (await self.upcoming(page.next, limit=limit)).value
+            items += page.items
+        return items
+
+
+def member(node: str, incarnation: str = "1", poll_us: int = POLL_MAX_US) -> Member:
+    return Member(node, incarnation, poll_us)
+
+
+def event(id: str, *, payload: bytes = b"", **fields: Any) -> EventData:
+    return EventData(id=id, payload=payload, **fields)
+
+
+def ids(claimed: Claimed) -> list[str]:
+    """What a claim brought, in its order."""
+    return [delivery.event.id for delivery in claimed.deliveries]

@@ -1,0 +1,78 @@
+"""What can go wrong between a node and its store, for one client at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+from attrs import define, field
+
+from dtimer.errors import BackendError, OutcomeUnknown, StoreUnreachable
+from dtimer.protocol import Runtime
+from dtimer.values import Applied, Message
+
+FOR_GOOD_US: Final = 3_600_000_000
+"""Longer than any scenario lasts, in virtual time too."""
+
+Filter: TypeAlias = Callable[[Message], Iterable[Message]]
+"""What is heard of a message that was said: nothing, itself, itself twice, something else."""
+
+
+class Way(Enum):
+    """The state of a client's way to the store."""
+
+    OPEN = "open"
+    CUT = "cut"
+    """Nothing gets through, as if the process had died or its network had."""
+    FROZEN = "frozen"
+    """Nothing is answered, and what is heard is not taken: the process hangs, but its connections stand."""
+
+
+@define
+class Faults:
+    """Of one client; none at first.
+
+    Attributes:
+        hears: what it hears of what is said to it; None is all.
+        late_us: how much later.
+        loses: which replies are lost, of those that are to be.
+    """
+
+    way: Way = Way.OPEN
+    hears: Filter | None = None
+    late_us: int = 0
+    loses: Callable[[Applied[Any]], bool] = lambda _: True
+    _lost: Counter[str] = field(factory=Counter)
+    _refused: dict[str, list[BackendError]] = field(factory=dict)
+
+    def lose(self, method: str, times: int = 1) -> None:
+        """The next calls of this method are applied, and their replies lost."""
+        self._lost[method] += times
+
+    def refuse(self, error: BackendError, times: int = 1) -> None:
+        """The next calls of the method that the error names fail with it, and are not applied."""
+        self._refused.setdefault(error.operation, []).extend([error] * times)
+
+    async def before(self, method: str, runtime: Runtime) -> None:
+        """The way to the store."""
+        await self.passing(method, runtime)
+        refused = self._refused.get(method)
+        if refused:
+            error = refused.pop()
+            raise type(error)(error.operation, error.problem)
+
+    async def after(self, method: str, reply: Applied[Any], runtime: Runtime) -> None:
+        """The way back."""
+        await self.passing(method, runtime, sent=True)
+        if self._lost[method] > 0 and self.loses(reply):
+            self._lost[method] -= 1
+            raise OutcomeUnknown(method, "the suite has lost the reply")
+
+    async def passing(self, method: str, runtime: Runtime, *, sent: bool = False) -> None:
+        """One direction of the way."""
+        while self.way is Way.FROZEN:
+            await runtime.sleep(FOR_GOOD_US)
+        if self.way is Way.CUT:
+            raise (OutcomeUnknown if sent else StoreUnreachable)(method, "the suite has cut the way")

@@ -1,0 +1,91 @@
+"""What all clients of one scenario were asked and answered, and what was wrong with an answer as such."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from attrs import define, field, frozen
+
+from dtimer.errors import BackendError
+from dtimer.semantics.operations import Operation, ReplyT_co
+from dtimer.values import Applied
+from dtimer_conformance.explain import brief
+from dtimer_conformance.history import Record
+from dtimer_conformance.shapes import problems_of
+from dtimer_conformance.verdicts import Broken
+
+PROBLEMS_SHOWN_MAX: Final = 3
+
+
+@frozen
+class Lost:
+    """An operation that was sent and whose reply never came: it may have been applied (rule F1)."""
+
+    operation: Operation[object]
+    sent: int
+
+
+@define
+class Journal:
+    """Of all clients of one namespace.
+
+    Attributes:
+        history: operations with their replies, in the order in which the replies came.
+        lost: operations without one.
+        complaint: the first answer that was none. A node goes on after it, so it is kept here.
+        replayable: the machine can follow, since nothing was written past the protocol.
+    """
+
+    history: list[Record] = field(factory=list)
+    lost: list[Lost] = field(factory=list)
+    complaint: Broken | None = None
+    replayable: bool = True
+    _moment: int = 0
+
+    def moment(self) -> int:
+        """Where we are in the order of all sendings and arrivals."""
+        self._moment += 1
+        return self._moment
+
+    async def ask(
+        self, operation: Operation[ReplyT_co], call: Callable[[], Awaitable[Applied[ReplyT_co]]]
+    ) -> Applied[ReplyT_co]:
+        """Make a call, note it with its reply, and judge both as far as that needs no rule of scheduling.
+
+        Raises:
+            BackendError: as the backend did.
+            Broken: the reply or the error is none.
+        """
+        asked = cast("Operation[object]", operation)
+        sent = self.moment()
+        try:
+            reply = await call()
+        except BackendError as error:
+            if error.known is not BackendError.known:
+                self.lost.append(Lost(asked, sent))
+            raise self._judged(operation, error) from error
+        except Exception as error:
+            what = f"{operation.method} raised {error!r}, which is no BackendError"
+            raise self._complain(Broken(f"{what}\n  asked for {brief(operation)}", "F1")) from error
+        except BaseException:
+            self.lost.append(Lost(asked, sent))
+            raise
+        problems = list(problems_of(operation, reply))
+        if problems:
+            shown = "\n  ".join(problems[:PROBLEMS_SHOWN_MAX])
+            what = f"the reply of {operation.method} is not what the protocol says\n  {shown}"
+            raise self._complain(Broken(f"{what}\n  asked for {brief(operation)}"))
+        self.history.append(Record(asked, cast("Applied[object]", reply), sent, self.moment()))
+        return reply
+
+    def _judged(self, operation: Operation[Any], error: BackendError) -> Exception:
+        if error.operation == operation.method:
+            return error
+        what = f"{operation.method} raised an error that names another operation: {error!r}"
+        return self._complain(Broken(what, "F1"))
+
+    def _complain(self, broken: Broken) -> Broken:
+        if self.complaint is None:
+            self.complaint = broken
+        return broken

@@ -1,0 +1,93 @@
+"""Scenarios of events that come too late to be delivered."""
+
+from __future__ import annotations
+
+from dtimer.limits import (
+    MILLISECOND_US,
+    UNARMED_OVERDUE_US,
+)
+from dtimer.values import EndReason, Release
+from dtimer_conformance.client import LONG_US, ids
+from dtimer_conformance.features import Feature
+from dtimer_conformance.scenario import scenario
+from dtimer_conformance.verdicts import same
+from dtimer_conformance.world import World
+
+SHORT_US = 20 * MILLISECOND_US
+OVERDUE_US = UNARMED_OVERDUE_US + 10 * MILLISECOND_US
+"""After so long any node may take an event, whether or not it was told to come (D6)."""
+
+
+@scenario("P7", "E5")
+async def an_expired_event_is_reported_and_not_delivered(world: World) -> None:
+    """A claim that meets an event later than its expiry ends it and reports it as EXPIRED; until then it is delivered.
+
+    Troubleshooting: is the expiry kept as a time, counted from the due time, and compared with the operation's time?
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("late", expires_after_us=1, payload=b"p")
+    await store.put("fresh", expires_after_us=LONG_US)
+    await world.wait(SHORT_US)
+
+    claimed = await store.come("a")
+
+    ended = [(found.event.id, found.event.payload, found.reason, found.num_counted) for found in claimed.ended]
+    same("what is delivered", ids(claimed), ["fresh"])
+    same("what has ended", ended, [("late", b"p", EndReason.EXPIRED, 0)])
+    same("what lives", await store.queue(), [])
+
+
+@scenario("P7", "E3")
+async def only_a_post_or_a_change_of_delay_sets_the_expiry(world: World) -> None:
+    """The expiry counts from the due time of the post or of the last change of delay; a release does not prolong it.
+
+    Troubleshooting: is the expiry worked out anew from the place in the queue?
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("released", max_retries=5, expires_after_us=SHORT_US)
+    delivery = await store.take("a")
+    await store.give_back(delivery, Release.UNCOUNTED, 2 * SHORT_US)
+    await store.put("moved", SHORT_US, expires_after_us=LONG_US)
+    await store.change_delay("moved", delay_us=0)
+    await world.wait(3 * SHORT_US)
+
+    claimed = await store.come("a")
+
+    same("what has expired", [found.event.id for found in claimed.ended], ["released"])
+    same("what is delivered", ids(claimed), ["moved"])
+
+
+@scenario("P7", "E5", needs=Feature.DEAD_LETTERS)
+async def an_expired_event_that_is_kept_is_a_dead_letter(world: World) -> None:
+    """With `keep` an expired event becomes a dead letter; one that is out of retries as well counts as exhausted.
+
+    Troubleshooting: is exhaustion looked at before expiry?
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("exhausted", keep=True, confirm_timeout_us=1, expires_after_us=OVERDUE_US // 2)
+    await store.take("a")
+    await store.put("expired", keep=True, expires_after_us=1)
+    await world.wait(OVERDUE_US)
+
+    ended = (await store.come("a")).ended
+
+    same(
+        "what a claim reports",
+        {found.event.id: (found.reason, found.kept) for found in ended},
+        {
+            "exhausted": (EndReason.EXHAUSTED, True),
+            "expired": (EndReason.EXPIRED, True),
+        },
+    )
+    letters = (await store.dead_letters(None, limit=10)).value.items
+    same(
+        "the dead letters",
+        {letter.id: letter.reason for letter in letters},
+        {
+            "exhausted": EndReason.EXHAUSTED,
+            "expired": EndReason.EXPIRED,
+        },
+    )

@@ -1,0 +1,340 @@
+"""Scenarios of time: whose clock counts, that it never goes back, that nothing is early, and what comes first."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from attrs import evolve
+
+from dtimer import InvalidArgument, StoreClockStepped
+from dtimer.limits import CLOCK_STEP_US, DAY_US, DELAY_MAX_US, INSTANT_MAX_US, MILLISECOND_US, SECOND_US
+from dtimer.semantics.operations import Operation
+from dtimer.values import After, Applied, NewEvent, Release
+from dtimer_conformance.client import event, ids
+from dtimer_conformance.features import Feature
+from dtimer_conformance.scenario import scenario, with_nodes
+from dtimer_conformance.verdicts import Broken, holds, same
+from dtimer_conformance.world import World
+
+
+@scenario("T1", own_clock=True)
+async def every_reply_carries_the_stores_time(world: World) -> None:
+    """Every reply tells the store's time at which it was true, and that goes on as time does, for all clients alike.
+
+    Troubleshooting: is the time read by the store, once in each operation, or by the client? Is it in microseconds?
+    """
+    other = await world.client()
+    first_us = (await world.store.peek("e")).at_us
+    await world.wait(50 * MILLISECOND_US)
+    second_us = (await other.cancel(["e"])).at_us
+
+    passed_us = second_us - first_us
+    holds("50 ms later the store's time is 50 ms or more ahead", passed_us >= 50 * MILLISECOND_US, seen=passed_us)
+    holds("and it is not far ahead of that", passed_us < 20 * SECOND_US, seen=passed_us)
+
+
+@scenario("T1", "W2", own_clock=True)
+async def wake_ups_carry_points_in_time(world: World) -> None:
+    """A wake-up says at which time of the store to come, so that one that is read late is still right.
+
+    Troubleshooting: is what is published an interval, or the time of another clock?
+    """
+    (listening,) = await world.listen("a")
+    await world.store.enter("a")
+    await world.store.put("e", 10 * SECOND_US)
+    posted = world.store.last
+
+    await world.until("the armed node is told", lambda: listening.told)
+
+    (wakeup,) = listening.told
+    expected = ((await world.store.see("e")).next_us, posted.at_us, posted.seq)
+    same("due time, time and number of the wake-up", (wakeup.due_us, wakeup.at_us, wakeup.seq), expected)
+
+
+@scenario("T2", "O1", own_clock=True)
+async def time_never_goes_back_for_any_client(world: World) -> None:
+    """Whatever clients do in turns, no reply is earlier than one before it.
+
+    Troubleshooting: does each process read a clock of its own? The store must order the times as it orders operations.
+    """
+    clients = [world.store, await world.client(), await world.client()]
+    newest_us = 0
+    for n in range(60):
+        client = clients[n % 3]
+        # A batch runs ahead of the clock by giving each item its own microsecond.
+        await client.post([NewEvent(event(f"{n}-{item}"), After(DAY_US)) for item in range(20)])
+        at_us = client.last.at_us
+        holds("no reply is earlier than the one before", at_us >= newest_us, seen=(newest_us, at_us))
+        newest_us = at_us
+
+
+@scenario("T2", needs=Feature.CLOCK)
+async def a_clock_that_is_set_back_becomes_a_skew(world: World) -> None:
+    """When the host's clock is set back, the store's time goes on, and the difference is in every later reply as skew.
+
+    Otherwise every event would be late by the step, and history would have no order.
+
+    Troubleshooting: is the last microsecond that was given out kept in the store, with the skew? Reads keep neither.
+    """
+    clock = world.clock
+    assert clock is not None, "the feature is there"
+    store = world.store
+    await store.put("e", 10 * SECOND_US)
+    before = store.last
+
+    clock.now_us -= 3_600 * SECOND_US
+    await store.cancel(["none"])
+    stepped = store.last
+    clock.now_us += SECOND_US
+    await store.cancel(["none"])
+    later = store.last
+
+    last_us = before.at_us
+    same("the time of the first operation after the step", stepped.at_us, last_us)
+    same("the skew from then on", (stepped.skew_us, later.skew_us), (3_600 * SECOND_US,) * 2)
+    same("a second later it is a second later", later.at_us - stepped.at_us, SECOND_US)
+
+
+@scenario("T2", needs=Feature.CLOCK)
+async def less_than_a_millisecond_back_is_waited_for(world: World) -> None:
+    """A host's clock that is less than a millisecond behind the last time given makes no skew: the time waits.
+
+    A batch runs ahead by a microsecond for each item, which is no step of the clock.
+
+    Troubleshooting: compare with `CLOCK_STEP_US`; at exactly that it still waits.
+    """
+    clock = world.clock
+    assert clock is not None, "the feature is there"
+    store = world.store
+    await store.cancel(["none"])
+    at_us = store.last.at_us
+
+    clock.now_us -= CLOCK_STEP_US
+    await store.cancel(["none"])
+    same("time and skew, 1 ms back", (store.last.at_us, store.last.skew_us), (at_us, 0))
+    clock.now_us -= 1
+    await store.cancel(["none"])
+    same("time and skew, 1 us more", (store.last.at_us, store.last.skew_us), (at_us, CLOCK_STEP_US + 1))
+
+
+@with_nodes("T2")
+async def a_node_reports_that_the_clock_was_set_back(world: World) -> None:
+    """A node that sees the skew grow reports it once.
+
+    Troubleshooting: this is the timer's business; does the backend hand on the `skew_us` of each reply?
+    """
+    node = await world.node()
+    perform = node.client.perform
+    skew_us = 5 * SECOND_US
+
+    async def skewed(operation: Operation[Any]) -> Applied[Any]:
+        reply = await perform(operation)
+        return evolve(reply, skew_us=reply.skew_us + skew_us)
+
+    node.client.perform = skewed  # type: ignore[method-assign]  # as a store would answer whose host stepped back
+    await node.timer.peek("e")
+    await node.timer.peek("e")
+
+    await world.until("the step is reported", lambda: node.errors)
+    same("the reports", [type(error) for error in node.errors], [StoreClockStepped])
+
+
+@scenario("T3")
+async def no_claim_gives_out_an_event_before_it_is_due(world: World) -> None:
+    """Whoever claims however often gets nothing before the due time, by the store's clock; and then gets it.
+
+    Troubleshooting: is the due time rounded down, to milliseconds say? Is `now` read before or after the queue?
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("e", 30 * MILLISECOND_US)
+    due_us = (await store.see("e")).next_us
+    same("the due time, from the post on", due_us - store.last.at_us <= 30 * MILLISECOND_US, True)
+
+    for _ in range(100):
+        deliveries = (await store.come("a")).deliveries
+        if deliveries:
+            break
+        holds("an empty claim was made before the due time", store.last.at_us < due_us, seen=store.last)
+        await world.wait(MILLISECOND_US)
+    else:
+        raise Broken("the event never came")
+
+    holds("it came at its due time or later", store.last.at_us >= due_us, seen=deliveries)
+    same("when it could be claimed from", deliveries[0].due_us, due_us)
+
+
+@with_nodes("T3")
+async def no_handler_gets_an_event_early(world: World) -> None:
+    """Events with many delays come to their handlers no earlier than they are due.
+
+    Troubleshooting: as for the claims; a node itself never hands out what no claim gave it.
+    """
+    node = await world.node()
+    await node.timer.post_many([_post(n, 7 * n % 120) for n in range(30)])
+
+    await world.until("all have come", lambda: len(node.events) == 30)
+
+    early = [event for event in node.events if event.lateness < timedelta(0)]
+    same("events that came early", early, [])
+
+
+def _post(payload: int, delay_ms: float) -> Any:
+    from dtimer import Post
+
+    return Post(payload=payload, delay=delay_ms)
+
+
+@scenario("T4")
+async def equal_delays_come_in_the_order_posted(world: World) -> None:
+    """Events with one delay come in the order in which they were posted, within a batch and across calls.
+
+    Each item is given a microsecond of its own, later than any before it; delays count from there.
+
+    Troubleshooting: is the order kept by time alone, with a resolution of less than a microsecond a item?
+    """
+    store = world.store
+    await store.enter("a")
+    names = [f"{n * 37 % 50:02}" for n in range(50)]
+    await store.post([NewEvent(event(name), After(1)) for name in names[:30]])
+    for name in names[30:40]:
+        await store.put(name, 1)
+    await store.post([NewEvent(event(name), After(1)) for name in names[40:]])
+    await world.wait(MILLISECOND_US)
+
+    same("the order in which they come", ids(await store.come("a", 60)), names)
+
+
+@scenario("T4", "D3")
+async def retries_come_in_the_order_of_the_deliveries(world: World) -> None:
+    """Events that were delivered by one claim and not confirmed come again in the same order.
+
+    Troubleshooting: has each delivery a microsecond of its own, from which its deadline counts?
+    """
+    store = world.store
+    await store.enter("a")
+    names = [f"{n * 7 % 20:02}" for n in range(20)]
+    await store.post([NewEvent(event(name, max_retries=2), After(0)) for name in names])
+
+    for attempt in range(3):
+        claimed = await store.come("a", 30, timeout_us=20 * MILLISECOND_US)
+        same(f"the order of delivery {attempt + 1}", ids(claimed), names)
+        own = [delivery.at_us for delivery in claimed.deliveries]
+        holds("each delivery has a microsecond of its own", own == sorted(set(own)), seen=own)
+        await world.wait(60 * MILLISECOND_US)
+
+
+@scenario("T4")
+async def released_and_moved_events_take_their_place_anew(world: World) -> None:
+    """What is moved or released is due after what was posted before with the same delay.
+
+    Troubleshooting: is the microsecond taken from the operation's own place in history?
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("moved", 60 * SECOND_US)
+    await store.put("released", max_retries=1)
+    delivery = await store.take("a")
+    await store.put("first", 1)
+    await store.give_back(delivery, Release.UNCOUNTED, 1)
+    await store.change_delay("moved", delay_us=1)
+    await store.put("last", 1)
+    await world.wait(MILLISECOND_US)
+
+    same("the order", ids(await store.come("a")), ["first", "released", "moved", "last"])
+
+
+@scenario("T4")
+async def equal_times_go_by_the_bytes_of_the_id(world: World) -> None:
+    """Events posted for one instant come in the order of the bytes of their ids in UTF-8.
+
+    Troubleshooting: is a collation at work, or an order of UTF-16 units?
+    """
+    store = world.store
+    await store.enter("a")
+    names = ["\U0001f600", "b", "\uffee", "B", "ä", "aa", "a", "10", "9", "~"]
+    at_us = store.last.at_us + 20 * MILLISECOND_US
+    for name in names:
+        await store.put(name, at_us=at_us)
+    await world.wait(SECOND_US // 20)
+
+    same("the order", ids(await store.come("a", 20)), sorted(names, key=str.encode))
+
+
+@scenario("T5")
+async def delays_count_to_the_microsecond_and_up_to_a_hundred_years(world: World) -> None:
+    """A delay is kept to the microsecond, from 0, or less, which is at once, up to 100 years.
+
+    Troubleshooting: floating point loses microseconds above 2**53; a hundred years from today stay below.
+    """
+    store = world.store
+    for delay_us in (-5, 0, 1, 999, 1_000_001, DAY_US + 1, DELAY_MAX_US - 1, DELAY_MAX_US):
+        await store.put("e", delay_us)
+        posted_us = store.last.at_us
+        due_us = (await store.see("e")).next_us
+        ahead_us = due_us - posted_us - max(delay_us, 0)
+        # Its own microsecond may be a little later than the operation's time.
+        holds(f"a delay of {delay_us} us is kept", 0 <= ahead_us < MILLISECOND_US, seen=(posted_us, due_us))
+
+
+@with_nodes("T5")
+async def impossible_delays_are_refused_before_any_call(world: World) -> None:
+    """NaN, infinities, booleans, other types and more than 100 years are refused before the store hears of them.
+
+    Troubleshooting: this is the timer's business.
+    """
+    timer = await world.timer()
+    before = len(world.journal.history)
+    bad: list[Any] = [math.nan, math.inf, -math.inf, True, "5", None, DELAY_MAX_US // 1000 + 1, timedelta(days=36_600)]
+    for delay in bad:
+        try:
+            await timer.post(None, delay)
+        except InvalidArgument:
+            continue
+        raise Broken(f"the delay {delay!r} was accepted")
+    same("calls meanwhile", len(world.journal.history) - before, 0)
+
+
+@scenario("T6")
+async def times_of_day_are_the_stores(world: World) -> None:
+    """An event may be posted for a time of day by the store's clock; one that is past is due at once.
+
+    Troubleshooting: is a time of day turned into a delay by the client's clock?
+    """
+    store = world.store
+    await store.enter("a")
+    now_us = (await store.peek("none")).at_us
+    for at_us in (now_us + DAY_US + 1, INSTANT_MAX_US - 1):
+        await store.put("e", at_us=at_us)
+        same("the due time", (await store.see("e")).next_us, at_us)
+
+    await store.put("e", at_us=1)
+    posted_us, due_us = store.last.at_us, (await store.see("e")).next_us
+
+    holds("a past time is now", 0 <= due_us - posted_us < MILLISECOND_US, seen=(posted_us, due_us))
+    same("what a claim brings", ids(await store.come("a")), ["e"])
+
+
+@with_nodes("T6")
+async def a_timer_takes_aware_times_of_day(world: World) -> None:
+    """A timer takes aware times before 2200, and refuses others before the store hears of them.
+
+    Troubleshooting: this is the timer's business; only the due time is the store's.
+    """
+    node = await world.node()
+    for bad in (datetime(2030, 1, 1), datetime(2200, 1, 1, tzinfo=UTC), "2030-01-01"):
+        try:
+            await node.timer.post(None, at=bad)  # type: ignore[arg-type]  # that is what is tried
+        except InvalidArgument:
+            continue
+        raise Broken(f"the time {bad!r} was accepted")
+
+    now_us = (await world.store.peek("none")).at_us
+    due = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=now_us + 30 * MILLISECOND_US)
+    await node.timer.post("later", at=due, id="later")
+    await node.timer.post("past", at=due - timedelta(days=1), id="past")
+
+    await world.until("both come", lambda: node.ids == ["past", "later"])
+    same("when the later one was due", node.events[1].due, due)

@@ -1,0 +1,297 @@
+"""Scenarios of wake-ups that are lost, late, repeated or foreign, and of ways to the store that break."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from dtimer import (
+    CancelOutcome,
+    ConfirmOutcome,
+    MalformedWakeup,
+    NodeDisturbed,
+    OutcomeUnknown,
+    Post,
+    StoreUnreachable,
+)
+from dtimer.limits import MILLISECOND_US, SECOND_US
+from dtimer.values import Malformed, Message, Pace, Pulse, Wakeup
+from dtimer_conformance.client import LONG_US
+from dtimer_conformance.scenario import scenario, with_nodes
+from dtimer_conformance.verdicts import holds, same
+from dtimer_conformance.world import QUICK, Node, World
+
+T = TypeVar("T")
+
+SECOND = timedelta(seconds=1)
+SLOW = Pace()
+"""As W1 promises it, for stores whose announcements can get lost."""
+
+
+def nothing(_: Message) -> Iterable[Message]:
+    return ()
+
+
+def no_wakeups(message: Message) -> Iterable[Message]:
+    return () if isinstance(message, Wakeup) else (message,)
+
+
+def thrice(message: Message) -> Iterable[Message]:
+    return (message,) * 3
+
+
+def with_junk(message: Message) -> Iterable[Message]:
+    return (Malformed(b"\xff junk"), message, Malformed(b""))
+
+
+async def _all_come(world: World, nodes: list[Node], number: int, within_us: int = 3 * SECOND_US) -> list[timedelta]:
+    """Post events to these nodes, one at a time; how late each came."""
+    await nodes[0].timer.post_many(Post(payload=n, delay=100 + 60 * n, id=f"{n:02}") for n in range(number))
+
+    def taken() -> list[str]:
+        return sorted(name for node in nodes for name in node.ids)
+
+    await world.until("all have come", lambda: len(taken()) >= number, within_us=within_us)
+    same("each has come once", taken(), [f"{n:02}" for n in range(number)])
+    return sorted(event.lateness for node in nodes for event in node.events)
+
+
+@with_nodes("W1", "D7")
+async def lost_wake_ups_cost_less_than_a_second(world: World) -> None:
+    """When every announcement is lost, fallback claims find what is due, none later than a second.
+
+    Troubleshooting: does a claim with `pulse` tell all nodes? Does a claim of an unarmed node take what is overdue?
+    """
+    nodes = [await world.node(f"n{n}", pace=SLOW, hears=no_wakeups) for n in range(2)]
+
+    late = await _all_come(world, nodes, 6)
+
+    slack = timedelta(0) if world.virtual else timedelta(milliseconds=500)
+    holds("none is later than a second", late[-1] < SECOND + slack, seen=late)
+
+
+@scenario("W1", own_clock=True)
+async def a_pulse_is_heard_by_all(world: World) -> None:
+    """A claim with `pulse` is heard by every node that listens, its own included; one without is heard by nobody.
+
+    Troubleshooting: is the pulse sent on a channel that all nodes of the namespace, and of its epoch, hear?
+    """
+    ears = await world.listen("a", "b", "c")
+    await world.store.enter("a")
+    await world.store.come("a")
+    await world.store.come("a", pulse=True)
+    claimed = world.store.last
+
+    await world.until("all have heard one", lambda: all(listening.pulses for listening in ears))
+    await world.wait(30 * MILLISECOND_US)
+
+    expected = [Pulse("a", claimed.at_us, claimed.seq)]
+    same("what they have heard", [listening.pulses for listening in ears], [expected] * 3)
+    await world.store.come("stranger", pulse=True)
+    await world.wait(30 * MILLISECOND_US)
+    same("after a stranger's claim", [len(listening.pulses) for listening in ears], [1, 1, 1])
+
+
+@with_nodes("W1")
+async def one_node_looks_for_all(world: World) -> None:
+    """While nothing is due, nodes look about as often as one of them would, since all hear the pulse.
+
+    Troubleshooting: does each node hear the pulses of the others?
+    """
+    nodes = [await world.node(f"n{n}", pace=QUICK) for n in range(4)]
+    await world.wait(300 * MILLISECOND_US)
+    before = sum(node.timer.counters.claims for node in nodes)
+
+    await world.wait(900 * MILLISECOND_US)
+
+    claims = sum(node.timer.counters.claims for node in nodes) - before
+    # One in 150 to 200 ms, and one of each within a second as its sign of life. Alone, each would make six.
+    holds("they make fewer claims than four that hear nothing", 3 <= claims <= 16, seen=claims)
+
+
+@with_nodes("W1", "N4")
+async def a_deaf_node_subscribes_anew(world: World) -> None:
+    """A node that does not hear even its own pulse takes itself for deaf and subscribes again, and then hears.
+
+    Troubleshooting: can `wakeups` be entered again while the earlier one is just being left?
+    """
+    node = await world.node(pace=QUICK, hears=nothing)
+    await world.wait(300 * MILLISECOND_US)
+    node.client.faults.hears = None
+    heard = node.timer.counters.pulses_heard
+
+    await world.until("it hears pulses", lambda: node.timer.counters.pulses_heard > heard + 1)
+
+
+@with_nodes("W3", "D7")
+async def late_repeated_and_foreign_wake_ups_do_no_harm(world: World) -> None:
+    """Wake-ups that come twice, late, or are none at all change neither what is delivered nor how often.
+
+    Troubleshooting: a claim that comes too early must be answered like any other.
+    """
+    nodes = [
+        await world.node("twice", pace=QUICK, hears=thrice),
+        await world.node("late", pace=QUICK, late_us=80 * MILLISECOND_US),
+        await world.node("junk", pace=QUICK, hears=with_junk),
+    ]
+
+    late = await _all_come(world, nodes, 9)
+
+    holds("none is later than a second", late[-1] < SECOND, seen=late)
+    kinds = {type(error) for node in nodes for error in node.errors}
+    holds("nothing but foreign messages is reported", kinds <= {MalformedWakeup}, seen=kinds)
+
+
+@with_nodes("W5", "D7")
+async def a_node_that_hangs_is_passed_over(world: World) -> None:
+    """A node whose process hangs, with its connections open, costs one late event; the others come on time.
+
+    Troubleshooting: does the claim that finds it late arm another node in its place?
+    """
+    nodes = [await world.node(f"n{n}", pace=QUICK) for n in range(3)]
+    await world.wait(50 * MILLISECOND_US)
+    hung = nodes[0]
+    hung.client.freeze()
+    alive = nodes[1:]
+    await alive[0].timer.post_many(Post(payload=n, delay=100 + 60 * n) for n in range(9))
+
+    await world.until(
+        "the others take all", lambda: sum(len(node.events) for node in alive) == 9, within_us=3 * SECOND_US
+    )
+
+    late = sorted(event.lateness for node in alive for event in node.events)
+    holds("most come within 100 ms", late[5] < timedelta(milliseconds=100), seen=late)
+    holds("none is later than a second", late[-1] < SECOND, seen=late)
+
+
+@with_nodes("N4")
+async def a_node_survives_failing_claims(world: World) -> None:
+    """While claims fail, a node pauses and tries again; it reports that once, and then all goes on.
+
+    Troubleshooting: this is the timer's business; an error of the backend must leave it as it was.
+    """
+    node = await world.node(pace=QUICK)
+    node.client.faults.refuse(StoreUnreachable("claim", "as the scenario wants it"), times=3)
+    await node.timer.post(None, 0, id="e")
+
+    await world.until("the event is delivered", lambda: node.ids == ["e"], within_us=3 * SECOND_US)
+    same("the reports", [type(error) for error in node.errors], [NodeDisturbed])
+    same("failed claims", node.timer.counters.failed_claims, 3)
+
+
+@with_nodes("N4")
+async def a_node_comes_back_after_a_cut(world: World) -> None:
+    """When its way to the store was cut and is whole again, a node subscribes and claims again by itself.
+
+    Troubleshooting: does `wakeups` raise when it hears nothing any more? Can it be entered again?
+    """
+    node = await world.node(pace=QUICK)
+    await world.wait(50 * MILLISECOND_US)
+    node.client.cut()
+    poster = await world.timer()
+    await poster.post(None, 0, id="e")
+    await world.wait(300 * MILLISECOND_US)
+    same("what it got while it was cut off", node.events, [])
+
+    node.client.heal()
+
+    await world.until("it takes the event", lambda: node.ids == ["e"], within_us=5 * SECOND_US)
+    await poster.post(None, 50, id="f")
+    await world.until("and the next one", lambda: node.ids == ["e", "f"], within_us=2 * SECOND_US)
+    await world.until("the disturbance is over", lambda: node.timer.counters.reconnects == 1)
+
+
+@with_nodes("F2", "W1")
+async def a_lost_claim_comes_again_at_its_deadline(world: World) -> None:
+    """When the reply of a claim is lost, tracked events come again at their deadlines; the others are lost with it.
+
+    Troubleshooting: a claim is not repeated by the backend. Its deliveries stand, whoever heard of them.
+    """
+    node = await world.node(pace=QUICK, confirm_timeout=0.2)
+    node.client.faults.loses = lambda reply: bool(reply.value.deliveries)
+    node.client.faults.lose("claim")
+    await node.timer.post_many(
+        [Post(payload=0, delay=0, id="tracked", max_retries=1), Post(payload=0, delay=0, id="once")]
+    )
+
+    await world.until("the tracked event comes", lambda: node.events, within_us=3 * SECOND_US)
+    await world.wait(100 * MILLISECOND_US)
+
+    same("what came", [(event.id, event.num_retries, event.delivery) for event in node.events], [("tracked", 1, 2)])
+
+
+@with_nodes("F1")
+async def a_post_whose_reply_was_lost_stands_once(world: World) -> None:
+    """A post that is due much later is repeated after a lost reply and stands once; one that is due soon raises.
+
+    Troubleshooting: is the nonce of the live event compared, so that a repetition is REPEATED and changes nothing?
+    """
+    client = await world.client()
+    timer = await world.timer(client=client)
+    client.faults.lose("post", times=2)
+    posted = await _with_time(world, timer.post("p", 60_000, id="later"))
+    same("its id", posted, "later")
+    same("how often it was sent", sum(record.operation.method == "post" for record in world.journal.history), 3)
+    same("what lives", [item.id for item in await timer.upcoming()], ["later"])
+
+    client.faults.lose("post")
+    try:
+        await _with_time(world, timer.post("p", 100, id="soon"))
+    except OutcomeUnknown as error:
+        same("whether it is safe to repeat", error.safe_to_repeat, False)
+    else:
+        holds("a post that is due soon raises when its reply is lost", False)
+
+
+async def _with_time(world: World, call: Coroutine[Any, Any, T]) -> T:
+    """What a call returns that may have to wait, for virtual time too, before it tries again."""
+    task = asyncio.ensure_future(call)
+    await world.until("the call ends", task.done, within_us=6 * SECOND_US)
+    return await task
+
+
+@with_nodes("F1", "E1", "E2")
+async def what_may_be_repeated_is_repeated(world: World) -> None:
+    """Confirms and cancels are repeated after a lost reply; one that then finds nothing is called GONE.
+
+    Troubleshooting: must the repetition of what was applied change nothing and say so?
+    """
+    node = await world.node(pace=QUICK)
+    await node.timer.post(None, 0, id="e", max_retries=1, confirm_timeout=60)
+    await node.timer.post(None, 60_000, id="f")
+    await world.until("it is delivered", lambda: node.events)
+    for method in ("confirm", "claim", "cancel", "peek"):
+        node.client.faults.lose(method)
+
+    confirmed = await _with_time(world, _awaited(node.events[0].confirm()))
+    cancelled = await _with_time(world, node.timer.cancel("f"))
+    found = await _with_time(world, node.timer.peek("f"))
+
+    same("the confirm", confirmed, ConfirmOutcome.GONE)
+    same("the cancel", cancelled, CancelOutcome.GONE)
+    same("the peek", found, None)
+    same("what lives", await node.timer.upcoming(), [])
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+@with_nodes("F1")
+async def what_was_never_sent_is_repeated_inside(world: World) -> None:
+    """While the store cannot be reached, every call of a timer is repeated for some seconds, and then works.
+
+    Troubleshooting: is StoreUnreachable raised only for what was surely not sent?
+    """
+    client = await world.client()
+    timer = await world.timer(client=client)
+    for method in ("post", "change_delay", "cancel"):
+        client.faults.refuse(StoreUnreachable(method, "as the scenario wants it"), times=2)
+
+    posted = await _with_time(world, timer.post(None, 100, id="e"))
+    moved = await _with_time(world, timer.change_delay("e", LONG_US // 1000))
+    cancelled = await _with_time(world, timer.cancel("e"))
+
+    same("the id, and whether it was moved and cancelled", (posted, bool(moved), bool(cancelled)), ("e", True, True))

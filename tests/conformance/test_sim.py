@@ -1,0 +1,20 @@
+"""The simulator, judged by the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from dtimer import TimerBackend
+from dtimer_conformance import BackendSuite
+from dtimer_conformance.targets import SIM_FEATURES, SimTarget
+
+
+class TestSim(BackendSuite):
+    """Every rule, in virtual time."""
+
+    features = SIM_FEATURES
+    target = SimTarget()
+
+    def backend(self, namespace: str, clock: Callable[[], int] | None) -> AbstractAsyncContextManager[TimerBackend]:
+        return self.target.backend(namespace, clock)

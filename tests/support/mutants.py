@@ -1,0 +1,379 @@
+"""Small breaks of correct code. Under each, the scenarios of the rule it is named for must fail.
+
+A mutant is a line of the source with another in its place. The ``original`` ones are the bugs of the Node dtimer 0.3.3.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+import dtimer
+
+ROOT: Final = Path(dtimer.__file__).parent
+
+
+class Kind(Enum):
+    """Where a mutant lives, and so how it is run."""
+
+    MACHINE = "machine"
+    """A simulator whose machine is broken; histories are replayed through the sound one."""
+    LUA = "lua"
+    """A Redis backend with a broken script, on a real server."""
+    NODE = "node"
+    """Sound stores, and a broken client side."""
+
+
+@frozen
+class Mutant:
+    """One break.
+
+    Attributes:
+        rule: whose scenarios must fail.
+        file: below the package ``dtimer``.
+        sound: the text that is there, once.
+        broken: what stands in its place.
+        original: it is one of the original's bugs.
+    """
+
+    name: str
+    rule: str
+    kind: Kind
+    file: str
+    sound: str
+    broken: str
+    original: bool = False
+
+    def source(self) -> str:
+        """The broken source. Fails when the sound text is not there exactly once: then the mutant is out of date."""
+        source = (ROOT / self.file).read_text(encoding="utf-8")
+        assert source.count(self.sound) == 1, f"{self.name}: {source.count(self.sound)} times in {self.file}"
+        return source.replace(self.sound, self.broken)
+
+
+def _machine(rule: str, name: str, sound: str, broken: str, *, file: str = "machine", original: bool = False) -> Mutant:
+    return Mutant(name, rule, Kind.MACHINE, f"semantics/{file}.py", sound, broken, original)
+
+
+def _lua(rule: str, name: str, file: str, sound: str, broken: str, *, original: bool = False) -> Mutant:
+    return Mutant(name, rule, Kind.LUA, f"backends/redis/lua/{file}.lua", sound, broken, original)
+
+
+def _node(rule: str, name: str, file: str, sound: str, broken: str, *, original: bool = False) -> Mutant:
+    return Mutant(name, rule, Kind.NODE, f"{file}.py", sound, broken, original)
+
+
+MUTANTS: Final = (
+    # --- time
+    _machine("T3", "deliver early", "(horizon_us, _LAST_ID))]", "(horizon_us + 30_000, _LAST_ID))]"),
+    _machine(
+        "T4", "lose the order of equal delays", "max(self.last_us + 1, self._at_us)", "max(self.last_us, self._at_us)"
+    ),
+    _machine("T5", "the past is due in the past", "return max(now_us, now_us +", "return min(2**62, now_us +"),
+    _machine(
+        "O1", "a cancel has no number", "        self.seq += 1\n", "        self.seq += operation.method != 'cancel'\n"
+    ),
+    # --- posting
+    _machine(
+        "P1",
+        "posting needs a member",
+        "        self._insert(event.id, _Entry(event, due_us, _expiry(event, due_us)))",
+        "        if self._ring.members():\n            self._insert(event.id, _Entry(event, due_us, _expiry(event, due_us)))",
+    ),
+    _machine("P3", "keep replaces", "if if_exists is not IfExists.REPLACE:", "if if_exists is IfExists.ERROR:"),
+    _machine(
+        "P4",
+        "lose a trailing newline",
+        "return Delivery(\n            event=event,",
+        "return Delivery(\n            event=evolve(event, payload=event.payload.strip()),",
+    ),
+    _machine(
+        "P5", "apply a batch backwards", "for new in operation.events)", "for new in operation.events[::-1])[::-1]"
+    ),
+    _machine(
+        "P7",
+        "deliver what expired",
+        "entry.expires_us is not None and self._at_us >",
+        "entry.expires_us is None and 0 >",
+    ),
+    # --- delivery
+    _machine(
+        "D1",
+        "give out what is unconfirmed",
+        "self._move(event.id, entry, deadline_us)",
+        "self._move(event.id, entry, at_us)",
+    ),
+    _machine("D2", "forget to count", "        entry.counted += 1\n", "        entry.counted += entry.number == 1\n"),
+    _machine("D3", "forget a retry", "if event.tracked:", "if event.tracked and entry.number == 1:"),
+    _machine(
+        "D4",
+        "ignore the event's own timeout",
+        "if timeout_us is None else timeout_us)",
+        "if timeout_us is None else operation.confirm_timeout_us)",
+    ),
+    _machine(
+        "D5",
+        "clear without bound",
+        "else cleared == CLAIM_EXTRA_ENTRIES\n            size",
+        "else False\n            size",
+    ),
+    _machine(
+        "D6",
+        "everybody takes everything",
+        "self._at_us if entitled else self._at_us - UNARMED_OVERDUE_US",
+        "self._at_us",
+    ),
+    _machine("D8", "arm a full node", "        if len(claimed.deliveries) >= operation.room:\n", "        if False:\n"),
+    # --- ending
+    _machine(
+        "E1",
+        "accept an old receipt",
+        "(self.number, self.nonce) == (receipt.number, receipt.nonce)",
+        "True",
+        original=True,
+    ),
+    _machine(
+        "E2",
+        "an unconfirmed event cannot be cancelled",
+        "        entry = self._remove(id)\n        if entry is None:\n            return CancelOutcome.NOT_FOUND\n",
+        "        entry = self._live.get(id)\n        if entry is None or entry.nonce:\n            return CancelOutcome.NOT_FOUND\n        self._remove(id)\n",
+        original=True,
+    ),
+    _machine(
+        "E3",
+        "change the delay of an unconfirmed event",
+        "        if entry.nonce:\n            return ChangeOutcome.UNCONFIRMED\n",
+        "",
+        original=True,
+    ),
+    _machine(
+        "E4",
+        "a release counts when it should not",
+        "            entry.counted -= 1\n",
+        "            entry.counted -= 0\n",
+    ),
+    _machine(
+        "E5",
+        "exhausted events vanish",
+        "                ended.append(self._end(id, reason))",
+        "                self._end(id, reason)",
+        original=True,
+    ),
+    # --- reading
+    _machine(
+        "R1",
+        "an unconfirmed event is invisible",
+        "return None if entry is None else _pending(entry)",
+        "return None if entry is None or entry.nonce else _pending(entry)",
+        original=True,
+    ),
+    _machine(
+        "R2",
+        "a page begins with the last one's end",
+        "first = bisect_right(self._queue, (start.after_us, start.after_id))",
+        "first = bisect_left(self._queue, (start.after_us, start.after_id))",
+    ),
+    # --- nodes
+    _machine(
+        "N1",
+        "leave without handing over",
+        "        self._nodes.pop(name, None)\n        if self.is_armed(name):\n            self.arm = None\n",
+        "        self._nodes.pop(name, None)\n",
+        file="ring",
+        original=True,
+    ),
+    _machine(
+        "N1",
+        "a later join does not fence",
+        "ClaimStatus.JOINED if node.incarnation == member.incarnation else ClaimStatus.FENCED",
+        "ClaimStatus.JOINED",
+        file="ring",
+    ),
+    _machine("N3", "believe in the dead", "            if not reached:\n", "            if False:\n", file="ring"),
+    _machine(
+        "W2",
+        "the head's announcement is forgotten",
+        "while self.arm is None or head_us < self.arm.due_us:",
+        "while self.arm is None:",
+        file="ring",
+    ),
+    _machine(
+        "W3",
+        "an early wake-up strands the node",
+        "            self.arm = Arm(claimer, head_us, max(head_us, at_us))\n        while",
+        "            return ()\n        while",
+        file="ring",
+        original=True,
+    ),
+    _machine(
+        "W4",
+        "the same node is asked again and again",
+        "        self._nodes[name].position = self._last_position\n",
+        "",
+        file="ring",
+    ),
+    _machine(
+        "W5", "wait for the hung for ever", "at_us > self.arm.at_us + ARM_GRACE_US", "False", file="ring", original=True
+    ),
+    # --- failures
+    _machine("F1", "a repeated post is another", "            return PostOutcome.REPEATED\n", "            pass\n"),
+    _machine(
+        "F4",
+        "one broken record stops the queue",
+        '                self._bury_entry(id, EndReason.UNREADABLE, "")\n                continue',
+        "                raise ValueError(id)",
+    ),
+    _machine(
+        "F5",
+        "cancelling one cancels its neighbour",
+        "            del self._queue[bisect_left(self._queue, (entry.next_us, id))]",
+        "            del self._queue[bisect_left(self._queue, (entry.next_us, id)) :][:2]",
+    ),
+    # --- the scripts
+    _lua("T2", "the server's clock goes back", "lib/namespace", "at = math.max(at, last)", "last = math.min(at, last)"),
+    _lua("T3", "deliver early", "claim", "local horizon = at\n", "local horizon = at + 30000\n"),
+    _lua("T4", "equal scores", "lib/namespace", "last = math.max(last + 1, at)", "last = math.max(last, at)"),
+    _lua(
+        "P3",
+        "the old receipt ends the new event",
+        "post",
+        "if #void > 0 then redis.call('HDEL', STATES, unpack(void)) end\n",
+        "",
+        original=True,
+    ),
+    _lua(
+        "P4",
+        "re-encode the payload",
+        "claim",
+        "append(deliveries, #id .. ' ' .. #bytes_of",
+        "bytes_of = string.gsub(bytes_of, '%[%]', '{}')\n  append(deliveries, #id .. ' ' .. #bytes_of",
+        original=True,
+    ),
+    _lua(
+        "D2",
+        "num_retries is missing at first",
+        "claim",
+        "int(num_retries) .. ' ' .. int(due)",
+        "int(num_retries + 1) .. ' ' .. int(due)",
+        original=True,
+    ),
+    _lua(
+        "D3",
+        "a deadline wakes nobody",
+        "claim",
+        "deadline = now + (record.timeout or timeout)",
+        "deadline = now + (record.timeout or timeout) + 900000",
+        original=True,
+    ),
+    _lua(
+        "D5",
+        "an unbounded sweep",
+        "claim",
+        "if reason and cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end\n",
+        "",
+        original=True,
+    ),
+    _lua(
+        "E1",
+        "double confirm",
+        "lib/receipts",
+        "    if gone[id] then\n      outcomes[i] = 3\n    elseif",
+        "    if false then\n      outcomes[i] = 3\n    elseif",
+    ),
+    _lua(
+        "E3",
+        "a phantom on change_delay",
+        "change_delay",
+        "if not redis.call('ZSCORE', QUEUE, id) then return applied(3) end\n",
+        "",
+        original=True,
+    ),
+    _lua(
+        "F4",
+        "one malformed event loses the batch",
+        "lib/records",
+        "if not stop or stop > 512 then return nil end",
+        "if not stop then error('bad record') end",
+        original=True,
+    ),
+    _lua(
+        "F6",
+        "channels without the epoch",
+        "lib/ring",
+        "return ARGV[2] .. epoch .. ':n:' .. node",
+        "return ARGV[2] .. 'n:' .. node",
+    ),
+    _lua(
+        "F7",
+        "any schema will do",
+        "lib/namespace",
+        "elseif not string.find(meta[1], '^1%.') and meta[1] ~= '1' then",
+        "elseif false then",
+    ),
+    # --- the client's side
+    _node(
+        "T6",
+        "take naive times for UTC",
+        "arguments",
+        "if at.utcoffset() is None:",
+        "if at.utcoffset() is not None and at.year < 0:",
+    ),
+    _node("P6", "any size will do", "codec", "if len(data) > max_bytes:", "if len(data) < 0:"),
+    _node(
+        "D7",
+        "come three seconds late",
+        "node/store_clock",
+        "None if offset_us is None else store_us - offset_us",
+        "None if offset_us is None else store_us - offset_us + 3_000_000",
+    ),
+    _node(
+        "N2",
+        "forget what is unfinished",
+        "node/consumers",
+        "self.max_events - len(self.unfinished) - len(self._left_over)",
+        "self.max_events",
+    ),
+    _node(
+        "N5",
+        "take events without anybody to take them",
+        "node/consumers",
+        "free = min(free, len(self._waiting))",
+        "free = min(free, 8)",
+    ),
+    _node("W1", "fallback claims are kept quiet", "node/claims", "pulse=claim.pulse,", "pulse=False,"),
+    _node("F1", "repeat what is not safe to repeat", "node/repeat", "            if not repeat or ", "            if "),
+    _node(
+        "F3",
+        "a raising handler stops the node",
+        "node/consumers",
+        "            except Exception as error:\n                self._on_failure(event, error, False)\n                continue\n",
+        "            except ZeroDivisionError:\n                raise\n",
+    ),
+    _node("F8", "any loop and any process", "timer", "        elif self._user != user:", "        elif False:"),
+    _lua(
+        "T1",
+        "tell an interval",
+        "lib/ring",
+        "channel_of(node), '1 ' .. int(arm_due) ..",
+        "channel_of(node), '1 ' .. int(arm_due - at) ..",
+    ),
+    _node("P2", "any id will do", "arguments", "    if not 1 <= size <= ID_MAX_BYTES:", "    if size < 0:"),
+    _node("E6", "extending is no success", "outcomes", "        ExtendOutcome.EXTENDED,\n", ""),
+    _node(
+        "N4",
+        "give up after a failure",
+        "node/planner",
+        "self._retry_at_us = now_us + self._backoff.next_us()",
+        "self._retry_at_us = now_us + 3_600_000_000",
+        original=True,
+    ),
+    _machine(
+        "F2",
+        "a lost claim loses what is tracked",
+        "        if event.tracked:\n            entry.nonce",
+        "        if False:\n            entry.nonce",
+    ),
+)
