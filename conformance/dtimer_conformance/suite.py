@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import pytest
 
@@ -25,19 +26,30 @@ _GUARD: Final = "test_no_standard_test_is_dropped"
 def expected_failure(*, reason: str) -> Callable[[TestT], TestT]:
     """Say that a standard test fails on this backend, and why; it counts as a failure when it does not any more.
 
-    The only way to override one::
+    The only way to override one. The body is that of the standard test, whatever is written there::
 
         @expected_failure(reason="our store keeps times in milliseconds")
-        def test_t4_equal_delays_come_in_the_order_posted(self) -> None:
-            super().test_t4_equal_delays_come_in_the_order_posted()
+        def test_t4_equal_delays_come_in_the_order_posted(self) -> None: ...
+
+    Raises:
+        ValueError: there is no reason, or no standard test of this name.
     """
     if not reason.strip():
         raise ValueError("an expected failure has a reason")
 
     def mark(test: TestT) -> TestT:
-        marked: TestT = pytest.mark.xfail(reason=reason, strict=True)(test)
+        standard = vars(BackendSuite).get(test.__name__)
+        if test.__name__ not in SCENARIOS or standard is None:
+            raise ValueError(f"there is no standard test {test.__name__}")
+
+        @functools.wraps(standard)
+        def run(self: BackendSuite) -> None:
+            __tracebackhide__ = True
+            standard(self)
+
+        marked = pytest.mark.xfail(reason=reason, strict=True)(run)
         setattr(marked, _MARK, reason)
-        return marked
+        return cast("TestT", marked)
 
     return mark
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Set as AbstractSet
@@ -127,14 +130,64 @@ def test_a_test_that_was_overridden_fails_the_run() -> None:
 def test_a_test_may_be_expected_to_fail_with_a_reason() -> None:
     class Expected(BackendSuite):
         @expected_failure(reason="our store has no replace")
-        def test_p3_if_exists_decides_what_becomes_of_a_live_event(self) -> None:
-            getattr(super(), A_SCENARIO)()
+        def test_p3_if_exists_decides_what_becomes_of_a_live_event(self) -> None: ...
 
     guard(Expected)
     (mark,) = getattr(Expected, A_SCENARIO).pytestmark
     assert (mark.name, mark.kwargs) == ("xfail", {"reason": "our store has no replace", "strict": True})
     with pytest.raises(ValueError, match="reason"):
         expected_failure(reason=" ")
+    with pytest.raises(ValueError, match="no standard test"):
+        expected_failure(reason="none")(guard)
+
+
+SUITES = """
+from contextlib import asynccontextmanager
+
+from conformance.test_suite_itself import LateToCreate
+from dtimer import SimBackend
+from dtimer_conformance import BackendSuite, Feature, expected_failure
+
+
+class TestRight(BackendSuite):
+    features = {Feature.ADVANCE}
+
+    @expected_failure(reason="but it does not fail")
+    def test_p3_if_exists_decides_what_becomes_of_a_live_event(self) -> None: ...
+
+    @asynccontextmanager
+    async def backend(self, namespace, clock):
+        yield SimBackend(namespace=namespace)
+
+
+class TestWrong(TestRight):
+    @asynccontextmanager
+    async def backend(self, namespace, clock):
+        yield LateToCreate(namespace=namespace)
+"""
+
+
+def test_pytest_needs_no_plugin_and_shows_the_verdict_alone(tmp_path: Path) -> None:
+    """An expected failure that passes has failed; what fails shows the verdict and no traceback; skips have words."""
+    (tmp_path / "test_mine.py").write_text(SUITES, encoding="utf-8")
+    names = (A_SCENARIO, "test_p5_a_batch_is_as_its_items_one_by_one", "test_e5_a_dead_letter_is_discarded_once")
+    chosen = [f"test_mine.py::{suite}::{name}" for suite in ("TestRight", "TestWrong") for name in names]
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", "-p", "no:asyncio", *chosen],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+    assert "2 failed, 1 passed, 2 skipped, 1 xfailed" in done.stdout
+    assert "[XPASS(strict)] but it does not fail" in done.stdout
+    assert "rule P5 (Many in one call) is broken" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "this backend has not Feature.DEAD_LETTERS" in done.stdout
 
 
 def test_the_guard_itself_cannot_be_overridden() -> None:

@@ -34,6 +34,14 @@ def in_order(nodes: list[Node]) -> list[int]:
     return [place for _, place in sorted(taken)]
 
 
+def claimers(nodes: list[Node]) -> list[int]:
+    """The same for claims: events that one claim brought count as one."""
+    taken = {
+        event.receipt.nonce: (event.delivered_at, place) for place, node in enumerate(nodes) for event in node.events
+    }
+    return [place for _, place in sorted(taken.values())]
+
+
 @with_nodes("D6", "D7")
 async def nodes_take_turns(world: World) -> None:
     """Events that fall due one at a time go to idle nodes in turn, so that any three in a row go to three nodes.
@@ -45,11 +53,11 @@ async def nodes_take_turns(world: World) -> None:
 
     await world.until("all are taken", lambda: len(in_order(nodes)) == 12)
 
-    takers = in_order(nodes)
-    runs = [set(takers[n : n + 3]) for n in range(10)]
-    # In real time a busy host may hold a node up, which then is passed over once.
-    fair = sum(len(run) == 3 for run in runs)
-    holds("threes in a row go to three nodes", fair >= (10 if world.virtual else 6), seen=takers)
+    takers = claimers(nodes)
+    fair = [len(set(takers[n : n + 3])) == 3 for n in range(len(takers) - 2)]
+    # In real time a busy host may hold up a node, which then is passed over, or takes two events at once.
+    least = len(fair) if world.virtual else len(fair) // 2
+    holds("most threes in a row go to three nodes", fair and sum(fair) >= least, seen=takers)
 
 
 @with_nodes("D6", "D8")

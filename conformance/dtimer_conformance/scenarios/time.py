@@ -11,7 +11,7 @@ from attrs import evolve
 from dtimer import InvalidArgument, StoreClockStepped
 from dtimer.limits import CLOCK_STEP_US, DAY_US, DELAY_MAX_US, INSTANT_MAX_US, MILLISECOND_US, SECOND_US
 from dtimer.semantics.operations import Operation
-from dtimer.values import After, Applied, NewEvent, Release
+from dtimer.values import After, Applied, At, NewEvent, Release
 from dtimer_conformance.client import event, ids
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario, with_nodes
@@ -256,8 +256,7 @@ async def equal_times_go_by_the_bytes_of_the_id(world: World) -> None:
     await store.enter("a")
     names = ["\U0001f600", "b", "\uffee", "B", "ä", "aa", "a", "10", "9", "~"]
     at_us = store.last.at_us + 20 * MILLISECOND_US
-    for name in names:
-        await store.put(name, at_us=at_us)
+    await store.post([NewEvent(event(name), At(at_us)) for name in names])
     await world.wait(SECOND_US // 20)
 
     same("the order", ids(await store.come("a", 20)), sorted(names, key=str.encode))
