@@ -32,7 +32,7 @@ RETRIES_MAX: Final = 1_000_000
 REASON_MAX_BYTES: Final = 1 << 10
 """Longer reasons for burying an event are cut, not refused: the event matters more."""
 
-# --- defaults, the seed's (constructor and post) ------------------------------------------------
+# --- defaults, those of the original Node dtimer (constructor and post) -------------------------
 
 NAMESPACE_DEFAULT: Final = "dt"
 MAX_EVENTS_DEFAULT: Final = 8

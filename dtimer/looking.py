@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Generic
@@ -17,7 +18,7 @@ from dtimer.values import Window
 from dtimer.views import DeadEvent, Upcoming
 
 
-class Looking(Generic[PayloadT]):
+class Looking(ABC, Generic[PayloadT]):
     """The part of a timer that looks at the store."""
 
     def _init_looking(self, store: Store, codec: Codec[PayloadT]) -> None:
@@ -25,9 +26,9 @@ class Looking(Generic[PayloadT]):
         self._codec = codec
         self._listing = Listing(store, codec)
 
+    @abstractmethod
     def _check_use(self) -> None:
         """Raises if the timer must not be used here (rule F8)."""
-        raise NotImplementedError
 
     async def peek(self, id: str) -> Upcoming[PayloadT] | None:
         """A live event as it stands; None if there is none (rule R1)."""

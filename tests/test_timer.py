@@ -1,4 +1,4 @@
-"""What an application calls, row by row: the seed's operations and what was added to them."""
+"""What an application calls, row by row: the original's operations and what was added to them."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ async def test_an_unconfirmed_event_comes_again_at_its_deadline_and_is_counted(s
 
 
 async def test_confirm_by_id_or_event_ends_it(sim: SimBackend, timer: DTimer) -> None:
-    """Rule E1, with the seed's form."""
+    """Rule E1, by the id alone, as in the original."""
     events = collect(timer)
     async with timer:
         await timer.post_many(Post(payload=id, delay=0, id=id, max_retries=1) for id in "ab")

@@ -1,4 +1,4 @@
-"""The conformance suite, tried on backends that are broken on purpose: does it find them out, and say so well?"""
+"""The conformance suite itself: it has a scenario for every rule, none can be dropped, and its reports are true."""
 
 from __future__ import annotations
 
@@ -8,65 +8,21 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import AsyncGenerator, Callable
-from collections.abc import Set as AbstractSet
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
-from attrs import evolve, frozen
 
-from dtimer import SimBackend, StoreUnreachable, TimerBackend
+from dtimer import SimBackend
 from dtimer.cli import main
-from dtimer.outcomes import PostOutcome
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.values import Applied, Claimed, NewEvent
 from dtimer_conformance import BackendSuite, Feature, expected_failure
-from dtimer_conformance.court import HANGS_MAX, Court, Result, Status
-from dtimer_conformance.report import BROKEN, KEPT, NOT_JUDGED, Report, Unreached, make_report
+from dtimer_conformance.court import Court, Result, Status
+from dtimer_conformance.report import BROKEN, KEPT, NOT_JUDGED, Report
 from dtimer_conformance.rules import RULES
 from dtimer_conformance.scenario import SCENARIOS, Scenario
 from dtimer_conformance.targets import SIM_FEATURES, SimTarget, UnknownTarget, find_target
+from support.broken import A_SCENARIO, Target, broken
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@frozen
-class Target:
-    """A simulator of a broken kind."""
-
-    kind: type[SimBackend]
-    features: AbstractSet[Feature] = frozenset({Feature.ADVANCE})
-
-    @asynccontextmanager
-    async def backend(self, namespace: str, clock: Callable[[], int] | None) -> AsyncGenerator[TimerBackend]:
-        yield self.kind(namespace=namespace)
-
-
-class Changed(SimBackend):
-    """Answers some operations in its own way."""
-
-    def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-        return reply
-
-    async def perform(self, operation: Operation[Any]) -> Applied[Any]:
-        return cast("Applied[Any]", self.change(operation, await super().perform(operation)))
-
-
-def tried(scenario: str, kind: type[SimBackend]) -> str:
-    """What is said when this scenario fails on this backend."""
-    return verdict_of(Court().try_one(SCENARIOS[scenario], Target(kind)))
-
-
-def verdict_of(result: Result) -> str:
-    assert result.status is Status.FAILED, result
-    return str(result.verdict)
-
-
-A_SCENARIO = "test_p3_if_exists_decides_what_becomes_of_a_live_event"
 
 
 # --- rules and scenarios ------------------------------------------------------------------------------------------
@@ -144,9 +100,9 @@ def test_a_test_may_be_expected_to_fail_with_a_reason() -> None:
 SUITES = """
 from contextlib import asynccontextmanager
 
-from conformance.test_suite_itself import LateToCreate
 from dtimer import SimBackend
 from dtimer_conformance import BackendSuite, Feature, expected_failure
+from support.broken import LateToCreate
 
 
 class TestRight(BackendSuite):
@@ -195,191 +151,6 @@ def test_the_guard_itself_cannot_be_overridden() -> None:
         type("Sly", (BackendSuite,), {"test_no_standard_test_is_dropped": lambda self: None})
 
 
-# --- broken backends ----------------------------------------------------------------------------------------------
-
-
-def test_a_wrong_answer_is_named_with_operation_and_rule() -> None:
-    """Both values, the operation, the history before it, the rule, and where to look."""
-
-    class Forgetful(Changed):
-        def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-            if isinstance(operation, op.Post) and reply.value == (PostOutcome.REPLACED,):
-                return evolve(reply, value=(PostOutcome.CREATED,))
-            return reply
-
-    said = tried(A_SCENARIO, Forgetful)
-
-    assert "rule P3 (Afterwards exactly one event has the id) is broken" in said
-    for part in ("REPLACED", "CREATED", "Post(events=", "Troubleshooting:", "docs/reference/semantics.md#p3"):
-        assert part in said
-
-
-def test_a_difference_that_no_scenario_looks_at_is_found_by_the_replay() -> None:
-    """Scenarios look at what they are about; the machine looks at everything."""
-
-    class Restless(Changed):
-        def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-            if not isinstance(reply.value, Claimed) or reply.value.come_at_us is None:
-                return reply
-            return evolve(reply, value=evolve(reply.value, come_at_us=reply.value.come_at_us + 1))
-
-    said = tried("test_e1_confirms_ride_on_claims", Restless)
-
-    assert "rule W4 " in said
-    assert "value.come_at_us" in said
-
-
-def test_any_program_fails_with_few_lines() -> None:
-    """Hypothesis shrinks the program, so the history is short enough to read."""
-
-    class Greedy(Changed):
-        def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-            if isinstance(operation, op.Claim) and isinstance(reply.value, Claimed) and reply.value.more:
-                return evolve(reply, value=evolve(reply.value, more=False))
-            return reply
-
-    said = tried("test_o1_any_program_does_what_the_machine_does", Greedy)
-
-    assert "rule D5 " in said
-    assert len(said.splitlines()) < 30
-
-
-@pytest.mark.parametrize(
-    ("nonsense", "expected"),
-    [
-        (lambda reply: None, "the reply is None, and not an Applied"),
-        (lambda reply: reply.value, "and not an Applied"),
-        (lambda reply: evolve(reply, value=("created",)), "value[0] is 'created', and not PostOutcome"),
-        (lambda reply: evolve(reply, value=(PostOutcome.CREATED,) * 2), "value has 2 outcomes for 1 items"),
-        (lambda reply: evolve(reply, at_us=float(reply.at_us)), "and not int"),
-        (lambda reply: evolve(reply, value=[PostOutcome.CREATED]), "and not tuple"),
-        (lambda reply: evolve(reply, seq=-1), "seq is -1, which is negative"),
-    ],
-)
-def test_nonsense_is_named_with_its_method(nonsense: Callable[[Any], Any], expected: str) -> None:
-    class Nonsense(Changed):
-        def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-            return nonsense(reply) if isinstance(operation, op.Post) else reply
-
-    said = tried(A_SCENARIO, Nonsense)
-
-    assert "the reply of post is not what the protocol says" in said
-    assert expected in said
-
-
-@pytest.mark.parametrize("scenario", [A_SCENARIO, "test_p1_a_timer_posts_without_having_joined"])
-def test_a_foreign_exception_is_named_with_its_method(scenario: str) -> None:
-    """Also when a node met it, which goes on after it."""
-
-    class Foreign(Changed):
-        def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-            if isinstance(operation, op.Post | op.Claim):
-                raise KeyError("row")
-            return reply
-
-    said = tried(scenario, Foreign)
-
-    assert "raised KeyError('row'), which is no BackendError" in said
-    assert "rule F1 " in said
-
-
-def test_a_backend_without_the_method_is_told_so() -> None:
-    class Empty(BackendSuite):
-        pass
-
-    said = verdict_of(Court().try_one(SCENARIOS[A_SCENARIO], Empty()))
-
-    assert "Empty must have a method `backend`" in said
-
-
-def test_a_declared_feature_must_be_there() -> None:
-    target = Target(cast("type[SimBackend]", NoLetters), frozenset({Feature.DEAD_LETTERS, Feature.ADVANCE}))
-
-    said = verdict_of(Court().try_one(SCENARIOS[A_SCENARIO], target))
-
-    assert "Feature.DEAD_LETTERS is declared, but NoLetters is no SupportsDeadLetters" in said
-
-
-class NoLetters(SimBackend):
-    """A simulator that cannot resend."""
-
-    resend = None  # type: ignore[assignment]  # what is not there is not callable
-
-
-# --- hanging --------------------------------------------------------------------------------------------------------
-
-
-class Waits(SimBackend):
-    """Never answers a post."""
-
-    async def post(self, events: Any) -> Any:
-        await asyncio.Event().wait()
-
-
-class Blocks(SimBackend):
-    """Blocks the event loop in a post."""
-
-    async def post(self, events: Any) -> Any:
-        time.sleep(3600)  # noqa: ASYNC251  # that is what is wrong with it
-
-
-class Spins(SimBackend):
-    """Keeps the event loop busy in a post."""
-
-    async def post(self, events: Any) -> Any:
-        while True:
-            pass
-
-
-@pytest.mark.parametrize(
-    ("kind", "where"),
-    [(Waits, "the event loop waits"), (Blocks, "the event loop is blocked"), (Spins, "the event loop is blocked")],
-)
-def test_a_backend_that_hangs_gets_a_verdict_in_time(kind: type[SimBackend], where: str) -> None:
-    """Whether it waits or blocks the loop, the verdict comes in time and says where it is."""
-    scenario = evolve(SCENARIOS[A_SCENARIO], limit_s=0.5)
-    begun = time.monotonic()
-
-    said = verdict_of(Court().try_one(scenario, Target(kind)))
-
-    assert time.monotonic() - begun < 5
-    assert "it hangs: nothing came of it within 0.5 s" in said
-    assert where in said
-    assert re.search(r"test_suite_itself\.py:\d+ in .*post", said)
-
-
-def test_after_some_hangs_the_rest_is_not_tried() -> None:
-    """Nobody waits for an hour; and what was not tried has failed, and was not skipped."""
-    court, scenario = Court(), evolve(SCENARIOS[A_SCENARIO], limit_s=0.2)
-
-    said = [verdict_of(court.try_one(scenario, Target(Waits))) for _ in range(HANGS_MAX + 1)]
-
-    assert all("it hangs" in one for one in said[:HANGS_MAX])
-    assert "not tried: the backend has hung 3 times already" in said[HANGS_MAX]
-
-
-# --- unreachable ----------------------------------------------------------------------------------------------------
-
-
-class Nowhere(SimBackend):
-    """A store that is not there."""
-
-    async def perform(self, operation: Operation[Any]) -> Applied[Any]:
-        raise StoreUnreachable(operation.method, "nobody listens on port 1")
-
-
-def test_a_store_that_cannot_be_reached_is_a_failure() -> None:
-    """A skip would look green."""
-    court = Court()
-
-    first, second = (verdict_of(court.try_one(SCENARIOS[A_SCENARIO], Target(Nowhere))) for _ in range(2))
-
-    assert "the store cannot be reached; this is a failure, not a skip" in first
-    assert "nobody listens on port 1" in second
-    with pytest.raises(Unreached, match="nobody listens"):
-        make_report(Target(Nowhere), "nowhere")
-
-
 # --- features and reports -----------------------------------------------------------------------------------------
 
 
@@ -423,27 +194,10 @@ def test_the_command_judges_the_simulator(tmp_path: Path, capsys: pytest.Capture
     assert report["features"] == sorted(feature.name for feature in SIM_FEATURES)
 
 
-@asynccontextmanager
-async def broken(namespace: str, clock: Callable[[], int] | None) -> AsyncGenerator[TimerBackend]:
-    """A factory, as a user has one."""
-    yield LateToCreate(namespace=namespace)
-
-
-class LateToCreate(Changed):
-    """Says of every post that it replaced something."""
-
-    def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
-        return evolve(reply, value=(PostOutcome.REPLACED,) * len(reply.value)) if _creates(operation) else reply
-
-
-def _creates(operation: Operation[Any]) -> bool:
-    return isinstance(operation, op.Post) and all(isinstance(new, NewEvent) for new in operation.events)
-
-
 def test_the_command_takes_a_factory_and_tells_by_its_status(capsys: pytest.CaptureFixture[str]) -> None:
     broken.features = frozenset({Feature.ADVANCE})  # type: ignore[attr-defined]  # as the docs say
 
-    assert main(["conformance", f"{__name__}:broken"]) == 1
+    assert main(["conformance", "support.broken:broken"]) == 1
 
     out = capsys.readouterr().out
     assert "rule P3 (Afterwards exactly one event has the id) is broken" in out

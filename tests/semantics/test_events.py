@@ -156,7 +156,7 @@ class TestTime:
 
 class TestDelivery:
     def test_what_is_not_tracked_is_given_out_once_and_gone(self) -> None:
-        """The seed's default: at most once, nothing to confirm."""
+        """The default, as the original's: at most once, nothing to confirm."""
         store = joined()
         store.post()
 
