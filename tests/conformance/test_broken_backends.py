@@ -16,11 +16,11 @@ from dtimer.outcomes import PostOutcome
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.values import Applied, Claimed
-from dtimer_conformance import BackendSuite, Feature
+from dtimer_conformance import Feature
 from dtimer_conformance.court import HANGS_MAX, Court
 from dtimer_conformance.report import Unreached, make_report
 from dtimer_conformance.scenario import SCENARIOS
-from support.broken import A_SCENARIO, Changed, Target, tried, verdict_of
+from support.broken import A_SCENARIO, Changed, Target, Unwritten, tried, verdict_of
 
 # --- broken backends ----------------------------------------------------------------------------------------------
 
@@ -111,12 +111,9 @@ def test_a_foreign_exception_is_named_with_its_method(scenario: str) -> None:
 
 
 def test_a_backend_without_the_method_is_told_so() -> None:
-    class Empty(BackendSuite):
-        pass
+    said = verdict_of(Court().try_one(SCENARIOS[A_SCENARIO], Unwritten()))
 
-    said = verdict_of(Court().try_one(SCENARIOS[A_SCENARIO], Empty()))
-
-    assert "Empty must have a method `backend`" in said
+    assert "Unwritten must have a method `backend`" in said
 
 
 def test_a_declared_feature_must_be_there() -> None:
@@ -172,7 +169,7 @@ def test_a_backend_that_hangs_gets_a_verdict_in_time(kind: type[SimBackend], whe
     assert time.monotonic() - begun < 5
     assert "it hangs: nothing came of it within 0.5 s" in said
     assert where in said
-    assert re.search(r"test_suite_itself\.py:\d+ in .*post", said)
+    assert re.search(r"test_broken_backends\.py:\d+ in .*post", said)
 
 
 def test_after_some_hangs_the_rest_is_not_tried() -> None:

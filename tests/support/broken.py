@@ -14,7 +14,7 @@ from dtimer.outcomes import PostOutcome
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.values import Applied
-from dtimer_conformance import Feature
+from dtimer_conformance import BackendSuite, Feature
 from dtimer_conformance.court import Court, Result, Status
 from dtimer_conformance.scenario import SCENARIOS
 
@@ -67,3 +67,7 @@ class LateToCreate(Changed):
 async def broken(namespace: str, clock: Callable[[], int] | None) -> AsyncGenerator[TimerBackend]:
     """A factory, as a user has one."""
     yield LateToCreate(namespace=namespace)
+
+
+class Unwritten(BackendSuite):
+    """A suite whose author has written nothing yet."""

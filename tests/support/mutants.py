@@ -376,4 +376,12 @@ MUTANTS: Final = (
         "        if event.tracked:\n            entry.nonce",
         "        if False:\n            entry.nonce",
     ),
+    _node(
+        "N1",
+        "`ready` is never emitted",
+        "node/claims",
+        "        self._confirms.lane.hand_over(self.ring)\n        self._on_ready()\n",
+        "        self._confirms.lane.hand_over(self.ring)\n",
+        original=True,
+    ),
 )

@@ -160,6 +160,24 @@ async def joining_again_fences_the_earlier_node(world: World) -> None:
 
 
 @with_nodes("N1")
+async def joining_says_once_that_it_is_ready(world: World) -> None:
+    """`ready` is told when the timer has joined, and joining twice is one membership.
+
+    Troubleshooting: this is the timer's business. Does `join` of an incarnation that is there answer False?
+    """
+    timer = await world.timer("n")
+    ready: list[bool] = []
+    timer.on("ready", lambda: ready.append(timer.joined))
+
+    await timer.join()
+    await timer.join()
+
+    await world.until("it says so", lambda: ready)
+    await timer.leave()
+    same("how often, and whether it had joined", ready, [True])
+
+
+@with_nodes("N1")
 async def a_node_that_leaves_hands_over(world: World) -> None:
     """Leaving waits for handlers that run, and what falls due meanwhile goes to another node, on time.
 
