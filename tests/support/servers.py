@@ -61,7 +61,11 @@ def server_binaries() -> tuple[Binary, ...]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             packed = importlib.metadata.files(package) or []
             paths += [Path(str(file.locate())) for file in packed if file.name == name][:1]
-    paths += [Path(found) for name in ("valkey-server", "redis-server") if (found := shutil.which(name))]
+    # All of the path: packages put servers into the environment's own directory, which would hide the host's.
+    for folder in os.get_exec_path():
+        paths += [
+            Path(found) for name in ("valkey-server", "redis-server") if (found := shutil.which(name, path=folder))
+        ]
     binaries: dict[str, Binary] = {}
     for path in paths:
         printed = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
