@@ -122,6 +122,19 @@ async def test_a_later_join_under_the_same_id_fences_the_earlier(sim: SimBackend
         assert (len(got["first"]), len(got["second"])) == (1, 1)
 
 
+async def test_who_hears_that_it_is_fenced_sees_that_it_is_out(sim: SimBackend) -> None:
+    """Rule N1: a handler that asks may want to join again under another name."""
+    watched = Watched(sim)
+    first, second = DTimer(watched, node_id="n"), DTimer(sim, node_id="n")
+    seen: list[bool] = []
+    first.on("event", lambda event: None)
+    first.on("error", lambda error: seen.append(first.joined))
+    async with first, second:
+        await sim.advance(2_000)
+
+    assert seen == [False]
+
+
 async def test_a_fenced_timers_iterators_end(sim: SimBackend) -> None:
     first, second = DTimer(sim, node_id="n"), DTimer(sim, node_id="n")
     first.on("error", lambda error: None)

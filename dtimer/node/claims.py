@@ -214,7 +214,7 @@ class Claims:
                 # It was joined just now: do not go round and round without a pause, which grows until it is known.
                 self._planner.failed(self._runtime.now_us())
         elif status is ClaimStatus.FENCED:
-            self.fenced = True
+            self.fenced, self.joined = True, False
             what = f"another process has joined as node {self.member.node!r}; this one takes no more events"
             self._reports.report(NodeFenced(what))
         else:
