@@ -384,4 +384,19 @@ MUTANTS: Final = (
         "        self._confirms.lane.hand_over(self.ring)\n",
         original=True,
     ),
+    _machine(
+        "E1",
+        "a late confirm is refused",
+        "        if not entry.holds(receipt):\n",
+        "        if not entry.holds(receipt) or entry.next_us <= self._at_us:\n",
+        original=True,
+    ),
+    _node(
+        "T5",
+        "endless delays are taken",
+        "arguments",
+        "if not math.isfinite(value):",
+        "if value != value:",
+        original=True,
+    ),
 )
