@@ -34,7 +34,7 @@ MEMBER = Member("node-1", "first")
 
 @pytest.fixture
 def sim() -> SimBackend:
-    return SimBackend(hang_after=0.05)
+    return SimBackend()
 
 
 def event(id: str, delay_us: int = SECOND_US, *, max_retries: int = 0, keep: bool = False) -> NewEvent:

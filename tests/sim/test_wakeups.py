@@ -19,7 +19,7 @@ TWO = Member("node-2", "first")
 
 @pytest.fixture
 def sim() -> SimBackend:
-    return SimBackend(hang_after=0.05)
+    return SimBackend()
 
 
 def event(id: str, delay_us: int = SECOND_US) -> NewEvent:
