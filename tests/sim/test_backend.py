@@ -166,8 +166,9 @@ async def test_a_call_under_way_holds_the_clock(sim: SimBackend) -> None:
     assert (await task).at_us == (START - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-async def test_misuse_and_hangs_are_told_apart(sim: SimBackend) -> None:
+async def test_misuse_and_hangs_are_told_apart() -> None:
     """Both are errors of the public module."""
+    sim = SimBackend(hang_after=0.05)
     with sim.runtime.working("handler"), pytest.raises(SimMisuse):
         await sim.advance(1)
     sim.runtime.signal("forgotten")
