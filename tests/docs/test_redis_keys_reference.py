@@ -23,18 +23,12 @@ from dtimer.values import (
     Release,
     Window,
 )
+from support.guide import rights_of_the_guide
 from support.servers import Server
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 REFERENCE: Final = (ROOT / "docs" / "reference" / "redis-keys.md").read_text(encoding="utf-8")
 LUA: Final = ROOT / "dtimer" / "backends" / "redis" / "lua"
-
-
-def permissions() -> list[str]:
-    """The rules of the user that the reference describes."""
-    lines: list[str] = re.findall(r"^ACL SETUSER dtimer (.*)$", REFERENCE, re.MULTILINE)
-    assert len(lines) == 1
-    return lines[0].split()
 
 
 def test_the_keys_are_listed_in_the_order_of_the_scripts() -> None:
@@ -47,7 +41,7 @@ def test_every_command_of_the_scripts_is_permitted_and_no_other() -> None:
     """A command that is missing would show only when an operator's server refuses it."""
     scripts = "\n".join(path.read_text(encoding="utf-8") for path in LUA.rglob("*.lua"))
     in_scripts = {command.lower() for command in re.findall(r"redis\.p?call\('(\w+)'", scripts)}
-    permitted = {rule[1:] for rule in permissions() if rule.startswith("+")}
+    permitted = {rule[1:] for rule in rights_of_the_guide() if rule.startswith("+")}
 
     assert permitted == in_scripts | {"evalsha", "eval", "subscribe", "ping"}
 
@@ -55,16 +49,16 @@ def test_every_command_of_the_scripts_is_permitted_and_no_other() -> None:
 async def test_a_user_with_these_permissions_can_do_everything(server: Server) -> None:
     """The permissions are copied into production as they stand."""
     with server.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "dtimer", *permissions())
+        admin.execute_command("ACL", "SETUSER", "shop", *rights_of_the_guide())
         try:
-            await _do_everything(f"redis://dtimer:password@{server.host}:{server.port}/0")
+            await _do_everything(f"redis://shop:password@{server.host}:{server.port}/0")
         finally:
-            admin.execute_command("ACL", "DELUSER", "dtimer")
+            admin.execute_command("ACL", "DELUSER", "shop")
 
 
 async def _do_everything(url: str) -> None:
     member = Member("a", "1")
-    async with RedisBackend.from_url(url) as backend:
+    async with RedisBackend.from_url(url, namespace="shop") as backend:
         epoch = (await backend.open()).epoch
         async with backend.wakeups("a", epoch) as messages:
             await backend.join(member)
@@ -91,4 +85,4 @@ async def _do_everything(url: str) -> None:
 
     assert [announcement.reached for announcement in told.announced] == [True]
     with redis.Redis.from_url(url) as user, pytest.raises(NoPermissionError):
-        user.execute_command("GET", "{dt}:meta")
+        user.execute_command("GET", "{shop}:meta")
