@@ -57,9 +57,15 @@ from dtimer.outcomes import (
     ResendOutcome,
 )
 from dtimer.posting import Post, PostedId
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
+from dtimer.protocol import (
+    SupportsDeadLetters,
+    SupportsExamination,
+    SupportsInspection,
+    SupportsPurge,
+    TimerBackend,
+)
 from dtimer.timer import DTimer
-from dtimer.values import EndReason, EventState
+from dtimer.values import EndReason, EventState, Finding, Risk
 from dtimer.views import DeadEvent, Upcoming
 
 if TYPE_CHECKING:
@@ -103,6 +109,7 @@ __all__ = [
     "Events",
     "Exhausted",
     "ExtendOutcome",
+    "Finding",
     "HandlerFailed",
     "InvalidArgument",
     "JsonCodec",
@@ -125,6 +132,7 @@ __all__ = [
     "Report",
     "ResendOutcome",
     "Retry",
+    "Risk",
     "SchemaMismatch",
     "SimBackend",
     "StoreBusy",
@@ -137,6 +145,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnreachable",
     "SupportsDeadLetters",
+    "SupportsExamination",
     "SupportsInspection",
     "SupportsPurge",
     "Timeout",

@@ -40,6 +40,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Finding,
     IfExists,
     Inspection,
     Member,
@@ -236,6 +237,15 @@ class SupportsInspection(Protocol):
     """A look at the namespace as a whole."""
 
     async def inspect(self) -> Applied[Inspection]: ...
+
+
+@runtime_checkable
+class SupportsExamination(Protocol):
+    """A look at the settings of the store, rather than at a namespace on it."""
+
+    async def examine(self) -> tuple[Finding, ...]:
+        """What in them puts events at risk. Raises :class:`dtimer.StoreDenied` if we may not look."""
+        ...
 
 
 @runtime_checkable

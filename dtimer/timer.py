@@ -30,6 +30,7 @@ from dtimer.looking import Looking
 from dtimer.node.calls import Calls
 from dtimer.node.confirms import Confirms
 from dtimer.node.deliveries import Deliveries
+from dtimer.node.examination import Examination
 from dtimer.node.node import Node
 from dtimer.node.reports import Chores, Reports
 from dtimer.node.store import Store
@@ -110,6 +111,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         chores = Chores(runtime)
         self._reports = Reports(chores)
         self._init_handlers(self._reports, chores)
+        self._examination = Examination(backend, chores, self._reports)
         self._store = Store(backend, self._reports, self._tally)
         self._calls = Calls(self._store, self._reports.report)
         self._init_looking(self._store, self._codec)
@@ -174,6 +176,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         await self._node.join()
+        self._examination.begin()
 
     async def leave(
         self,

@@ -439,6 +439,23 @@ class Inspection:
     ring: tuple[RingMember, ...]
 
 
+class Risk(Enum):
+    """How the settings of a store can lose events that it acknowledged."""
+
+    EVICTION = "eviction"
+    """It may drop our keys when its memory is full."""
+    NO_PERSISTENCE = "no_persistence"
+    """It writes nothing to disk."""
+
+
+@frozen
+class Finding:
+    """A setting of the store that puts events at risk; `detail` names it and says what to do."""
+
+    risk: Risk
+    detail: str
+
+
 __all__ = [
     "After",
     "Announcement",
@@ -456,6 +473,7 @@ __all__ = [
     "Ended",
     "EventData",
     "EventState",
+    "Finding",
     "IfExists",
     "Inspection",
     "Malformed",
@@ -471,6 +489,7 @@ __all__ = [
     "Release",
     "RetryPolicy",
     "RingMember",
+    "Risk",
     "Unreadable",
     "Wakeup",
     "Window",

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dtimer.limits import NAMESPACE_DEFAULT
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
@@ -26,7 +28,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     conformance.add_argument("target", metavar="TARGET", help="sim, a redis:// URL, or package.module:factory")
     conformance.add_argument("--json", metavar="FILE", help="write the report to this file, too")
     conformance.add_argument("--name", metavar="NAME", help="what the report calls the backend; TARGET if not given")
+    doctor = commands.add_parser(
+        "doctor",
+        help="look for settings of a server that put events at risk",
+        description="Opens the namespace and looks at the server's settings, as a node does when it joins.",
+        epilog="Exits with 0 if nothing is found, with 1 if something is, and with 2 if it could not look.",
+    )
+    doctor.add_argument("redis_url", metavar="URL", help="redis://, rediss:// or unix://")
+    doctor.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
     parsed = parser.parse_args(arguments)
+
+    if parsed.command == "doctor":
+        from dtimer.cli.doctor import run_doctor
+
+        return run_doctor(parsed.redis_url, parsed.namespace)
 
     if parsed.command == "conformance":
         return _conformance(parsed.target, parsed.json, parsed.name)

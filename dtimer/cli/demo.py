@@ -8,6 +8,7 @@ import json
 import secrets
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
@@ -158,7 +159,7 @@ async def _run(redis_url: str | None, display: Display) -> int:
     namespace = f"demo-{secrets.token_hex(4)}"
     async with contextlib.AsyncExitStack() as stack:
         if redis_url is None:
-            server = await stack.enter_async_context(EmbeddedServer())
+            server = await stack.enter_async_context(EmbeddedServer(stack.enter_context(tempfile.TemporaryDirectory())))
             redis_url = server.url
             display.note(f"an embedded Valkey listens at {redis_url}")
         backend = await stack.enter_async_context(RedisBackend.from_url(redis_url, namespace))

@@ -143,7 +143,8 @@ def for_users() -> list[Path]:
 @pytest.mark.parametrize("page", with_examples(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_example_runs_and_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(PYTEST_INI, encoding="utf-8")
-    with running(one_server()) as server:
+    # With persistence: a node that joins a server without it warns, and these pages are about other things.
+    with running(one_server(), appendonly="yes") as server:
         document = parsed(page)
         desk = document.namespace["desk"] = Desk(tmp_path, server.url)
         for example in document:

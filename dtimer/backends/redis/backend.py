@@ -12,7 +12,7 @@ from typing import Final, Self, TypeVar
 from redis.asyncio import Redis
 
 from dtimer import arguments
-from dtimer.backends.redis import replies
+from dtimer.backends.redis import examination, replies
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Argument, Connections, Reply
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
@@ -20,7 +20,7 @@ from dtimer.backends.redis.records import write_record
 from dtimer.backends.redis.scripts import load_script
 from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
 from dtimer.backends.redis.wakeups import subscribe
-from dtimer.errors import BackendClosed, InvalidArgument
+from dtimer.errors import BackendClosed, InvalidArgument, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.outcomes import (
     BuryOutcome,
@@ -43,6 +43,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Finding,
     IfExists,
     Inspection,
     Member,
@@ -244,6 +245,17 @@ class RedisBackend:
     async def inspect(self) -> Applied[Inspection]:
         return await self._run("inspect", (), replies.inspection)
 
+    async def examine(self) -> tuple[Finding, ...]:
+        if isinstance(self._server, EmbeddedServer):
+            return ()  # we wrote its settings, and whoever gave it no path wanted nothing kept
+        connections = await self._connected("examine")
+        info = _text(await connections.request("examine", b"INFO"))
+        try:
+            save = _text(await connections.request("examine", b"CONFIG", b"GET", b"save"))
+        except StoreRefused:  # managed servers often forbid it
+            save = None
+        return examination.findings(info, save)
+
     async def purge(self) -> None:
         connections = await self._connected("purge")
         await connections.request("purge", b"DEL", *self._keys.all)
@@ -273,6 +285,12 @@ class RedisBackend:
 
 
 _IF_EXISTS: Final = {IfExists.REPLACE: "r", IfExists.KEEP: "k", IfExists.ERROR: "e"}
+
+
+def _text(reply: Reply) -> str:
+    """A text, alone or as the second of a pair."""
+    last = reply[-1] if isinstance(reply, list) and reply else reply
+    return last.decode(errors="replace") if isinstance(last, bytes) else ""
 
 
 def _due(due: Due) -> str:

@@ -1,0 +1,31 @@
+"""What in a server's settings puts events at risk. Pure: from the server's words to findings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dtimer.values import Finding, Risk
+
+_EVICTING_PREFIX: Final = "allkeys-"
+"""Such a policy takes any key. The others take none, or only keys that expire, and ours do not."""
+
+
+def findings(info: str, save: str | None) -> tuple[Finding, ...]:
+    """
+    Args:
+        info: the reply to ``INFO``.
+        save: the value of ``CONFIG GET save``, empty if no snapshots are taken; None if it could not be asked for.
+    """
+    lines = (line.partition(":") for line in info.splitlines() if not line.startswith("#"))
+    fields = {name: value for name, _, value in lines}
+    found = []
+
+    policy = fields.get("maxmemory_policy", "")
+    if policy.startswith(_EVICTING_PREFIX):
+        detail = f"maxmemory-policy is {policy}: a full server drops whole queues; noeviction refuses new posts instead"
+        found.append(Finding(Risk.EVICTION, detail))
+
+    if fields.get("aof_enabled") == "0" and save == "":
+        detail = "neither an append-only file nor snapshots are written: a restart loses every event"
+        found.append(Finding(Risk.NO_PERSISTENCE, detail))
+    return tuple(found)
