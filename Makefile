@@ -13,7 +13,7 @@ DEV = $(or $(PYTHON),$(error No Python >= 3.11 found. Install one, or name it: m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck reports lock clean
+.PHONY: help setup demo test lint format typecheck soak reports lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ format: ## fix format and style
 
 typecheck: ## mypy and basedpyright
 	@$(DEV) typecheck
+
+soak: ## node processes and a server under faults, judged (ARGS="--minutes 60 --seed 7")
+	@$(DEV) soak $(ARGS)
 
 reports: ## write conformance/reports/ anew
 	@$(DEV) reports

@@ -250,6 +250,10 @@ def reports(_: Sequence[str]) -> int:
     return prepared()[0].run("python", "scripts/reports.py")
 
 
+def soak(arguments: Sequence[str]) -> int:
+    return prepared()[0].run("python", "-P", "-m", "soak", *arguments, PYTHONPATH=str(ROOT / "tests"))
+
+
 def clean(_: Sequence[str]) -> int:
     names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
     sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts")]
@@ -269,6 +273,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "typecheck": typecheck,
     "format": format_code,
     "demo": demo,
+    "soak": soak,
     "reports": reports,
     "clean": clean,
 }
