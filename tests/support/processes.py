@@ -27,6 +27,7 @@ class NodeProcess:
     """A running ``node_process.py``.
 
     Attributes:
+        id: its node's, or its nodes' with commas between them.
         said: all that it has said.
     """
 
@@ -36,15 +37,19 @@ class NodeProcess:
 
     @property
     def got(self) -> list[Said]:
-        return [line for line in self.said if line["what"] == "got"]
+        return self.said_of("got")
 
     @property
     def ready(self) -> bool:
-        return any(line["what"] == "ready" for line in self.said)
+        """All of its nodes have joined."""
+        return {line["node"] for line in self.said_of("ready")} == set(self.id.split(","))
 
     @property
     def errors(self) -> list[str]:
-        return [line["kind"] for line in self.said if line["what"] == "error"]
+        return [line["kind"] for line in self.said_of("error")]
+
+    def said_of(self, what: str) -> list[Said]:
+        return [line for line in self.said if line["what"] == what]
 
     def go(self) -> None:
         """Let its handlers end."""
@@ -55,6 +60,11 @@ class NodeProcess:
         """End it without warning (SIGKILL)."""
         self.process.kill()
         await self.process.wait()
+
+    async def terminate(self) -> int:
+        """Ask it to leave, as an orchestrator does (SIGTERM), and wait for it; its exit status."""
+        self.process.terminate()
+        return await self.process.wait()
 
     def freeze(self) -> None:
         """Its connections stand, and it does nothing (SIGSTOP)."""
