@@ -44,17 +44,22 @@ async def beside(server: Server) -> AsyncIterator[RedisBackend]:
         yield backend
 
 
-async def full_member(server: Server, backend: RedisBackend, node: Node) -> float:
-    """Return when the node is in the ring, its channel is listened to, and it has claimed since; how long it took."""
+async def full_member(server: Server, backend: RedisBackend, node: Node, *, since: int | None = None) -> float:
+    """Return when the node is in the ring, its channel is listened to, and a claim was answered; how long it took.
+
+    Args:
+        since: so many claims had been :func:`answered` when its way was broken; now, if not given.
+    """
     started = asyncio.get_running_loop().time()
-    claims = _answered(node)
+    claims = answered(node) if since is None else since
     async with asyncio.timeout(MEMBER_TIMEOUT_S):
-        while _answered(node) == claims or not await _listed(server, backend, node):  # noqa: ASYNC110 - nothing tells
+        while answered(node) == claims or not await _listed(server, backend, node):  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(POLL_S)
     return asyncio.get_running_loop().time() - started
 
 
-def _answered(node: Node) -> int:
+def answered(node: Node) -> int:
+    """Claims that got a reply."""
     return node.timer.counters.claims - node.timer.counters.failed_claims
 
 
