@@ -23,6 +23,7 @@ from support.waiting import until
 from support.worlds import Node, lateness_ms
 
 SHORT_S: Final = 0.3
+AWAY_S: Final = 5.0
 
 
 def wakeups(sent: bytes) -> bool:
@@ -78,6 +79,7 @@ async def test_after_an_outage_a_node_is_a_full_member_again(
         assert "works again" in back
 
 
+@pytest.mark.once
 @parts
 async def test_while_the_store_is_away_attempts_are_few_and_never_far_apart(
     one_server: Server, which: Which, figure: Figure
@@ -88,13 +90,13 @@ async def test_while_the_store_is_away_attempts_are_few_and_never_far_apart(
         proxy.refusing = True
         proxy.cut(which)
         started = asyncio.get_running_loop().time()
-        await asyncio.sleep(7)
+        await asyncio.sleep(AWAY_S)
         tried_at = [started, *proxy.accepted_at[before:]]
         num_parts = 2 if which is every else 1
         gaps = [later - earlier for earlier, later in pairwise(tried_at)]
-        figure(attempts=len(gaps), seconds=7)
+        figure(attempts=len(gaps), seconds=AWAY_S)
 
-        assert 3 * num_parts <= len(gaps) <= most_attempts(7) * num_parts
+        assert 3 * num_parts <= len(gaps) <= most_attempts(AWAY_S) * num_parts
         assert max(gaps) <= BACKOFF_MAX_US / SECOND_US + SLACK_MS / 1_000
         assert node.error_types() == [NodeDisturbed]
         # A claim that failed says nothing about a subscription that stands.
@@ -110,6 +112,7 @@ def most_attempts(duration_s: float) -> int:
     return number
 
 
+@pytest.mark.once
 async def test_nodes_do_not_come_back_all_at_once(one_server: Server) -> None:
     """Rule N4: their pauses are drawn, so that a server that comes back is not met by all in one moment."""
     async with Proxy(one_server.port) as a, Proxy(one_server.port) as b, behind(a, "a"), behind(b, "b"):
@@ -174,6 +177,7 @@ async def test_half_open_connections_cost_one_time_limit(one_server: Server, fig
         await full_member(one_server, other, node)
 
 
+@pytest.mark.once
 async def test_after_a_network_that_swallowed_everything_a_node_is_a_full_member_again(
     one_server: Server, figure: Figure
 ) -> None:
@@ -193,6 +197,7 @@ async def test_after_a_network_that_swallowed_everything_a_node_is_a_full_member
         assert node.error_types() == [NodeDisturbed]
 
 
+@pytest.mark.once
 async def test_others_take_over_from_a_node_that_is_cut_off(one_server: Server, figure: Figure) -> None:
     """Rules D7 and W5: its partition is no outage for the rest; what it held comes again at its deadline, and its late
     confirm is refused once that was claimed (E1)."""
@@ -220,6 +225,7 @@ async def test_others_take_over_from_a_node_that_is_cut_off(one_server: Server, 
 # --- slow ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("one_way_ms", [100, 450])
 async def test_a_slow_network_delays_by_its_round_trips(one_server: Server, one_way_ms: int, figure: Figure) -> None:
     """Rule D7: a node comes by the store's clock as it knows it, which is behind by an answer's way; its claim takes

@@ -75,6 +75,7 @@ async def test_a_namespace_at_rest_costs_two_calls_a_second_and_a_sign_of_life_f
         assert not any(process.errors for process in processes)
 
 
+@pytest.mark.once
 async def test_events_in_health_are_on_time(one_world: RedisWorld, figure: Figure) -> None:
     """Rule D7: a measure, which the documentation quotes; only what is broken fails here."""
     nodes = [await one_world.node(name) for name in "abc"]

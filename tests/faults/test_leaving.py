@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from dtimer import DTimer, NodeDisturbed, Post
 from support.bounds import LATE_MS
 from support.figures import Figure
@@ -47,6 +49,7 @@ async def test_processes_that_leave_one_after_the_other_lose_nothing_and_repeat_
         figure(worst_lateness_ms=max(said["lateness_ms"] for said in got))
 
         assert Counter(said["id"] for said in got) == Counter(map(str, range(NUM_EVENTS)))
+        assert not any(said["num_retries"] for said in got)
         assert sum(len(node.said_of("confirmed")) for node in every) == NUM_EVENTS // 2
         assert max(said["lateness_ms"] for said in got) < LATE_MS
         assert min(said["lateness_ms"] for said in got) >= 0
@@ -56,6 +59,7 @@ async def test_processes_that_leave_one_after_the_other_lose_nothing_and_repeat_
         assert not shown.ring
 
 
+@pytest.mark.once
 async def test_a_process_that_cannot_tell_its_store_leaves_all_the_same(one_server: Server) -> None:
     """Rule N1: it says so and ends in a bounded time; what it held comes to the others at its deadline, counted."""
     async with (

@@ -54,6 +54,7 @@ async def test_a_kill_of_a_server_with_a_log_loses_nothing(
         assert len(logged(caplog)) == 2 * len(load.nodes)
 
 
+@pytest.mark.once
 async def test_a_lost_second_of_the_log_loses_that_second_and_is_noticed(
     one_private_server: StartServer, figure: Figure
 ) -> None:
@@ -80,6 +81,7 @@ async def test_a_lost_second_of_the_log_loses_that_second_and_is_noticed(
         assert min(event.lateness.total_seconds() for event in load.events) >= 0
 
 
+@pytest.mark.once
 async def test_a_server_without_a_log_comes_back_empty_and_gets_its_nodes_back(
     one_private_server: StartServer, figure: Figure
 ) -> None:
@@ -106,6 +108,7 @@ async def test_a_server_without_a_log_comes_back_empty_and_gets_its_nodes_back(
             assert sorted(kind.__name__ for kind in node.error_types()) == ["NodeDisturbed", "StoreLostWrites"]
 
 
+@pytest.mark.once
 async def test_a_server_that_still_loads_its_data_is_waited_for(one_private_server: StartServer) -> None:
     """Rule F1: it answers that it is busy, so nothing was applied; posts are repeated inside, and nodes come back."""
     server = one_private_server(appendonly="yes", key_load_delay="100", loading_process_events_interval_bytes="1024")

@@ -66,6 +66,7 @@ async def test_connections_killed_all_the_time_lose_nothing(one_world: RedisWorl
         assert all(NodeDisturbed in node.error_types() for node in load.nodes)
 
 
+@pytest.mark.once
 async def test_many_nodes_outlive_the_loss_of_everything_and_besiege_nobody(
     one_world: RedisWorld, one_server: Server, figure: Figure
 ) -> None:
@@ -133,6 +134,7 @@ async def test_a_node_can_join_a_full_server_and_empty_it(one_private_server: St
         assert await world.nothing_is_kept()
 
 
+@pytest.mark.once
 async def test_a_replica_refuses_and_its_nodes_wait_for_its_promotion(
     one_private_server: StartServer, caplog: pytest.LogCaptureFixture, figure: Figure
 ) -> None:
@@ -160,6 +162,7 @@ async def test_a_replica_refuses_and_its_nodes_wait_for_its_promotion(
 # --- time that stands still ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["ALL", "WRITE"])
 async def test_a_server_that_lets_its_clients_wait_makes_events_late_by_that(
     one_world: RedisWorld, one_server: Server, kind: str, figure: Figure
@@ -179,6 +182,7 @@ async def test_a_server_that_lets_its_clients_wait_makes_events_late_by_that(
         assert not any(node.errors for node in load.nodes)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("request_timeout_s", [5.0, 0.5])
 async def test_a_server_that_is_frozen_makes_events_late_by_that(
     one_private_server: StartServer, request_timeout_s: float, figure: Figure

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -75,13 +75,15 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def node_process(url: str, namespace: str, node: str, *options: object) -> AsyncIterator[NodeProcess]:
+async def node_process(
+    url: str, namespace: str, node: str, *options: object, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[NodeProcess]:
     """One that has been started, though it need not be ready; killed at the end if it is there still."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", str(PROGRAM), url, namespace, node, *map(str, options)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
     )
     running = NodeProcess(node, process)
     listening = asyncio.create_task(_listen(running))

@@ -1,4 +1,4 @@
-/* A server's clock that a test sets: preloaded, it adds an offset to the time of day.
+/* A process's clock that a test sets: preloaded, it adds an offset to the time of day.
  *
  * The offset, in microseconds, is the first eight bytes of the file that DTIMER_CLOCK names; it is mapped, so a test
  * changes it by writing. The kernel is asked directly: looking the C library's own functions up would allocate memory,
