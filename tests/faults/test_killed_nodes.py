@@ -216,7 +216,7 @@ async def test_nodes_killed_at_random_lose_nothing_and_delay_nothing_beyond_the_
         every = [*alive]
         timer = DTimer(other)
         await timer.post_many(
-            Post(payload={"sleep": 0.05}, delay=chance.uniform(0, 2_500), id=str(n), max_retries=50)
+            Post(payload={"sleep": 0.15}, delay=chance.uniform(0, 2_500), id=str(n), max_retries=50)
             for n in range(num_events)
         )
         for number in range(8):
@@ -246,7 +246,8 @@ async def test_nodes_killed_at_random_lose_nothing_and_delay_nothing_beyond_the_
 
 
 async def left(processes: list[NodeProcess]) -> None:
-    """They have said all they had to say."""
+    """They have said all they had to say. Who is still starting does not know yet how to leave."""
+    await until(lambda: all(process.ready for process in processes), timeout_s=START_TIMEOUT_S)
     await asyncio.gather(*(process.terminate() for process in processes))
     await until(lambda: all(process.said_of("left") for process in processes))
 
