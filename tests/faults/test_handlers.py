@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from typing import Final
 
+import pytest
+
 from dtimer import ConfirmOutcome, DTimer, Event, HandlerFailed, Post, Retry
 from dtimer.values import Parked
 from support.bounds import LATE_MS
@@ -97,6 +99,7 @@ async def test_a_handler_that_outlives_its_timeout_cannot_end_what_came_after_it
     }
 
 
+@pytest.mark.once
 async def test_a_process_whose_loop_is_blocked_delays_what_it_was_to_take_and_no_more(
     one_server: Server, figure: Figure
 ) -> None:

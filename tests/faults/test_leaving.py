@@ -19,6 +19,7 @@ from support.worlds import NAMESPACE
 NUM_EVENTS = 120
 
 
+@pytest.mark.once
 async def test_processes_that_leave_one_after_the_other_lose_nothing_and_repeat_nothing(
     one_server: Server, figure: Figure
 ) -> None:
