@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import dtimer.node.repeat
 from dtimer import DTimer, NodeDisturbed, StoreBusy, StoreLostWrites
+from dtimer.limits import SECOND_US
 from support.bounds import LATE_MS, RECONNECT_MS
 from support.figures import Figure
 from support.load import under_load
@@ -16,6 +18,7 @@ from support.servers import Server, StartServer
 from support.worlds import RedisWorld
 
 AWAY_S = 0.5
+LOADING_S = 20
 EVERYSEC_S = 1.0
 """What `appendfsync everysec` may lose, and no more as a rule."""
 
@@ -109,8 +112,12 @@ async def test_a_server_without_a_log_comes_back_empty_and_gets_its_nodes_back(
 
 
 @pytest.mark.once
-async def test_a_server_that_still_loads_its_data_is_waited_for(one_private_server: StartServer) -> None:
-    """Rule F1: it answers that it is busy, so nothing was applied; posts are repeated inside, and nodes come back."""
+async def test_a_server_that_still_loads_its_data_is_waited_for(
+    one_private_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule F1: it answers that it is busy, so nothing was applied; posts are repeated inside, and nodes come back.
+    The time for repetitions is longer here, since a busy host loads slowly."""
+    monkeypatch.setattr(dtimer.node.repeat, "REPEAT_WITHIN_US", LOADING_S * SECOND_US)
     server = one_private_server(appendonly="yes", key_load_delay="100", loading_process_events_interval_bytes="1024")
     with server.client() as client, client.pipeline(transaction=False) as ballast:
         for number in range(12_000):
@@ -125,7 +132,7 @@ async def test_a_server_that_still_loads_its_data_is_waited_for(one_private_serv
         await load.lasts(0.3)
         await load.drained()
 
-        load.judge(late_ms=5_000 + LATE_MS)
+        load.judge(late_ms=LOADING_S * 1_000 + LATE_MS)
         assert not load.refused
         assert not load.unknown
 

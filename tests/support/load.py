@@ -65,9 +65,13 @@ class Load:
         else:
             self.acked.append(id)
 
+    async def answered(self) -> None:
+        """Return when every post has been answered."""
+        await asyncio.gather(*self._posting)
+
     async def drained(self, timeout_s: float = 20.0) -> None:
         """Return when every post has been answered and nothing is left in the store."""
-        await asyncio.gather(*self._posting)
+        await self.answered()
         async with asyncio.timeout(timeout_s):
             while [entry.id for entry in await self.timer.upcoming(limit=1)]:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(EVERY_S)
