@@ -99,6 +99,7 @@ async def test_a_node_killed_while_its_claim_is_under_way_loses_only_what_is_at_
         await victim.kill()
         server.resume()
         async with node_process(server.url, NAMESPACE, "b", 8, CONFIRM_TIMEOUT_S) as survivor:
+            await until(lambda: survivor.ready, timeout_s=START_TIMEOUT_S)
             await until(lambda: survivor.said_of("confirmed"))
             (again,) = survivor.got
             await asyncio.wait_for(empty(other), 10)

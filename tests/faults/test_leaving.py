@@ -10,7 +10,7 @@ from dtimer import DTimer, NodeDisturbed, Post
 from support.bounds import LATE_MS
 from support.figures import Figure
 from support.members import beside
-from support.processes import node_process, node_processes
+from support.processes import START_TIMEOUT_S, node_process, node_processes
 from support.proxy import Proxy
 from support.servers import Server
 from support.waiting import until
@@ -40,7 +40,7 @@ async def test_processes_that_leave_one_after_the_other_lose_nothing_and_repeat_
         ):
             for old, new in zip(first, (a, b, c), strict=True):
                 every.append(new)
-                await until(lambda new=new: new.ready)  # type: ignore[misc]
+                await until(lambda new=new: new.ready, timeout_s=START_TIMEOUT_S)  # type: ignore[misc]
                 assert await old.terminate() == 0
             await until(lambda: sum(len(node.got) for node in every) >= NUM_EVENTS)
             for node in (a, b, c):
@@ -68,13 +68,14 @@ async def test_a_process_that_cannot_tell_its_store_leaves_all_the_same(one_serv
         beside(one_server) as other,
         node_process(f"redis://{proxy.host}:{proxy.port}", NAMESPACE, "a", 8, 1) as leaving,
     ):
-        await until(lambda: leaving.ready)
+        await until(lambda: leaving.ready, timeout_s=START_TIMEOUT_S)
         await DTimer(other).post({"sleep": 0.5}, 0, id="e", max_retries=3)
         await until(lambda: leaving.got)
         proxy.refusing = True
         proxy.cut()
         async with node_process(one_server.url, NAMESPACE, "b", 8, 1) as staying:
             assert await leaving.terminate() == 0
+            await until(lambda: staying.ready, timeout_s=START_TIMEOUT_S)
             await until(lambda: leaving.said_of("left") and staying.said_of("confirmed"))
 
         assert NodeDisturbed.__name__ in leaving.errors
