@@ -98,6 +98,7 @@ async def test_a_node_that_does_not_hear_its_own_pulse_subscribes_anew(sim: SimB
         await sim.advance(10_000)
         assert len(watched.listeners) == 2
         assert timer.counters.pulses_heard > 5
+        assert timer.counters.failed_subscriptions == timer.counters.reconnects == 1
 
 
 async def test_a_later_join_under_the_same_id_fences_the_earlier(sim: SimBackend) -> None:

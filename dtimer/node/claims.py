@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, assert_never
 
 from dtimer.counters import Tally
-from dtimer.errors import MalformedWakeup, NodeFenced
+from dtimer.errors import MalformedWakeup, NodeFenced, StoreUnreachable
 from dtimer.limits import BATCH_MAX_ITEMS
 from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
@@ -140,6 +140,7 @@ class Claims:
         claim = self._planner.next_claim(now_us, self._deliveries.consumers.room())
         if isinstance(claim, ClaimNow):
             if claim.deaf:
+                self._deaf(StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard"))
                 # Not waited for: claims go on without it, and it makes the next one when it is there.
                 await self._subscribe()
             await self._claim(claim)

@@ -1,4 +1,7 @@
-"""Tells once that the store cannot be reached, and once that it can again, however many calls fail in between."""
+"""Tells once that the store cannot be reached, and once that it can again, however many calls fail in between.
+
+The log has a line for each, whether or not anybody listens: an outage shows there as a pair.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,9 @@ class Disturbance:
         self._failures += 1
         if not self._broken:
             what = f"node {self._node!r}: its {part} fail ({cause}); it tries again by itself"
+            if self._reports.listeners:
+                # What nobody listens to is logged by itself.
+                self._reports.warn(what)
             self._reports.report(NodeDisturbed(what), cause)
         self._broken.add(part)
 

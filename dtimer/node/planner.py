@@ -134,6 +134,9 @@ class Planner:
             come_at_us: when the node is to come again; None if another one is.
         """
         self._seq = seq
+        if self._expect_pulse:
+            # The silence counts from the answer: on a slow way the pulse would have no time to be heard.
+            self._listen_anew(now_us)
         self._backoff.reset()
         self._retry_at_us = None
         self._sign_at_us = now_us + self._pace.poll_us
@@ -149,6 +152,8 @@ class Planner:
     def failed(self, now_us: int) -> None:
         """A call failed: pause, then claim at once (N4)."""
         self._wanted = True
+        # Whether its pulse was sent at all is not known, so not to have heard it says nothing about the subscription.
+        self._expect_pulse = False
         self._retry_at_us = now_us + self._backoff.next_us()
 
     # --- what follows ----------------------------------------------------------------------------------

@@ -137,6 +137,22 @@ def test_a_fallback_whose_pulse_was_not_heard_means_a_deaf_node(planner: Planner
     assert planner.next_claim(2 * PULSE_SILENCE_US, 8) == ClaimNow(pulse=True, deaf=True)
 
 
+def test_a_slow_answer_leaves_the_pulse_time_to_be_heard(planner: Planner) -> None:
+    """It may come a moment after the answer, however late that is (rule W1)."""
+    planner.claiming(PULSE_SILENCE_US, ClaimNow(pulse=True))
+    planner.claimed(3 * PULSE_SILENCE_US, seq=2, room_left=8, more=False, come_at_us=None)
+
+    assert planner.next_claim(3 * PULSE_SILENCE_US, 8) == WaitUntil(4 * PULSE_SILENCE_US)
+
+
+def test_a_fallback_that_failed_proves_nothing_about_the_ears(planner: Planner) -> None:
+    """Its pulse was perhaps never sent, so a subscription that stands would be dropped for nothing (rule W1)."""
+    planner.claiming(PULSE_SILENCE_US, ClaimNow(pulse=True))
+    planner.failed(PULSE_SILENCE_US)
+
+    assert planner.next_claim(3 * PULSE_SILENCE_US, 8) == ClaimNow(pulse=True)
+
+
 def test_a_fallback_whose_pulse_was_heard_does_not(planner: Planner) -> None:
     planner.claiming(PULSE_SILENCE_US, ClaimNow(pulse=True))
     planner.claimed(PULSE_SILENCE_US, seq=2, room_left=8, more=False, come_at_us=None)

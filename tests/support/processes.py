@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -27,6 +27,7 @@ class NodeProcess:
     """A running ``node_process.py``.
 
     Attributes:
+        id: its node's, or its nodes' with commas between them.
         said: all that it has said.
     """
 
@@ -36,15 +37,19 @@ class NodeProcess:
 
     @property
     def got(self) -> list[Said]:
-        return [line for line in self.said if line["what"] == "got"]
+        return self.said_of("got")
 
     @property
     def ready(self) -> bool:
-        return any(line["what"] == "ready" for line in self.said)
+        """All of its nodes have joined."""
+        return {line["node"] for line in self.said_of("ready")} == set(self.id.split(","))
 
     @property
     def errors(self) -> list[str]:
-        return [line["kind"] for line in self.said if line["what"] == "error"]
+        return [line["kind"] for line in self.said_of("error")]
+
+    def said_of(self, what: str) -> list[Said]:
+        return [line for line in self.said if line["what"] == what]
 
     def go(self) -> None:
         """Let its handlers end."""
@@ -56,6 +61,11 @@ class NodeProcess:
         self.process.kill()
         await self.process.wait()
 
+    async def terminate(self) -> int:
+        """Ask it to leave, as an orchestrator does (SIGTERM), and wait for it; its exit status."""
+        self.process.terminate()
+        return await self.process.wait()
+
     def freeze(self) -> None:
         """Its connections stand, and it does nothing (SIGSTOP)."""
         self.process.send_signal(signal.SIGSTOP)
@@ -65,13 +75,15 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def node_process(url: str, namespace: str, node: str, *options: object) -> AsyncIterator[NodeProcess]:
+async def node_process(
+    url: str, namespace: str, node: str, *options: object, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[NodeProcess]:
     """One that has been started, though it need not be ready; killed at the end if it is there still."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", str(PROGRAM), url, namespace, node, *map(str, options)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
     )
     running = NodeProcess(node, process)
     listening = asyncio.create_task(_listen(running))

@@ -23,7 +23,13 @@ def every(_sent: bytes) -> bool:
 
 
 class Proxy:
-    """Passes everything on until told otherwise; new connections pass."""
+    """Passes everything on until told otherwise; new connections pass.
+
+    Attributes:
+        delay_s: so long each piece of data takes, in either direction.
+        refusing: new connections end at once.
+        accepted_at: when each connection came, by the loop's clock, those that were refused among them.
+    """
 
     def __init__(self, port: int, *, host: str = HOST) -> None:
         """Of the server behind it."""
@@ -32,7 +38,9 @@ class Proxy:
         self._drops: list[Which] = []
         self._server: asyncio.Server | None = None
         self._stalled: list[Which] = []
-        self.num_accepted = 0
+        self.delay_s = 0.0
+        self.refusing = False
+        self.accepted_at: list[float] = []
 
     @property
     def host(self) -> str:
@@ -62,14 +70,25 @@ class Proxy:
         """Half-open: these connections stand, from now on nothing passes in either direction, nor on new ones."""
         self._stalled.append(which)
 
+    def stall_present(self, which: Which = every) -> None:
+        """The same for those that stand now only: as when a firewall has forgotten them."""
+        for pair in self._pairs:
+            pair.is_stalled = pair.is_stalled or which(pair.sent)
+
+    @property
+    def num_accepted(self) -> int:
+        return len(self.accepted_at)
+
     @property
     def num_open(self) -> int:
         return len(self._pairs)
 
     def pass_on(self) -> None:
-        """End all stalls; what came meanwhile is delivered."""
+        """End all stalls and refusals; what came meanwhile is delivered."""
+        self.refusing = False
         self._stalled.clear()
         for pair in self._pairs:
+            pair.is_stalled = False
             pair.passing.set()
 
     def cut(self, which: Which = every, *, reset: bool = False) -> None:
@@ -94,7 +113,10 @@ class Proxy:
         self._drops.append(which)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.num_accepted += 1
+        self.accepted_at.append(asyncio.get_running_loop().time())
+        if self.refusing:
+            writer.transport.abort()
+            return
         try:
             onward_reader, onward_writer = await asyncio.open_connection(*self._target)
         except OSError:
@@ -118,7 +140,9 @@ class Proxy:
                     pair.sent = (pair.sent + data)[-REMEMBERED_BYTES:]
                 elif self._is_to_drop(pair):
                     break
-                while not pair.is_cut and any(which(pair.sent) for which in self._stalled):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                while not pair.is_cut and (pair.is_stalled or any(which(pair.sent) for which in self._stalled)):
                     pair.passing.clear()
                     await pair.passing.wait()
                 writer.write(data)
@@ -141,6 +165,7 @@ class _Pair:
         self.writers = writers
         self.sent = b""
         self.is_cut = False
+        self.is_stalled = False
         self.passing = asyncio.Event()
         self.pumps: list[asyncio.Task[None]] = []
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -82,15 +82,17 @@ class Server:
     All methods block until they have happened, for some milliseconds: a test has nothing else to do meanwhile.
     """
 
-    def __init__(self, binary: Binary, **config: str) -> None:
+    def __init__(self, binary: Binary, environment: Mapping[str, str] | None = None, /, **config: str) -> None:
         """Starts nothing yet.
 
         Args:
+            environment: variables of its own, beside those of this process.
             config: the server's own settings, with ``_`` for ``-``.
         """
         self.binary = binary
         self.host = HOST
         self.port = 0
+        self._environment = environment or {}
         self._config = config
         self._folder = tempfile.TemporaryDirectory(prefix="dtimer-test-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,6 +100,11 @@ class Server:
     @property
     def name(self) -> str:
         return self.binary.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return Path(self._folder.name)
 
     @property
     def url(self) -> str:
@@ -185,7 +192,12 @@ class Server:
             command += [f"--{name.replace('_', '-')}", *value.split(" ")]
         with (Path(self._folder.name) / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=self._folder.name, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=self._folder.name,
+                env={**os.environ, **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + READY_TIMEOUT_S
         while self._process.poll() is None:
@@ -216,9 +228,9 @@ class StartServer(Protocol):
 
 
 @contextmanager
-def running(binary: Binary, **config: str) -> Generator[Server]:
+def running(binary: Binary, environment: Mapping[str, str] | None = None, /, **config: str) -> Generator[Server]:
     """A server that runs from entry to exit."""
-    server = Server(binary, **config)
+    server = Server(binary, environment, **config)
     try:
         server.start()
         yield server

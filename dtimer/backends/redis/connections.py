@@ -73,6 +73,9 @@ class Connections:
             raise
         except TimeoutError as error:
             if sent:
+                # A network that has forgotten one connection has forgotten those beside it,
+                # and each would cost as much time again.
+                self._drop_idle()
                 raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
             problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
             raise StoreUnreachable(operation, problem) from error
@@ -86,8 +89,7 @@ class Connections:
     async def close(self) -> None:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().drop()
+        self._drop_idle()
         if self._num_requests:
             await self._drained.wait()
         # Sockets are closed in the next turn of the loop, which may be its last.
@@ -108,6 +110,10 @@ class Connections:
             if usable:
                 return line
         return await Line.open(self._settings)
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().drop()
 
     def _give_back(self, line: Line) -> None:
         if self._closed:

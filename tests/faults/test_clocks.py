@@ -1,0 +1,222 @@
+"""Clocks that are set: the server's, forward and back, under joined nodes; and nodes' own (T1, T2, T3, N3)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import mmap
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from attrs import frozen
+
+from dtimer import DTimer, Post, StoreClockStepped
+from support.bounds import LATE_MS
+from support.figures import Figure
+from support.load import under_load
+from support.members import beside, logged
+from support.processes import START_TIMEOUT_S, node_process
+from support.servers import Binary, Server, running
+from support.waiting import until
+from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms
+
+SOURCE: Final = Path(__file__).resolve().parents[1] / "support" / "set_clock.c"
+COMPILER: Final = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+HOUR_S: Final = 3_600
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc, clang), so no clock can be set"),
+]
+
+
+@frozen
+class Clocked:
+    """A server, and how far its host's clock is from the right time."""
+
+    server: Server
+    offset: mmap.mmap
+
+    def set(self, offset_s: float) -> None:
+        """Of a file that it has mapped, so it holds from its very next look at the clock on."""
+        self.offset[:8] = struct.pack("q", round(offset_s * 1e6))
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert COMPILER is not None
+    library = tmp_path_factory.mktemp("shim") / "set_clock.so"
+    subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+    return library
+
+
+@pytest.fixture
+def clocked(first_program: Binary, shim: Path, tmp_path: Path) -> Iterator[Clocked]:
+    """Of the first kind of server. Its clock is right until it is set."""
+    file = tmp_path / "offset"
+    file.write_bytes(bytes(mmap.PAGESIZE))
+    with (
+        file.open("r+b") as opened,
+        mmap.mmap(opened.fileno(), mmap.PAGESIZE) as offset,
+        running(first_program, {"LD_PRELOAD": str(shim), "DTIMER_CLOCK": str(file)}) as server,
+    ):
+        yield Clocked(server, offset)
+
+
+@pytest.fixture
+def wrong(shim: Path, tmp_path: Path) -> Callable[[float], dict[str, str]]:
+    """Makes the environment of a process whose clock is wrong by so many seconds."""
+
+    def environment(offset_s: float) -> dict[str, str]:
+        file = tmp_path / f"wrong by {offset_s}"
+        file.write_bytes(struct.pack("q", round(offset_s * 1e6)))
+        return {"LD_PRELOAD": str(shim), "DTIMER_CLOCK": str(file)}
+
+    return environment
+
+
+def seconds_ahead(server: Server) -> float:
+    with server.client() as client:
+        seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1e6 - time.time()
+
+
+def test_the_servers_clock_can_be_set(clocked: Clocked) -> None:
+    """The tests below would show nothing if it could not."""
+    for offset_s in (0, HOUR_S, -HOUR_S, -0.25):
+        clocked.set(offset_s)
+        assert abs(seconds_ahead(clocked.server) - offset_s) < 0.2
+
+
+async def test_a_clock_set_back_makes_nothing_late_and_is_reported_once_by_each_node(
+    clocked: Clocked, caplog: pytest.LogCaptureFixture, figure: Figure
+) -> None:
+    """Rule T2: the namespace's time goes on at its pace; real time tells, since the server's own cannot."""
+    async with RedisWorld(clocked.server) as world, under_load(world) as load:
+        await load.lasts(0.5)
+        for offset_s in (-10, -HOUR_S):
+            clocked.set(offset_s)
+            await load.lasts(0.5)
+        started = time.monotonic()
+        await load.drained()
+        drained_ms = (time.monotonic() - started) * 1_000
+        figure(worst_lateness_ms=load.worst_ms(), drained_ms=drained_ms)
+
+        load.judge()
+        assert drained_ms < LATE_MS
+        # A node that had no reply between two steps sees one step of both.
+        await until(lambda: all(round(stepped_s(node)) == HOUR_S for node in load.nodes), timeout_s=15)
+        assert all(set(node.error_types()) == {StoreClockStepped} for node in load.nodes)
+        assert all(node.timer.counters.clock_steps == len(node.errors) for node in load.nodes)
+        # The posting timer has no error handler, so it logs its own.
+        assert 1 <= len(logged(caplog)) <= 2
+
+
+def stepped_s(node: Node) -> float:
+    """By how much a node was told that the clock was set back, in all."""
+    return sum(error.step_us for error in node.errors if isinstance(error, StoreClockStepped)) / 1e6
+
+
+async def test_a_clock_set_forward_makes_what_was_posted_early_by_that_and_loses_nothing(clocked: Clocked) -> None:
+    """Rules T1 and T3: by the store's clock nothing is early; an hour's events are due at once."""
+    async with RedisWorld(clocked.server) as world, under_load(world, 2) as load:
+        await load.lasts(0.3)
+        await load.drained()
+        await load.timer.post("p", HOUR_S * 1_000, id="in an hour")
+        load.acked.append("in an hour")
+        clocked.set(HOUR_S + 60)
+        await until(lambda: any(event.id == "in an hour" for event in load.events))
+        await load.lasts(0.5)
+        await load.drained()
+
+        first = next(event for event in load.events if event.id == "in an hour")
+        assert lateness_ms(first) < 60_000 + LATE_MS
+        load.judge(late_ms=60_000 + LATE_MS)
+        assert not any(node.errors for node in load.nodes)
+
+
+async def test_a_node_that_was_forgotten_while_it_was_away_joins_again(clocked: Clocked) -> None:
+    """Rule N3: members that have not claimed for a hundred seconds are removed; here the clock makes them pass."""
+    async with RedisWorld(clocked.server) as world:
+        nodes = [await world.node(name) for name in "ab"]
+        clocked.set(150)
+        await until(lambda: sum(node.timer.counters.rejoins for node in nodes) >= 1)
+        await until(lambda: all(node.timer.counters.claims > 1 for node in nodes), timeout_s=15)
+        await world.timer().post("p", 0)
+        await until(lambda: any(node.events for node in nodes))
+
+        assert not any(node.errors for node in nodes)
+
+
+async def test_a_clock_that_jumps_about_loses_nothing(clocked: Clocked, figure: Figure) -> None:
+    """Rules T2 and D2: forward and back by seconds, ten times a second. Forward steps bring deadlines early, so events
+    may come twice, as counted attempts; none is lost, and none comes before its time by the store's clock."""
+    async with RedisWorld(clocked.server) as world, under_load(world) as load:
+        jumping = asyncio.create_task(jump_about(clocked, 20))
+        await load.lasts(2)
+        await jumping
+        await load.drained()
+        figure(deliveries=len(load.events), events=len(load.acked))
+
+        # Each step forward makes everything later by that clock, so lateness says nothing here.
+        load.judge(late_ms=math.inf)
+        assert any(node.timer.counters.clock_steps for node in load.nodes)
+
+
+async def jump_about(clocked: Clocked, times: int) -> None:
+    for number in range(times):
+        clocked.set((number % 2) * 3 - 1.5)
+        await asyncio.sleep(0.1)
+
+
+async def test_a_step_back_while_the_server_is_down_changes_nothing(
+    first_program: Binary, shim: Path, tmp_path: Path
+) -> None:
+    """Rule T2: the last time given is on disk with the rest."""
+    file = tmp_path / "offset"
+    file.write_bytes(bytes(8))
+    environment = {"LD_PRELOAD": str(shim), "DTIMER_CLOCK": str(file)}
+    with running(first_program, environment, appendonly="yes", appendfsync="always") as server:
+        async with RedisWorld(server) as world:
+            timer: DTimer = DTimer(world.backend())
+            await timer.post("p", 1_000, id="e")
+            server.kill()
+            file.write_bytes(struct.pack("q", -HOUR_S * 1_000_000))
+            server.start()
+            started = time.monotonic()
+            node = await world.node()
+            await until(lambda: node.events)
+
+            assert seconds_ahead(server) < -HOUR_S + 1
+            assert (time.monotonic() - started) * 1_000 < 1_000 + LATE_MS
+            assert lateness_ms(node.events[0]) >= 0
+
+
+async def test_processes_whose_clocks_are_wrong_come_on_time(
+    one_server: Server, wrong: Callable[[float], dict[str, str]], figure: Figure
+) -> None:
+    """Rules T1 and D7: one process lives five hours ago, one in five hours; neither is early, late or left out."""
+    async with (
+        node_process(one_server.url, NAMESPACE, "past", environment=wrong(-5 * HOUR_S)) as past,
+        node_process(one_server.url, NAMESPACE, "future", environment=wrong(5 * HOUR_S)) as future,
+        beside(one_server) as other,
+    ):
+        await until(lambda: past.ready and future.ready, timeout_s=START_TIMEOUT_S)
+        await DTimer(other).post_many(Post(payload={}, delay=100 + 40 * n, id=str(n), max_retries=1) for n in range(20))
+        await until(lambda: len(past.said_of("confirmed")) + len(future.said_of("confirmed")) == 20)
+        late = [said["lateness_ms"] for said in (*past.got, *future.got)]
+        figure(worst_lateness_ms=max(late))
+
+        assert past.said_of("ready")[0]["clock"] < time.time() - 4 * HOUR_S
+        assert future.said_of("ready")[0]["clock"] > time.time() + 4 * HOUR_S
+        assert len(late) == 20
+        assert min(late) >= 0
+        assert max(late) < LATE_MS
+        assert min(len(past.got), len(future.got)) >= 5
+        assert not past.errors + future.errors
