@@ -1,0 +1,104 @@
+"""The end of a killed process: its coroutines are closed, and nobody else notices.
+
+A process that is killed does nothing any more, but Python has no way to drop a suspended coroutine without running its
+`finally` blocks; at the latest, the garbage collector would run them, at a moment of its own. So they run now, in the
+order in which the tasks were started, and with every effect on the loop made void.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import Context, copy_context
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final
+
+from dtimer.sim.loop.handles import SimHandle, SimTimer
+
+if TYPE_CHECKING:
+    from dtimer.sim.loop.loop import SimLoop
+    from dtimer.sim.loop.process import Process
+
+TRIES_MAX: Final = 100
+"""A coroutine that goes on waiting when it is to end is told so often."""
+
+_unending: Final[list[object]] = []
+"""Those that would not end. Kept for ever, since they would complain when they are dropped."""
+
+
+def bury(process: Process) -> None:
+    """Close all that is suspended in a process."""
+    with _without_effect(process.loop):
+        process.context.copy().run(_close_all, process)
+    process.buried = True
+
+
+def _close_all(process: Process) -> None:
+    for _ in range(TRIES_MAX):
+        # What is closed may start more.
+        tasks = process.take_tasks()
+        if not tasks:
+            break
+        for task in tasks:
+            # Nobody is to be told of what it left undone, or of an error that nobody took.
+            task._log_destroy_pending = False
+            task._log_traceback = False
+            if not task.done():
+                asyncio.tasks._unregister_task(task)
+                _close(task.get_coro())
+    for generator in process.take_generators():
+        # It is dropped as it is, but what it waits for would be closed then.
+        if isinstance(generator.ag_await, CoroutineType):
+            _close(generator.ag_await)
+
+
+def _close(coroutine: Any) -> None:
+    for _ in range(TRIES_MAX):
+        try:
+            coroutine.close()
+        except RuntimeError:
+            # Most likely it went on to wait, in a `finally`: so it is closed again at that place.
+            if getattr(coroutine, "cr_frame", getattr(coroutine, "gi_frame", None)) is None:
+                return
+        except BaseException:
+            return
+        else:
+            return
+    _unending.append(coroutine)
+
+
+@contextmanager
+def _without_effect(loop: SimLoop) -> Iterator[None]:
+    """Calls of the loop, and of its tasks and futures, succeed and do nothing."""
+
+    def call_soon(callback: Callable[..., object], *args: Any, context: Context | None = None) -> SimHandle:
+        return SimHandle(callback, args, context or copy_context())
+
+    def set_timer(_: object, callback: Callable[..., object], *args: Any, context: Context | None = None) -> SimTimer:
+        return SimTimer(None, callback, args, context or copy_context(), loop.current, 0)
+
+    void = {
+        "call_soon": call_soon,
+        "call_soon_threadsafe": call_soon,
+        "call_later": set_timer,
+        "call_at": set_timer,
+        "call_at_us": set_timer,
+        "call_exception_handler": bool,
+    }
+    unraisable = sys.unraisablehook
+    vars(loop).update(void)
+    loop.burying = True
+    # Built in, and harmless with any one argument.
+    sys.unraisablehook = bool
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.unraisablehook = unraisable
+        loop.burying = False
+        for name in void:
+            del vars(loop)[name]

@@ -1,0 +1,49 @@
+"""What is told when virtual time stands still for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from dtimer.sim.errors import SimulationStuck
+from dtimer.sim.loop.chains import await_chain, place
+
+if TYPE_CHECKING:
+    from dtimer.sim.loop.handles import SimHandle, SimTimer
+    from dtimer.sim.loop.process import Process
+
+SAMPLE: Final = 1_000
+"""So many of the next callbacks are looked at, to see which task is at it."""
+
+
+def all_wait(processes: Sequence[Process], now_us: int) -> SimulationStuck:
+    """Nothing is left to do and no timer is set."""
+    waiting = tuple(_waiting(process, task) for process in processes for task in process.tasks)
+    return SimulationStuck("all tasks wait, and nothing is left that could wake one", now_us, waiting)
+
+
+def goes_on(process: Process, now_us: int, steps: int, handle: SimHandle | SimTimer) -> SimulationStuck:
+    """A process has something to do at one instant, for ever as it seems."""
+    tasks: Counter[asyncio.Task[Any]] = Counter()
+    others: Counter[str] = Counter()
+    for step in [handle, *process.ready][:SAMPLE]:
+        # asyncio's callbacks that let a task take a step are bound to the task.
+        owner = getattr(step.callback, "__self__", None)
+        if isinstance(owner, asyncio.Task):
+            tasks[owner] += 1
+        elif step.callback is not None:
+            others[f"{process.name}: callback {step.callback!r}"] += 1
+    at_it = [_waiting(process, task) for task, _ in tasks.most_common()]
+    return SimulationStuck(
+        f"process {process.name!r} goes on and on at this instant, for {steps} steps; does it wait by sleep(0)?",
+        now_us,
+        (*at_it, *(name for name, _ in others.most_common())),
+    )
+
+
+def _waiting(process: Process, task: asyncio.Task[Any]) -> str:
+    state = " (paused)" if process.paused else ""
+    places = "".join(f"\n    {place(frame)}" for frame in await_chain(task))
+    return f"{process.name}{state}: task {task.get_name()!r}{places}"

@@ -1,0 +1,83 @@
+"""Tasks and futures whose order in a set is the same in every run.
+
+asyncio keeps tasks in sets (`TaskGroup`, `asyncio.wait`), and so do its users. A set is ordered by hash, and an
+object's hash is usually its address, which is another one in every run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from dtimer.sim.loop.loop import SimLoop
+    from dtimer.sim.loop.process import Process
+
+T = TypeVar("T")
+
+HASH_SHIFT: Final = 32
+"""A set looks at the low bits first. With all of these zero a small one is filled in the order of insertion whatever
+the numbers are, so its order does not hang on how many tasks were made before."""
+
+
+class SimFuture(asyncio.Future[T]):
+    """A future that is numbered when somebody asks for its hash, and that the dead cannot complete.
+
+    Attributes:
+        process: in which it was made; None outside of a run.
+    """
+
+    __slots__ = ("_number", "process")
+
+    _loop: SimLoop
+    process: Process | None
+
+    @override
+    def __hash__(self) -> int:
+        try:
+            return self._number << HASH_SHIFT
+        except AttributeError:
+            self._number = self._loop.next_number()
+            return self._number << HASH_SHIFT
+
+    @override
+    def set_result(self, result: T, /) -> None:
+        if not self._loop.burying:
+            super().set_result(result)
+
+    @override
+    def set_exception(self, exception: type[BaseException] | BaseException, /) -> None:
+        if not self._loop.burying:
+            super().set_exception(exception)
+
+    @override
+    def cancel(self, msg: object = None) -> bool:
+        return not self._loop.burying and super().cancel(msg)
+
+
+class SimTask(asyncio.Task[T]):
+    """A task that is numbered from its beginning, and that the dead cannot cancel.
+
+    Attributes:
+        process: to which it belongs.
+    """
+
+    __slots__ = ("_number", "process")
+
+    _loop: SimLoop
+    process: Process
+
+    @override
+    def __hash__(self) -> int:
+        try:
+            return self._number << HASH_SHIFT
+        except AttributeError:
+            # asyncio's constructor asks already, as it adds the task to the set of all tasks.
+            self._number = self._loop.next_number()
+            return self._number << HASH_SHIFT
+
+    @override
+    def cancel(self, msg: object = None) -> bool:
+        return not self._loop.burying and super().cancel(msg)
