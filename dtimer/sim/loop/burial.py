@@ -37,22 +37,20 @@ def bury(process: Process) -> None:
 
 
 def _close_all(process: Process) -> None:
+    tasks: list[Any]
     for _ in range(TRIES_MAX):
         # What is closed may start more.
         tasks = process.take_tasks()
         if not tasks:
             break
         for task in tasks:
-            # Nobody is to be told of what it left undone, or of an error that nobody took.
-            task._log_destroy_pending = False
-            task._log_traceback = False
             if not task.done():
                 asyncio.tasks._unregister_task(task)
                 _close(task.get_coro())
     for generator in process.take_generators():
         # It is dropped as it is, but what it waits for would be closed then.
-        if isinstance(generator.ag_await, CoroutineType):
-            _close(generator.ag_await)
+        if isinstance(awaited := getattr(generator, "ag_await", None), CoroutineType):
+            _close(awaited)
 
 
 def _close(coroutine: Any) -> None:
@@ -63,6 +61,8 @@ def _close(coroutine: Any) -> None:
             # Most likely it went on to wait, in a `finally`: so it is closed again at that place.
             if getattr(coroutine, "cr_frame", getattr(coroutine, "gi_frame", None)) is None:
                 return
+        except KeyboardInterrupt:
+            raise
         except BaseException:
             return
         else:

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from dtimer.sim.errors import SimulationRefused
-from dtimer.sim.loop.refusals import SOCKETS, SUBPROCESSES, THREADS, Refusals
+from dtimer.sim.loop.refusals import SOCKETS, SUBPROCESSES, THREADS
 
 if TYPE_CHECKING:
     from dtimer.sim.loop.loop import SimLoop
@@ -45,8 +45,10 @@ def guarded() -> Iterator[None]:
 
 
 def _running() -> SimLoop | None:
+    from dtimer.sim.loop.loop import SimLoop
+
     loop = asyncio._get_running_loop()
-    return loop if isinstance(loop, Refusals) else None  # type: ignore[return-value]
+    return loop if isinstance(loop, SimLoop) else None
 
 
 def _refuse(owner: Any, name: str, call: str, instead: str) -> tuple[Any, str, object]:
@@ -92,15 +94,20 @@ def _replacements() -> Iterator[tuple[Any, str, object]]:
 
 def _replace() -> None:
     for owner, name, replacement in _replacements():
-        _replaced.append((owner, name, vars(owner).get(name, _missing), replacement))
+        _replaced.append((owner, name, _own(owner, name), replacement))
         setattr(owner, name, replacement)
+
+
+def _own(owner: Any, name: str) -> object:
+    """What a module or class has by itself, not from a base class or from the built-in names."""
+    return cast("dict[str, object]", vars(owner)).get(name, _missing)
 
 
 def _put_back() -> None:
     while _replaced:
         owner, name, original, replacement = _replaced.pop()
         # Somebody else may have replaced it meanwhile, and is to put back what was found: that lets all through.
-        if vars(owner).get(name) is not replacement:
+        if _own(owner, name) is not replacement:
             continue
         if original is _missing:
             delattr(owner, name)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from dtimer.sim.loop.process import Process
+
+
+def callback_name(callback: Callable[..., object]) -> str:
+    """What it is, without its address, which is another one in every run."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        return f"step of task {owner.get_name()!r}"
+    return getattr(callback, "__qualname__", type(callback).__qualname__)
 
 
 class SimHandle(asyncio.Handle):
@@ -37,7 +48,6 @@ class SimHandle(asyncio.Handle):
     def cancelled(self) -> bool:
         return self.callback is None
 
-    @override
     def get_context(self) -> Context:
         return self.context
 
@@ -59,7 +69,7 @@ class SimTimer(asyncio.TimerHandle):
 
     __slots__ = ("arguments", "callback", "context", "number", "process", "scheduled", "when_us")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - by position it is faster
         self,
         when_us: int | None,
         callback: Callable[..., object],
@@ -91,7 +101,6 @@ class SimTimer(asyncio.TimerHandle):
     def when(self) -> float:
         return float("inf") if self.when_us is None else self.when_us / 1e6
 
-    @override
     def get_context(self) -> Context:
         return self.context
 
@@ -99,9 +108,10 @@ class SimTimer(asyncio.TimerHandle):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} at {self.when()} s: {self.callback or 'cancelled'!r}>"
 
-    # Those of asyncio compare times and callbacks; two timers of one kind and time are not one.
-    __eq__ = object.__eq__
-    __lt__ = __le__ = __gt__ = __ge__ = None  # type: ignore[assignment]
+    @override
+    def __eq__(self, other: object) -> bool:
+        # asyncio's compares times and callbacks.
+        return self is other
 
     @override
     def __hash__(self) -> int:

@@ -6,18 +6,18 @@ import asyncio
 import gc
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from typing_extensions import override
 
 from dtimer.sim.errors import SimulationRefused, SimulationStuck
 from dtimer.sim.loop.burial import bury
-from dtimer.sim.loop.failures import Failure
+from dtimer.sim.loop.failures import Failure, FailureLog
 from dtimer.sim.loop.guards import guarded
-from dtimer.sim.loop.handles import SimHandle, SimTimer
+from dtimer.sim.loop.handles import SimHandle, SimTimer, callback_name
 from dtimer.sim.loop.process import ExceptionHandler, Process, process_of
 from dtimer.sim.loop.refusals import THREADS, Refusals
 from dtimer.sim.loop.schedule import Schedule
@@ -52,7 +52,6 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         seed: as given.
         now_us: the virtual time, in microseconds since the start.
         world: the process of all code that was started in no other.
-        failures: the errors of callbacks, and of tasks that nobody waited for, in order.
         burying: a killed process is being ended, and what it does has no effect.
         collecting: the garbage collector is at work.
     """
@@ -61,8 +60,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         super().__init__(seed, steps_max)
         self.burying = False
         self.collecting = False
-        self.failures: list[Failure] = []
-        self._found_by_gc: list[Failure] = []
+        self._failures = FailureLog()
         self._numbers = 0
         self._incarnations: dict[str, int] = {}
         self._closed = False
@@ -126,9 +124,9 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         return result
 
     @override
-    def run_until_complete(self, future: Generator[Any, None, T] | Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
+    def run_until_complete(self, future: Generator[Any, None, T] | Awaitable[T]) -> T:
         self._check_idle()
-        awaited = asyncio.ensure_future(future, loop=self)
+        awaited = asyncio.ensure_future(cast("Awaitable[T]", future), loop=self)
         self._drive(awaited)
         if not awaited.done():
             raise RuntimeError("the loop was stopped before the future was done")
@@ -227,8 +225,8 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
                 self._settle([self.create_task(self.shutdown_asyncgens())])
         except SimulationStuck as stuck:
             self._note("the tasks that were left did not end when they were cancelled", stuck)
-        self.failures += sorted(self._found_by_gc, key=str)
-        self._found_by_gc.clear()
+        for context in self._failures.last_ones():
+            self.call_exception_handler(context)
 
     def _settle(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         for task in tasks:
@@ -246,7 +244,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
             try:
                 await generator.aclose()
             except Exception as error:
-                self._note(f"the asynchronous generator {generator.__qualname__} failed when it was closed", error)
+                self._note("an asynchronous generator failed when it was closed", error)
 
     @override
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
@@ -367,33 +365,48 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
 
     # --- errors -------------------------------------------------------------------------------------------
 
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The errors of callbacks, and of tasks that nobody waited for, in order."""
+        return tuple(self._failures.noted)
+
+    def error_untaken(self, future: asyncio.Future[Any]) -> None:
+        """A task or future has failed, and nobody knows it yet."""
+        self._failures.watch(future)
+
     @override
     def failed(self, handle: SimHandle | SimTimer, error: BaseException) -> None:
-        message = f"exception in callback {handle.callback!r}"
+        # Cancelled by itself, perhaps.
+        message = (
+            "exception in a callback" if handle.callback is None else f"exception in {callback_name(handle.callback)}"
+        )
         self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     @override
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Note a failure, and tell the exception handler of the process."""
-        owner = getattr(context.get("task", context.get("future")), "process", None) or self.current
-        if not owner.alive:
-            return
-        handler = owner.exception_handler
-        self._note(context["message"], context.get("exception"), owner, handled=handler is not None)
-        if handler is not None:
-            try:
-                handler(self, context)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:
-                self._note("the exception handler failed", error, owner)
+        process = getattr(context.get("task", context.get("future")), "process", None) or self.current
+        if self.collecting:
+            self._failures.defer(context)
+        elif process.alive and not self._closed:
+            # It is nobody's concern what the dead did not come to see.
+            handler = process.exception_handler
+            self._note(context["message"], context.get("exception"), process, handler is not None)
+            if handler is not None:
+                self._tell(handler, context, process)
+
+    def _tell(self, handler: ExceptionHandler, context: dict[str, Any], process: Process) -> None:
+        try:
+            handler(self, context)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._note("the exception handler failed", error, process)
 
     def _note(
-        self, message: str, error: BaseException | None, process: Process | None = None, *, handled: bool = False
+        self, message: str, error: BaseException | None, process: Process | None = None, handled: bool = False
     ) -> None:
-        # When the garbage collector finds something is another moment in every run, so it is told in the end.
-        noted = self._found_by_gc if self.collecting else self.failures
-        noted.append(Failure(self.now_us, (process or self.current).name, message, error, handled))
+        self._failures.noted.append(Failure(self.now_us, (process or self.current).name, message, error, handled))
 
     @override
     def default_exception_handler(self, context: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import ref
 
 from dtimer.sim.chance import derive
@@ -53,7 +53,7 @@ class Process:
         self.context.run(process_of.set, self)
         self.ready: deque[SimHandle | SimTimer] = deque()
         """What runs next. The scheduler takes from here."""
-        self.inbox = self.ready
+        self.inbox: deque[SimHandle | SimTimer] = self.ready
         """Where new callbacks go: to `ready`, when stopped to `held`, when killed nowhere."""
         self.held: deque[SimHandle | SimTimer] = deque()
         self.dormant = True
@@ -61,8 +61,7 @@ class Process:
         self.listed = False
         """It is among those that the scheduler is to run, or runs."""
         self.timers = 0
-        self._tasks: list[SimTask[Any]] = []
-        self._forget_at = KEPT_MIN
+        self._tasks: dict[SimTask[Any], None] = {}
         self._named = 0
         self._generators: list[ref[AsyncGenerator[Any, Any]]] = []
         self._clean_at = KEPT_MIN
@@ -96,7 +95,7 @@ class Process:
         A process that pauses itself stops before its next step.
         """
         self._not_world("paused")
-        if self.alive and not self.paused:
+        if self.alive and not self.paused and not self._loop.burying:
             self.paused = True
             self.dormant = False
             self.held.extend(self.ready)
@@ -105,7 +104,7 @@ class Process:
 
     def resume(self) -> None:
         """Let it go on, with everything that has come due meanwhile. Nothing happens to one that is not paused."""
-        if self.paused:
+        if self.paused and not self._loop.burying:
             self.paused = False
             self.ready.extend(self.held)
             self.held.clear()
@@ -122,7 +121,7 @@ class Process:
         A process that kills itself ends before its next step.
         """
         self._not_world("killed")
-        if self.alive:
+        if self.alive and not self._loop.burying:
             self.alive = self.paused = self.dormant = False
             self.ready.clear()
             self.held.clear()
@@ -146,14 +145,17 @@ class Process:
 
     def add(self, task: SimTask[Any]) -> None:
         """Note a task. Without this nobody might refer to it, and it would end whenever garbage is collected."""
-        self._tasks.append(task)
-        if len(self._tasks) >= self._forget_at:
-            self._tasks = [task for task in self._tasks if not task.done()]
-            self._forget_at = max(KEPT_MIN, 2 * len(self._tasks))
+        self._tasks[task] = None
+        task.add_done_callback(self._ended, context=self.context)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[cast("SimTask[Any]", task)]
+        if task._log_traceback:
+            self._loop.error_untaken(task)
 
     def take_tasks(self) -> list[SimTask[Any]]:
         """All that are noted, which are its own no more."""
-        tasks, self._tasks = self._tasks, []
+        tasks, self._tasks = list(self._tasks), {}
         return tasks
 
     def generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:

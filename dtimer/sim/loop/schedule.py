@@ -133,7 +133,8 @@ class Schedule:
                     continue
                 steps += 1
                 if steps > steps_max:
-                    raise goes_on(process, self.now_us, steps_max, handle)
+                    ready.appendleft(handle)
+                    raise goes_on(process, self.now_us, steps_max)
                 try:
                     handle.context.run(callback, *handle.arguments)
                 except (SystemExit, KeyboardInterrupt):

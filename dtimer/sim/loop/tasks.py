@@ -4,6 +4,9 @@ asyncio keeps tasks in sets (`TaskGroup`, `asyncio.wait`), and so do its users. 
 object's hash is usually its address, which is another one in every run.
 """
 
+# pyright: reportIncompatibleMethodOverride=false
+# (What a loop makes knows that the loop is of its kind.)
+
 from __future__ import annotations
 
 import asyncio
@@ -32,6 +35,7 @@ class SimFuture(asyncio.Future[T]):
     __slots__ = ("_number", "process")
 
     _loop: SimLoop
+    _number: int
     process: Process | None
 
     @override
@@ -51,6 +55,7 @@ class SimFuture(asyncio.Future[T]):
     def set_exception(self, exception: type[BaseException] | BaseException, /) -> None:
         if not self._loop.burying:
             super().set_exception(exception)
+            self._loop.error_untaken(self)
 
     @override
     def cancel(self, msg: object = None) -> bool:
@@ -67,6 +72,7 @@ class SimTask(asyncio.Task[T]):
     __slots__ = ("_number", "process")
 
     _loop: SimLoop
+    _number: int
     process: Process
 
     @override
