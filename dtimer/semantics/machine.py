@@ -110,6 +110,9 @@ class _Entry:
         assert isinstance(self.record, EventData), "only a readable event is ever delivered"
         return self.record
 
+    def copy(self) -> _Entry:
+        return _Entry(self.record, self.next_us, self.expires_us, self.number, self.counted, self.refusals, self.nonce)
+
     def holds(self, receipt: Receipt) -> bool:
         """Whether the receipt is for the newest delivery, and that is out (E1)."""
         return self.nonce != "" and (self.number, self.nonce) == (receipt.number, receipt.nonce)
@@ -134,6 +137,11 @@ class Machine:
         self._letters = DeadLetters()
         self._at_us = 0
         self._claimer: str | None = None
+
+    @property
+    def num_live(self) -> int:
+        """How many events are live."""
+        return len(self._live)
 
     def apply(
         self, operation: Operation[ReplyT_co], *, at_us: int, reach: Reach, skew_us: int = 0
@@ -170,6 +178,16 @@ class Machine:
                 assert entry.record.tracked or entry.number == 0, "what is not tracked is gone when it is delivered"
             assert entry.counted + entry.refusals <= entry.number
         self._ring.check(self._head_us())
+
+    def copy(self) -> Machine:
+        """Another machine that stands where this one does; from then on each goes its own way."""
+        twin = Machine(self.epoch)
+        twin.seq, twin.last_us = self.seq, self.last_us
+        twin._live = {id: entry.copy() for id, entry in self._live.items()}
+        twin._queue = self._queue.copy()
+        twin._ring = self._ring.copy()
+        twin._letters = self._letters.copy()
+        return twin
 
     def plant(self, id: str, raw: bytes, due_us: int) -> None:
         """Put an unreadable record into the queue, as something else that writes to the store would (F4)."""

@@ -42,6 +42,14 @@ class Ring:
     _nodes: dict[str, _Node] = field(factory=dict)
     _last_position: int = 0
 
+    def copy(self) -> Ring:
+        """A ring of its own that stands where this one does."""
+        nodes = {
+            name: _Node(node.incarnation, node.position, node.expires_us, node.parked)
+            for name, node in self._nodes.items()
+        }
+        return Ring(self.arm, nodes, self._last_position)
+
     def status(self, member: Member) -> ClaimStatus:
         """Whether a member may claim (N1)."""
         node = self._nodes.get(member.node)
