@@ -95,6 +95,10 @@ class SimBackend(SimClock, OperationMethods):
         await self.close()
 
     async def close(self) -> None:
+        self.close_now()
+
+    def close_now(self) -> None:
+        """As :meth:`close`, where nothing can be awaited."""
         self._closed = True
         self._channels.end_all(self._closed_error("wakeups"))
 

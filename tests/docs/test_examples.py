@@ -30,9 +30,10 @@ SHOWN_URL: Final = "redis://localhost:6379/0"
 """The server that examples connect to; a server of the tests takes its place."""
 TIME_LIMIT_S: Final = 240
 PYTEST_INI: Final = (
-    "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings =\n    error\n"
+    "    ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning\n"
 )
-"""What a reader of a how-to guide has; the tutorial makes its own."""
+"""What a reader of a how-to guide has; the tutorial makes its own. The warning is for an editable install of dtimer."""
 
 _NAME: Final = re.compile(r"# ([\w.]+\.(?:py|ini))\n")
 
