@@ -1,4 +1,4 @@
-"""The plugin for pytest: a simulated store for a test, and seeds to run it with.
+"""The plugin for pytest: a simulated store for a test, or a simulated world, and seeds to run it with.
 
 It does nothing to tests that do not ask for one of its fixtures or carry its marker.
 pytest loads it in every run of every project that has dtimer installed, so what it needs is imported when it is used.
@@ -10,16 +10,27 @@ import os
 import shlex
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NoReturn, cast
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, cast
 
 import pytest
 from typing_extensions import TypeIs
 
 if TYPE_CHECKING:
-    from dtimer.sim import SimBackend, SimClock
+    from collections.abc import Sequence
+
+    from dtimer.sim import Faults, SimBackend, SimClock, Simulation
 
 MARKER: Final = "dtimer_seeds"
 SEED_DEFAULT: Final = 0
+
+
+class MakeSimulation(Protocol):
+    """The type of the fixture `simulation`."""
+
+    def __call__(self, *, nodes: int | Sequence[str] = 3, faults: Faults | None = None) -> Simulation:
+        """The arguments are those of :class:`dtimer.sim.Simulation`."""
+        ...
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,13 +77,21 @@ def sim_clock(sim: SimBackend) -> SimClock:
     return sim
 
 
+@pytest.fixture
+def simulation(dtimer_seed: int) -> MakeSimulation:
+    """Makes a :class:`dtimer.sim.Simulation` with the seed of this test: `simulation(nodes=3, faults=…)`."""
+    from dtimer.sim import Simulation
+
+    return partial(Simulation, seed=dtimer_seed)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker(MARKER)
     if marker is None:
         return
     seeds = _seeds_of(marker)
     if "dtimer_seed" not in metafunc.fixturenames:
-        _refuse("the test uses none of the fixtures that have a seed: sim, sim_clock, dtimer_seed")
+        _refuse("the test uses none of the fixtures that have a seed: sim, sim_clock, simulation, dtimer_seed")
     only = _only_seed(metafunc.config)
     metafunc.parametrize("dtimer_seed", seeds if only is None else [only], ids="seed{}".format, indirect=True)
 

@@ -128,6 +128,42 @@ def test_with_the_plugin_of_anyio_they_serve_coroutine_functions(project: pytest
     run(project, plugins=["anyio"]).assert_outcomes(passed=1)
 
 
+def test_a_simulated_cluster_has_the_seed_of_its_test(project: pytest.Pytester) -> None:
+    """And is run by a plain function."""
+    project.makepyfile(
+        """
+    import asyncio
+    import pytest
+    from dtimer import DTimer
+    from dtimer.sim import Faults
+
+    digests = {}
+
+    @pytest.mark.dtimer_seeds([1, 2, 1])
+    def test_it(simulation, dtimer_seed):
+        cluster = simulation(nodes=2, faults=Faults(rates={"crash": 60}))
+        assert (cluster.seed, cluster.nodes) == (dtimer_seed, ("n1", "n2"))
+
+        @cluster.node
+        async def shop(host):
+            async with DTimer(host.backend()) as timer:
+                timer.on("event", lambda event: None)
+                await host.forever()
+
+        async def scenario(world):
+            await asyncio.sleep(600)
+
+        digests.setdefault(dtimer_seed, set()).add(cluster.run(scenario).digest)
+
+    def test_what_ran():
+        assert [len(of_seed) for of_seed in digests.values()] == [1, 1]
+        assert digests[1] != digests[2]
+    """
+    )
+
+    run(project).assert_outcomes(passed=4)
+
+
 def test_each_test_has_a_simulator_of_its_own_which_is_closed_afterwards(project: pytest.Pytester) -> None:
     """Whoever keeps one too long hears of it."""
     project.makepyfile(
