@@ -16,9 +16,9 @@ def full_of_everything() -> Store:
     for number in range(4):
         store.post(f"e{number}", number, max_retries=1, keep=True)
     store.wait(2)
-    first = store.take("a")
+    (first,) = store.claim("a", room=1).deliveries
     store.do(op.Bury(first.receipt, "because"))
-    store.take("a")
+    store.claim("a", room=1)
     store.post("later", 1_000_000)
     return store
 

@@ -146,7 +146,7 @@ def test_the_same_trace_comes_out_of_other_processes_whatever_their_hashes() -> 
 
 
 def test_the_same_trace_comes_out_of_every_python() -> None:
-    """The file is one for all versions, and each of them runs this test. Whoever changes rules or nodes writes it anew."""
+    """One file for all versions, each of which runs this test. Whoever changes rules or nodes writes it anew."""
     stored = json.loads((Path(__file__).parent / "digests.json").read_text())
 
     assert {str(seed): stormy(seed).digest for seed in range(len(stored))} == stored
