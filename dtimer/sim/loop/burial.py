@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
-from types import CoroutineType
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
+from dtimer.sim.loop.chains import GENERATOR_STEPS, links
 from dtimer.sim.loop.handles import SimHandle, SimTimer
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 TRIES_MAX: Final = 100
 """A coroutine that goes on waiting when it is to end is told so often."""
+
+ENDED: Final = (CoroutineType, GeneratorType, *GENERATOR_STEPS)
+"""A step of an asynchronous generator ends the generator. Until Python 3.13 closing it would not have."""
 
 _unending: Final[list[object]] = []
 """Those that would not end. Kept for ever, since they would complain when they are dropped."""
@@ -37,7 +41,6 @@ def bury(process: Process) -> None:
 
 
 def _close_all(process: Process) -> None:
-    tasks: list[Any]
     for _ in range(TRIES_MAX):
         # What is closed may start more.
         tasks = process.take_tasks()
@@ -46,28 +49,29 @@ def _close_all(process: Process) -> None:
         for task in tasks:
             if not task.done():
                 asyncio.tasks._unregister_task(task)
-                _close(task.get_coro())
+                _close_chain(task.get_coro())
     for generator in process.take_generators():
-        # It is dropped as it is, but what it waits for would be closed then.
-        if isinstance(awaited := getattr(generator, "ag_await", None), CoroutineType):
-            _close(awaited)
+        # One that no task of its own waits for is dropped as it is, but what it waits for would be closed then.
+        _close_chain(getattr(generator, "ag_await", None))
 
 
-def _close(coroutine: Any) -> None:
+def _close_chain(outermost: object) -> None:
+    """End a coroutine and all that it waits for, from the inside, as an error would come."""
+    for link in reversed(links(outermost)):
+        if isinstance(link, ENDED):
+            _end(link)
+
+
+def _end(suspended: Any) -> None:
     for _ in range(TRIES_MAX):
         try:
-            coroutine.close()
-        except RuntimeError:
-            # Most likely it went on to wait, in a `finally`: so it is closed again at that place.
-            if getattr(coroutine, "cr_frame", getattr(coroutine, "gi_frame", None)) is None:
-                return
+            suspended.throw(GeneratorExit)
         except KeyboardInterrupt:
             raise
         except BaseException:
             return
-        else:
-            return
-    _unending.append(coroutine)
+        # It went on to wait, in a `finally` most likely: so it is ended again at that place.
+    _unending.append(suspended)
 
 
 @contextmanager

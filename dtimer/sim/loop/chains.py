@@ -7,13 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncGenerator
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final
 
-CHAIN_MAX: Final = 64
+CHAIN_MAX: Final = 256
 """Longer chains are cut: nobody reads them, and a task could wait for itself."""
 
-_FOLLOWED: Final[tuple[type, ...]] = (asyncio.Task, CoroutineType, AsyncGeneratorType, GeneratorType)
+
+async def _generator() -> AsyncGenerator[None]:
+    yield
+
+
+def _type_of(step: Any) -> type:
+    # Otherwise it would complain that it was never awaited.
+    step.close()
+    return type(step)
+
+
+GENERATOR_STEPS: Final = (_type_of(_generator().asend(None)), _type_of(_generator().aclose()))
+"""What is awaited to let an asynchronous generator go on, or end."""
+
+_SUSPENDED: Final[tuple[type, ...]] = (CoroutineType, AsyncGeneratorType, GeneratorType, *GENERATOR_STEPS)
 
 
 def place(frame: FrameType) -> str:
@@ -22,30 +37,34 @@ def place(frame: FrameType) -> str:
 
 def await_chain(task: asyncio.Task[Any]) -> list[FrameType]:
     """The frames of a suspended task, outermost first; goes on in the task that it waits for."""
-    frames: list[FrameType] = []
-    link: object = task
-    for _ in range(CHAIN_MAX):
-        frame: FrameType | None = None
+    return [frame for link in links(task, through_tasks=True) if (frame := _frame(link)) is not None]
+
+
+def links(start: object, *, through_tasks: bool = False) -> list[object]:
+    """What a task or coroutine waits for, what this waits for, and so on, as long as somebody can tell."""
+    followed = (asyncio.Task, *_SUSPENDED) if through_tasks else _SUSPENDED
+    found: list[object] = []
+    link: object = start
+    while link is not None and len(found) < CHAIN_MAX:
+        found.append(link)
         if isinstance(link, asyncio.Task):
             link = link.get_coro()
         elif isinstance(link, CoroutineType):
-            frame, link = link.cr_frame, link.cr_await
+            link = link.cr_await
         elif isinstance(link, AsyncGeneratorType):
-            frame, link = link.ag_frame, link.ag_await
+            link = link.ag_await
         elif isinstance(link, GeneratorType):
-            frame, link = link.gi_frame, link.gi_yieldfrom
+            link = link.gi_yieldfrom
         else:
-            link = _wrapped(link)
-        if frame is not None:
-            frames.append(frame)
-        if link is None:
-            break
-    return frames
+            # The awaitable of a future, or of a step of an asynchronous generator, tells nothing about itself. Only
+            # the garbage collector knows. The way ends at a future.
+            link = next((referent for referent in gc.get_referents(link) if isinstance(referent, followed)), None)
+    return found
 
 
-def _wrapped(link: object) -> object:
-    """What stands behind an awaitable that tells nothing about itself, such as that of a future or of `anext`.
-
-    The garbage collector is the only one who can tell. The way ends (None) at a future that is not a task.
-    """
-    return next((referent for referent in gc.get_referents(link) if isinstance(referent, _FOLLOWED)), None)
+def _frame(link: object) -> FrameType | None:
+    if isinstance(link, CoroutineType):
+        return link.cr_frame
+    if isinstance(link, AsyncGeneratorType):
+        return link.ag_frame
+    return link.gi_frame if isinstance(link, GeneratorType) else None

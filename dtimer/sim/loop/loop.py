@@ -15,13 +15,13 @@ from typing_extensions import override
 
 from dtimer.sim.errors import SimulationRefused, SimulationStuck
 from dtimer.sim.loop.burial import bury
-from dtimer.sim.loop.failures import Failure, FailureLog
+from dtimer.sim.loop.failures import Failure, FailureLog, is_untaken, owner_of
 from dtimer.sim.loop.guards import guarded
 from dtimer.sim.loop.handles import SimHandle, SimTimer, callback_name
 from dtimer.sim.loop.process import ExceptionHandler, Process, process_of
 from dtimer.sim.loop.refusals import THREADS, Refusals
 from dtimer.sim.loop.schedule import Schedule
-from dtimer.sim.loop.tasks import SimFuture, SimTask
+from dtimer.sim.loop.tasks import NOT_YET_US, SimFuture, SimTask
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -214,6 +214,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
 
     def _end(self) -> None:
         """The program is over: what it left behind is given the chance to end, and not more steps than an instant."""
+        self._tell_last()
         self._kill_all()
         self._steps, self._steps_add_up = 0, True
         left = self.world.tasks
@@ -225,8 +226,14 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
                 self._settle([self.create_task(self.shutdown_asyncgens())])
         except SimulationStuck as stuck:
             self._note("the tasks that were left did not end when they were cancelled", stuck)
-        for context in self._failures.last_ones():
-            self.call_exception_handler(context)
+        self._tell_last()
+
+    def _tell_last(self) -> None:
+        for process in self._processes:
+            process.note_failed()
+        with self._in_charge():
+            for context in self._failures.last_ones():
+                self._tell(context)
 
     def _settle(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         for task in tasks:
@@ -351,6 +358,8 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
             raise RuntimeError(f"the process {process.name!r} was ended: it runs no task any more")
         task = SimTask(coro, loop=self, name=process.next_name() if name is None else str(name), context=context)
         task.process = process
+        task.awaited = False
+        task.failed_us = NOT_YET_US
         process.add(task)
         return task
 
@@ -370,9 +379,9 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         """The errors of callbacks, and of tasks that nobody waited for, in order."""
         return tuple(self._failures.noted)
 
-    def error_untaken(self, future: asyncio.Future[Any]) -> None:
+    def error_untaken(self, future: SimTask[Any] | SimFuture[Any]) -> None:
         """A task or future has failed, and nobody knows it yet."""
-        self._failures.watch(future)
+        self._failures.watch(future, self.now_us)
 
     @override
     def failed(self, handle: SimHandle | SimTimer, error: BaseException) -> None:
@@ -385,28 +394,30 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
     @override
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Note a failure, and tell the exception handler of the process."""
-        process = getattr(context.get("task", context.get("future")), "process", None) or self.current
-        if self.collecting:
+        if self._closed:
+            return
+        if self.collecting or is_untaken(context):
             self._failures.defer(context)
-        elif process.alive and not self._closed:
-            # It is nobody's concern what the dead did not come to see.
-            handler = process.exception_handler
-            self._note(context["message"], context.get("exception"), process, handler is not None)
-            if handler is not None:
-                self._tell(handler, context, process)
+        else:
+            self._tell(context)
 
-    def _tell(self, handler: ExceptionHandler, context: dict[str, Any], process: Process) -> None:
-        try:
-            handler(self, context)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._note("the exception handler failed", error, process)
+    def _tell(self, context: dict[str, Any]) -> None:
+        owner = owner_of(context)
+        process = (owner and owner.process) or self.current
+        handler = process.exception_handler
+        at_us = owner.failed_us if owner and is_untaken(context) else self.now_us
+        error = context.get("exception")
+        self._failures.noted.append(Failure(at_us, process.name, context["message"], error, handler is not None))
+        if handler is not None and process.alive:
+            try:
+                process.context.copy().run(handler, self, context)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as failed:
+                self._note("the exception handler failed", failed, process)
 
-    def _note(
-        self, message: str, error: BaseException | None, process: Process | None = None, handled: bool = False
-    ) -> None:
-        self._failures.noted.append(Failure(self.now_us, (process or self.current).name, message, error, handled))
+    def _note(self, message: str, error: BaseException, process: Process | None = None) -> None:
+        self._failures.noted.append(Failure(self.now_us, (process or self.current).name, message, error))
 
     @override
     def default_exception_handler(self, context: dict[str, Any]) -> None:

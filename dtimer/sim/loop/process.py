@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import ref
 
 from dtimer.sim.chance import derive
@@ -35,6 +35,7 @@ class Process:
         incarnation: the so-many-th process of this name.
         alive: it was not killed.
         paused: it was paused and not resumed.
+        killed_us: the virtual time at which it was.
         buried: it was killed, and is past having anything closed.
         context: code that is run in a copy of it belongs to this process.
     """
@@ -45,6 +46,7 @@ class Process:
         self.alive = True
         self.buried = False
         self.paused = False
+        self.killed_us: int | None = None
         self.exception_handler: ExceptionHandler | None = None
         self.order_key = derive(loop.seed, "order", name)
         self.ties_key = derive(loop.seed, "ties", name, incarnation)
@@ -123,6 +125,7 @@ class Process:
         self._not_world("killed")
         if self.alive and not self._loop.burying:
             self.alive = self.paused = self.dormant = False
+            self.killed_us = self._loop.now_us
             self.ready.clear()
             self.held.clear()
             self.inbox = deque(maxlen=0)
@@ -146,12 +149,18 @@ class Process:
     def add(self, task: SimTask[Any]) -> None:
         """Note a task. Without this nobody might refer to it, and it would end whenever garbage is collected."""
         self._tasks[task] = None
-        task.add_done_callback(self._ended, context=self.context)
+        task.on_end(self._ended, self.context)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        del self._tasks[cast("SimTask[Any]", task)]
+    def _ended(self, task: SimTask[Any]) -> None:
+        del self._tasks[task]
         if task._log_traceback:
             self._loop.error_untaken(task)
+
+    def note_failed(self) -> None:
+        """The loop was stopped before it came to say this of the tasks that ended last."""
+        for task in self._tasks:
+            if task.done() and task._log_traceback:
+                self._loop.error_untaken(task)
 
     def take_tasks(self) -> list[SimTask[Any]]:
         """All that are noted, which are its own no more."""

@@ -10,7 +10,9 @@ object's hash is usually its address, which is another one in every run.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from typing_extensions import override
 
@@ -24,18 +26,23 @@ HASH_SHIFT: Final = 32
 """A set looks at the low bits first. With all of these zero a small one is filled in the order of insertion whatever
 the numbers are, so its order does not hang on how many tasks were made before."""
 
+NOT_YET_US: Final = 1 << 63
+"""Later than anything that happens."""
+
 
 class SimFuture(asyncio.Future[T]):
     """A future that is numbered when somebody asks for its hash, and that the dead cannot complete.
 
     Attributes:
         process: in which it was made; None outside of a run.
+        failed_us: the virtual time at which it got an error.
     """
 
-    __slots__ = ("_number", "process")
+    __slots__ = ("_number", "failed_us", "process")
 
     _loop: SimLoop
     _number: int
+    failed_us: int
     process: Process | None
 
     @override
@@ -67,13 +74,26 @@ class SimTask(asyncio.Task[T]):
 
     Attributes:
         process: to which it belongs.
+        awaited: somebody waited for it, or asked to be told of its end.
+        failed_us: the virtual time at which it got an error.
     """
 
-    __slots__ = ("_number", "process")
+    __slots__ = ("_number", "awaited", "failed_us", "process")
 
     _loop: SimLoop
     _number: int
+    awaited: bool
+    failed_us: int
     process: Process
+
+    @override
+    def add_done_callback(self, fn: Callable[[Self], object], /, *, context: Context | None = None) -> None:
+        self.awaited = True
+        super().add_done_callback(fn, context=context)
+
+    def on_end(self, callback: Callable[[Self], object], context: Context) -> None:
+        """As `add_done_callback`, for the loop's own book-keeping."""
+        super().add_done_callback(callback, context=context)
 
     @override
     def __hash__(self) -> int:
