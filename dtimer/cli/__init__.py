@@ -6,6 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dtimer.cli.sim import add_arguments as add_sim_arguments
+from dtimer.cli.sim import run_sim
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
@@ -26,7 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     conformance.add_argument("target", metavar="TARGET", help="sim, a redis:// URL, or package.module:factory")
     conformance.add_argument("--json", metavar="FILE", help="write the report to this file, too")
     conformance.add_argument("--name", metavar="NAME", help="what the report calls the backend; TARGET if not given")
+    simulation = commands.add_parser(
+        "sim",
+        help="run the library in simulated clusters in which everything goes wrong",
+        description="Runs a workload of dtimer's own in simulated clusters, one for each seed, and judges every run.",
+        epilog="Exits with 0 if all is as promised, with 1 if something is not, and with 2 for bad arguments.",
+    )
+    add_sim_arguments(simulation)
     parsed = parser.parse_args(arguments)
+
+    if parsed.command == "sim":
+        return run_sim(parsed)
 
     if parsed.command == "conformance":
         return _conformance(parsed.target, parsed.json, parsed.name)
