@@ -323,16 +323,16 @@ class Machine:
         armed = self._ring.is_armed(name)
         entitled = armed or self._ring.arm is None
         horizon_us = self._at_us if entitled else self._at_us - UNARMED_OVERDUE_US
-        claimed = self._take(operation, horizon_us)
+        claimed = self._take(operation, horizon_us, confirmed)
         if claimed.deliveries:
             self._ring.move_to_end(name)
             if armed:
                 self._ring.disarm()
         if len(claimed.deliveries) >= operation.room:
             self._ring.park(name, Parked.FULL)
-        return evolve(claimed, confirmed=confirmed)
+        return claimed
 
-    def _take(self, operation: op.Claim, horizon_us: int) -> Claimed:
+    def _take(self, operation: op.Claim, horizon_us: int, confirmed: tuple[ConfirmOutcome, ...]) -> Claimed:
         """Go through what is claimable by `horizon_us`, in claim order, up to the limits of D5."""
         deliveries: list[Delivery] = []
         ended: list[Ended] = []
@@ -364,6 +364,7 @@ class Machine:
                 ended.append(self._end(id, reason))
         return Claimed(
             status=self._ring.status(operation.member),
+            confirmed=confirmed,
             deliveries=tuple(deliveries),
             ended=tuple(ended),
             unreadable=tuple(unreadable),

@@ -10,7 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeVarTuple, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
@@ -26,8 +27,6 @@ from dtimer.values import Applied, Message, Pace
 if TYPE_CHECKING:
     from dtimer.sim.faulty.host import Host
 
-Ts = TypeVarTuple("Ts")
-
 CONNECTIONS_MAX: Final = 16
 REQUEST_TIMEOUT_US: Final = 5 * SECOND_US
 """Both as in the Redis backend."""
@@ -38,7 +37,8 @@ class LinkedBackend(OperationMethods):
 
     def __init__(self, host: Host, namespace: str) -> None:
         self.host = host
-        self._context = host.process.context
+        self.process_at: Callable[..., object] = partial(host.loop.call_at_us, context=host.process.context)
+        """Call back in the process that this was made for: when, in us, what, and with which arguments."""
         self._namespace = namespace
         self._link = host.link
         self._loop = host.loop
@@ -114,10 +114,6 @@ class LinkedBackend(OperationMethods):
             del self._subscriptions[subscription]
             self._link.unsubscribe(subscription)
 
-    def process_at(self, when_us: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
-        """Call back in the process that this was made for."""
-        self._loop.call_at_us(when_us, callback, *args, context=self._context)
-
     def reset(self, generation: int, why: str) -> None:
         """The store's end says that all connections up to this generation are gone."""
         self._idle = [connection for connection in self._idle if connection.generation > generation]
@@ -156,11 +152,13 @@ class LinkedBackend(OperationMethods):
         try:
             async with asyncio.timeout_at(deadline_us / 1e6):
                 await turn
-        except TimeoutError as error:
-            raise StoreUnreachable(method, "no connection was free within 5 s") from error
-        finally:
-            if not turn.done() or turn.cancelled():
-                self._queue.remove(turn)
+        except BaseException as error:
+            if not turn.cancelled():
+                # It was given the place at this very moment.
+                self._done()
+            if isinstance(error, TimeoutError):
+                raise StoreUnreachable(method, "no connection was free within 5 s") from error
+            raise
 
     def _done(self) -> None:
         while self._queue:

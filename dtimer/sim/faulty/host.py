@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -145,6 +146,7 @@ class Host:
         self.up = False
         self.doomed.clear()
         subscriptions = [subscription for backend in self.backends for subscription in backend.subscriptions]
+        _close_unbegun(self.process)
         self.process.kill()
         self.link.process_ended(subscriptions)
         self.note("down", incarnation=self.process.incarnation, how=how)
@@ -212,6 +214,16 @@ class Host:
         how = "returned" if error is None else "failed" if isinstance(error, BackendError) else "raised"
         self.crash(how)
         self._on_end(self, error)
+
+
+def _close_unbegun(process: Process) -> None:
+    """Coroutines that were handed to tasks which have not begun would complain, one day, that nobody awaited them."""
+    for task in process.tasks:
+        outer = task.get_coro()
+        if inspect.iscoroutine(outer) and inspect.getcoroutinestate(outer) == inspect.CORO_CREATED:
+            for inner in inspect.getcoroutinelocals(outer).values():
+                if inspect.iscoroutine(inner):
+                    inner.close()
 
 
 class _Handling(AbstractContextManager[None]):

@@ -228,6 +228,12 @@ class Link:
     def lose_next_replies(self, count: int, how: Loss) -> None:
         self._replies_to_lose.extend(how for _ in range(count))
 
+    @property
+    def sound(self) -> bool:
+        """Nothing is wrong with it, nor waits to go wrong."""
+        lost = self.lost_to or self.lost_from or self._requests_to_lose or self._replies_to_lose
+        return not (lost or self.held_to or self.held_from or self.slow or self.spoilers)
+
     def heal(self) -> None:
         """What was to be lost is not."""
         self._requests_to_lose.clear()

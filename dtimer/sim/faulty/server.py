@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVarTuple, Unpack, cast
+from functools import partial
+from typing import Any, Protocol, cast
 
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
 from dtimer.semantics import operations as op
@@ -17,8 +18,6 @@ from dtimer.sim.faulty.store import FaultyStore
 from dtimer.sim.faulty.trace import Record, Trace
 from dtimer.sim.loop import SimLoop
 from dtimer.values import Applied, Claimed, Message, Pulse, Wakeup
-
-Ts = TypeVarTuple("Ts")
 
 
 class Watcher(Protocol):
@@ -66,7 +65,8 @@ class Server:
         watchers: list[Watcher],
     ) -> None:
         self.loop = loop
-        self._context = loop.process("store").context
+        self.at: Callable[..., object] = partial(loop.call_at_us, context=loop.process("store").context)
+        """Call back in the store's process: when, in us, what, and with which arguments."""
         self.trace = trace
         self.counts = counts
         self.watchers = watchers
@@ -78,10 +78,6 @@ class Server:
         self._ties = chance.of("ties")
         self._arrivals: dict[int, list[Exchange]] = {}
         self._holders: dict[str, str] = {}
-
-    def at(self, when_us: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
-        """Call back in the store's process."""
-        self.loop.call_at_us(when_us, callback, *args, context=self._context)
 
     # --- requests ---------------------------------------------------------------------------------------
 

@@ -190,6 +190,11 @@ class FaultyStore:
             space = self._spaces[namespace] = Namespace(next(self._epochs), now_us, self._reach)
         return space.apply(operation, now_us=now_us, host_us=now_us + self.clock_offset_us)
 
+    @property
+    def sound(self) -> bool:
+        """It is up and does what it is asked."""
+        return self.up and not self.loading and not self._refusals
+
     def refuse(self, how: Refusal) -> None:
         """From now on; as often as this must :meth:`accept` follow."""
         self._refusals[how] = self._refusals.get(how, 0) + 1

@@ -13,7 +13,7 @@ from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.faults import Direction, Fault, Loss, Moment, Seconds
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.injector import Injector
-from dtimer.sim.faulty.server import Server
+from dtimer.sim.faulty.server import Server, Watcher
 from dtimer.sim.faulty.store import Refusal
 from dtimer.sim.faulty.trace import Field, Record
 from dtimer.values import Inspection
@@ -71,6 +71,11 @@ class World:
         """What has happened so far, by what it is."""
         return self._server.counts
 
+    @property
+    def store_sound(self) -> bool:
+        """The store is up and does what it is asked."""
+        return self._server.store.sound
+
     async def until(
         self,
         condition: Callable[[], object],
@@ -89,6 +94,10 @@ class World:
             record: Record = {"t": self.now_us, "who": "world", "what": what}
             record.update(fields)
             self._server.trace.add(record)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have somebody see everything from now on."""
+        self._server.watchers.append(watcher)
 
     # --- faults ---------------------------------------------------------------------------------------------
 
