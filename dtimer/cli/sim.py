@@ -160,7 +160,7 @@ def _explain(case: Case, given: argparse.Namespace) -> int:
 
 def _kind(outcome: Outcome) -> str:
     """What the first violation is about, without its figures."""
-    return outcome.violations[0].split(":", 1)[0] if outcome.violations else ""
+    return outcome.violations[0].kind if outcome.violations else ""
 
 
 def _show(outcome: Outcome) -> None:

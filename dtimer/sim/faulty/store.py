@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
-from attrs import define, frozen
+from attrs import define
 
 from dtimer.errors import BackendError, StoreBusy, StoreFull, StoreReadOnly
 from dtimer.limits import SECOND_US
@@ -34,20 +34,9 @@ Reach: TypeAlias = Callable[[str, str], bool]
 """Whether anybody listens, given an epoch and a node."""
 
 
-@frozen
-class _Entry:
-    """An operation that was applied.
-
-    Attributes:
-        now_us: when, by nobody's clock.
-        host_us: the host's clock then.
-        answers: whether each announcement was heard.
-    """
-
-    now_us: int
-    host_us: int
-    operation: Operation[object]
-    answers: tuple[bool, ...]
+_Entry: TypeAlias = tuple[int, int, Operation[object], tuple[bool, ...]]
+"""What was applied: when, by nobody's clock; what the host's clock showed; the operation; which announcements were heard.
+A tuple, because one is made for every operation, and hardly ever looked at."""
 
 
 @define
@@ -96,7 +85,7 @@ class Namespace:
         applied = machine.apply(operation, at_us=at_us, reach=self._reach, skew_us=self._clock.skew_us)
         answers = tuple([told.reached for told in applied.announced]) if applied.announced else ()
         entries = self._checkpoints[-1].entries
-        entries.append(_Entry(now_us, host_us, operation, answers))
+        entries.append((now_us, host_us, operation, answers))
         if len(entries) >= CHECKPOINT_MIN_OPERATIONS and len(entries) >= machine.num_live:
             self._checkpoint(now_us)
         return applied
@@ -108,12 +97,11 @@ class Namespace:
         while self._checkpoints[-1].made_us > until_us and len(self._checkpoints) > 1:
             self._checkpoints.pop()
         last = self._checkpoints[-1]
-        last.entries = [entry for entry in last.entries if entry.now_us <= until_us]
+        last.entries = [entry for entry in last.entries if entry[0] <= until_us]
         self.machine, self._clock = last.machine.copy(), StoreClock(last.skew_us)
-        for entry in last.entries:
-            heard = _Heard(entry.answers)
-            at_us = self._clock.read(entry.host_us, self.machine.last_us)
-            self.machine.apply(entry.operation, at_us=at_us, reach=heard)
+        for _, host_us, operation, answers in last.entries:
+            at_us = self._clock.read(host_us, self.machine.last_us)
+            self.machine.apply(operation, at_us=at_us, reach=_Heard(answers))
         return True
 
     def _checkpoint(self, now_us: int) -> None:

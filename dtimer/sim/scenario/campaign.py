@@ -13,6 +13,7 @@ from typing import Final
 
 from attrs import field, frozen
 
+from dtimer.sim.checks.violation import Violation
 from dtimer.sim.faulty.world import World
 from dtimer.sim.scenario.options import HOUR_S, Options
 from dtimer.sim.scenario.runner import Outcome, run_seed
@@ -31,7 +32,7 @@ class SeedReport:
     """
 
     seed: int
-    violations: tuple[str, ...]
+    violations: tuple[Violation, ...]
     counts: Mapping[str, int] = field(repr=False)
     digest: str
     hours: float

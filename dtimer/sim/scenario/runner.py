@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, TextIO
 
@@ -11,6 +12,10 @@ from attrs import field, frozen
 
 from dtimer import DTimer, EventExists, JsonValue, Post, Retry
 from dtimer.errors import BackendError
+from dtimer.limits import SECOND_US
+from dtimer.sim.checks.court import Court
+from dtimer.sim.checks.promptness import LOOK_US, RECOVERY_US
+from dtimer.sim.checks.violation import Violation
 from dtimer.sim.faulty.simulation import Run, Simulation
 from dtimer.sim.faulty.world import World
 from dtimer.sim.scenario.application import Application
@@ -39,12 +44,12 @@ class Outcome:
     Attributes:
         case: with its faults spelled out, so that it can be run again and cut.
         run: the simulation's.
-        violations: what should not have happened, as texts; empty if all is well.
+        violations: what should not have happened; empty if all is well.
     """
 
     case: Case = field(repr=False)
     run: Run[None] = field(repr=False)
-    violations: tuple[str, ...]
+    violations: tuple[Violation, ...]
 
 
 def run_seed(options: Options, seed: int, **how: object) -> Outcome:
@@ -56,6 +61,7 @@ def run_case(
     case: Case,
     *,
     record: bool = True,
+    checked: bool = True,
     keep: int = 20_000,
     trace_file: TextIO | None = None,
     on_progress: Callable[[float, World], None] | None = None,
@@ -64,25 +70,54 @@ def run_case(
 
     Args:
         record: make a trace.
+        checked: have the checkers watch; they end the run at the first violation.
         keep: so many of its records.
         trace_file: gets all of them, as JSON lines.
         on_progress: called once a virtual minute with the virtual seconds so far.
     """
+    court = Court(checked=checked)
     simulation = Simulation(
-        case.seed, nodes=case.options.nodes, faults=case.options.faults, record=record, keep=keep, trace_file=trace_file
+        case.seed,
+        nodes=case.options.nodes,
+        faults=case.options.faults,
+        record=record,
+        keep=keep,
+        trace_file=trace_file,
     )
     application = Application(case.seed)
     simulation.node(application)
 
     async def scenario(world: World) -> None:
-        await _play(world, case, on_progress)
-        world.heal()
-        application.calm = True
-        await _drain(world)
+        court.open(world)
+        async with _looking(court):
+            await _play(world, case, on_progress)
+            world.heal()
+            application.calm = True
+            await asyncio.sleep(RECOVERY_US / SECOND_US)
+            court.members()
+            await _drain(world)
+            court.close()
 
     run = simulation.attempt(scenario)
-    violations = () if run.error is None else (f"{type(run.error).__name__}: {run.error}",)
+    violations = court.violations
+    if run.error is not None and not violations:
+        violations += (Violation("L1", run.duration_us, "world", "", f"{type(run.error).__name__}: {run.error}"),)
     return Outcome(case=case.spelled_out(run.script), run=run, violations=violations)
+
+
+@asynccontextmanager
+async def _looking(court: Court) -> AsyncGenerator[None]:
+    """The court looks every so often, until the block is left; a verdict ends the block."""
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(LOOK_US / SECOND_US)
+            court.look()
+
+    async with asyncio.TaskGroup() as group:
+        looking = group.create_task(look(), name="the court")
+        yield
+        looking.cancel()
 
 
 async def _play(world: World, case: Case, on_progress: Callable[[float, World], None] | None) -> None:
