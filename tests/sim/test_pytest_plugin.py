@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
+from support.installed import installed_path
+
 pytest_plugins = ["pytester"]
 
-ROOT = Path(__file__).resolve().parents[2]
 LOOP_SCOPE = "asyncio_default_fixture_loop_scope=function"
 EDITABLE = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
 """About the finder of an editable install of dtimer, which is here perhaps and not on the host of a user."""
@@ -38,22 +36,8 @@ CART = """
 def project(
     pytester: pytest.Pytester, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.Pytester:
-    """A directory of a project that has dtimer installed, as far as pytest can tell: by the entry points of our own.
-
-    What is on the path of this process need not be installed, or may be so by an older project file.
-    """
-    site = tmp_path_factory.mktemp("site")
-    installed = site / "dtimer-0.dist-info"
-    installed.mkdir()
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-    lines = [
-        line for group, names in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))
-    ]
-    (installed / "entry_points.txt").write_text("\n".join(lines))
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: dtimer\nVersion: 0\n")
-    # Relative entries of the path lead elsewhere there.
-    path = [str(site), *(str(Path(entry).resolve()) for entry in sys.path if entry)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    """A directory of a project that has dtimer installed, as far as pytest can tell."""
+    monkeypatch.setenv("PYTHONPATH", installed_path(tmp_path_factory.mktemp("site")))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return pytester
 
