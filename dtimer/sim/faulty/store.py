@@ -35,7 +35,7 @@ Reach: TypeAlias = Callable[[str, str], bool]
 
 
 _Entry: TypeAlias = tuple[int, int, Operation[object], tuple[bool, ...]]
-"""What was applied: when, by nobody's clock; what the host's clock showed; the operation; which announcements were heard.
+"""What was applied: when, by nobody's clock; what the host's clock showed; the operation; who heard its announcements.
 A tuple, because one is made for every operation, and hardly ever looked at."""
 
 
