@@ -18,8 +18,8 @@ from typing import Any, Final
 from dtimer.sim.chance import Chance
 from dtimer.sim.loop import Process, SimLoop
 
-PROCESSES: Final = 4
-DEPTH_MAX: Final = 3
+PROCESSES: Final = 3
+DEPTH_MAX: Final = 2
 
 
 class Boom(Exception):
@@ -56,7 +56,7 @@ class Program:
             lambda _, context: self._say("told", context["message"], repr(context.get("exception")))
         )
         processes = [self._start(f"p{index}") for index in range(PROCESSES)]
-        for _ in range(30):
+        for _ in range(16):
             await asyncio.sleep(chance.below(4) / 1000 + 0.0000005 * chance.below(3))
             index = chance.below(PROCESSES)
             process = processes[index]
@@ -83,7 +83,7 @@ class Program:
     async def _main(self, name: str, incarnation: int) -> None:
         shared = Shared()
         chance = self._chance.of(name, incarnation)
-        for index in range(4):
+        for index in range(2):
             asyncio.get_running_loop().create_task(self._forever(chance.of(index), shared))
         asyncio.get_running_loop().call_later(0.002, self._say, "called back")
 
@@ -139,10 +139,10 @@ class Program:
         try:
             async with asyncio.TaskGroup() as group:
                 below = DEPTH_MAX if self._steady else depth
-                tasks = [group.create_task(self._some(chance.of(depth, n), shared, below)) for n in range(12)]
+                tasks = [group.create_task(self._some(chance.of(depth, n), shared, below)) for n in range(8)]
                 if not self._steady and chance.below(3) == 0:
                     await asyncio.sleep(0.001)
-                    tasks[chance.below(12)].cancel()
+                    tasks[chance.below(8)].cancel()
         except* Boom as errors:
             failed = len(errors.exceptions)
         return failed or [task.cancelled() or task.result() for task in tasks]

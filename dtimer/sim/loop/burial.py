@@ -8,6 +8,7 @@ order in which the tasks were started, and with every effect on the loop made vo
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,9 +30,6 @@ TRIES_MAX: Final = 100
 ENDED: Final = (CoroutineType, GeneratorType, *GENERATOR_STEPS)
 """A step of an asynchronous generator ends the generator. Until Python 3.13 closing it would not have."""
 
-_unending: Final[list[object]] = []
-"""Those that would not end. Kept for ever, since they would complain when they are dropped."""
-
 
 def bury(process: Process) -> None:
     """Close all that is suspended in a process."""
@@ -47,9 +45,9 @@ def _close_all(process: Process) -> None:
         if not tasks:
             break
         for task in tasks:
-            if not task.done():
-                asyncio.tasks._unregister_task(task)
-                _close_chain(task.get_coro())
+            task.never_ends()
+            asyncio.tasks._unregister_task(task)
+            _close_chain(task.get_coro())
     for generator in process.take_generators():
         # One that no task of its own waits for is dropped as it is, but what it waits for would be closed then.
         _close_chain(getattr(generator, "ag_await", None))
@@ -71,7 +69,12 @@ def _end(suspended: Any) -> None:
         except BaseException:
             return
         # It went on to wait, in a `finally` most likely: so it is ended again at that place.
-    _unending.append(suspended)
+    _keep_for_ever(suspended)
+
+
+def _keep_for_ever(suspended: object) -> None:
+    """One that would not end must not be dropped either, not even by Python at its exit: it would go on for ever."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(suspended))
 
 
 @contextmanager
@@ -91,6 +94,7 @@ def _without_effect(loop: SimLoop) -> Iterator[None]:
         "call_at": set_timer,
         "call_at_us": set_timer,
         "call_exception_handler": bool,
+        "stop": tuple,
     }
     unraisable = sys.unraisablehook
     vars(loop).update(void)

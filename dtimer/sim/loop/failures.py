@@ -75,7 +75,8 @@ class FailureLog:
 
     def defer(self, context: Context) -> None:
         """To be told in the end."""
-        self._deferred.append(context)
+        if _is_certain(context):
+            self._deferred.append(context)
 
     def last_ones(self) -> list[Context]:
         """What was deferred, and the errors that nobody took until now."""

@@ -88,10 +88,11 @@ class SimTimer(asyncio.TimerHandle):
 
     @override
     def cancel(self) -> None:
-        if self.scheduled and self.callback is not None:
-            self.process.loop.timer_cancelled()
+        waits = self.scheduled and self.callback is not None
         self.callback = None
         self.arguments = ()
+        if waits:
+            self.process.loop.timer_cancelled()
 
     @override
     def cancelled(self) -> bool:

@@ -348,15 +348,20 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         context: Context | None = None,
         **options: Any,
     ) -> SimTask[T]:
+        if options.pop("eager_start", False):
+            coro.close()
+            raise SimulationRefused("a task that starts eagerly", "start it as usual; it takes its first step soon")
         if context is None:
             context = copy_context()
         process = context.get(process_of)
         if process is None or process.loop is not self:
             process = self._claim(context)
-        if process.buried or self._closed:
+        # In the step in which it was killed a process may still try.
+        if self._closed or (not process.alive and (process.buried or self.current is not process)):
             coro.close()
             raise RuntimeError(f"the process {process.name!r} was ended: it runs no task any more")
-        task = SimTask(coro, loop=self, name=process.next_name() if name is None else str(name), context=context)
+        name = process.next_name() if name is None else str(name)
+        task = SimTask(coro, loop=self, name=name, context=context, **options)
         task.process = process
         task.awaited = False
         task.failed_us = NOT_YET_US
@@ -403,7 +408,10 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
 
     def _tell(self, context: dict[str, Any]) -> None:
         owner = owner_of(context)
-        process = (owner and owner.process) or self.current
+        handle = context.get("handle")
+        # A callback that failed has left its context.
+        inherited = handle.context.get(process_of) if isinstance(handle, (SimHandle, SimTimer)) else None
+        process = (owner and owner.process) or inherited or self.current
         handler = process.exception_handler
         at_us = owner.failed_us if owner and is_untaken(context) else self.now_us
         error = context.get("exception")

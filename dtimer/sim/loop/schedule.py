@@ -115,7 +115,7 @@ class Schedule:
         self._round, self._awake = self._awake, []
         if len(self._round) > 1:
             now_us = self.now_us
-            self._round.sort(key=lambda process: (draw(process.order_key, now_us), process.name), reverse=True)
+            self._round.sort(key=lambda process: draw(process.order_key, now_us), reverse=True)
 
     def _run(self, process: Process) -> None:
         """Let a process go on until it has nothing left to do."""
@@ -177,8 +177,8 @@ class Schedule:
                 self._timers_cancelled -= 1
             else:
                 due.append(timer)
-        # Of one process; among processes the order of their timers does not matter.
-        due.sort(key=lambda timer: (draw(timer.process.ties_key, timer.number), timer.number))
+        # It matters within each process only. Sorting keeps what is drawn equal in the order in which it was set.
+        due.sort(key=lambda timer: draw(timer.process.ties_key, timer.number))
         for timer in due:
             self._make_ready(timer)
 

@@ -1,5 +1,8 @@
 """What is told when virtual time stands still for ever."""
 
+# pyright: reportUnknownVariableType=false
+# (What a task returns is of no interest here.)
+
 from __future__ import annotations
 
 import asyncio
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dtimer.sim.errors import SimulationStuck
 from dtimer.sim.loop.chains import await_chain, place
-from dtimer.sim.loop.handles import callback_name
+from dtimer.sim.loop.handles import SimHandle, SimTimer, callback_name
 from dtimer.sim.loop.tasks import SimTask
 
 if TYPE_CHECKING:
@@ -31,10 +34,8 @@ def goes_on(process: Process, now_us: int, steps: int) -> SimulationStuck:
     tasks: Counter[asyncio.Task[Any]] = Counter()
     others: Counter[str] = Counter()
     for step in islice(process.ready, SAMPLE):
-        # asyncio's callbacks that let a task take a step are bound to the task.
-        owner = getattr(step.callback, "__self__", None)
-        if isinstance(owner, asyncio.Task):
-            tasks[owner] += 1
+        if task := _task_of(step):
+            tasks[task] += 1
         elif step.callback is not None:
             others[f"{process.name}: callback {callback_name(step.callback)}"] += 1
     at_it = [_waiting(process, task) for task, _ in tasks.most_common()]
@@ -43,6 +44,19 @@ def goes_on(process: Process, now_us: int, steps: int) -> SimulationStuck:
         now_us,
         (*at_it, *(name for name, _ in others.most_common())),
     )
+
+
+def _task_of(step: SimHandle | SimTimer) -> asyncio.Task[Any] | None:
+    """The task that takes a step, or that is woken by the future that a callback is for, as that of a sleep."""
+    # asyncio's callbacks that let a task take a step are bound to the task.
+    callbacks = [step.callback]
+    for argument in step.arguments:
+        callbacks += [callback for callback, _ in getattr(argument, "_callbacks", None) or ()]
+    for callback in callbacks:
+        owner: object = getattr(callback, "__self__", None)
+        if isinstance(owner, asyncio.Task):
+            return owner
+    return None
 
 
 def _waiting(process: Process, task: asyncio.Task[Any]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from typing_extensions import override
 
@@ -80,6 +80,7 @@ class SimTask(asyncio.Task[T]):
 
     __slots__ = ("_number", "awaited", "failed_us", "process")
 
+    _log_destroy_pending: bool
     _loop: SimLoop
     _number: int
     awaited: bool
@@ -106,4 +107,13 @@ class SimTask(asyncio.Task[T]):
 
     @override
     def cancel(self, msg: object = None) -> bool:
-        return not self._loop.burying and super().cancel(msg)
+        if self._loop.burying:
+            return False
+        if not self.process.alive:
+            # It cannot take the cancellation. Who waits for it, and is cancelled itself, must learn of that at least.
+            return asyncio.Future[Any].cancel(self, msg)
+        return super().cancel(msg)
+
+    def never_ends(self) -> None:
+        """It will be dropped before its end, of which nobody is to be told."""
+        self._log_destroy_pending = False
