@@ -55,7 +55,10 @@ class Ring:
         node = self._nodes.get(member.node)
         if node is None:
             return ClaimStatus.NOT_JOINED
-        return ClaimStatus.JOINED if node.incarnation == member.incarnation else ClaimStatus.FENCED
+        if node.incarnation == member.incarnation:
+            return ClaimStatus.JOINED
+        # One that joined before this one, and is known: the store has lost the later join.
+        return ClaimStatus.NOT_JOINED if node.incarnation < member.incarnation else ClaimStatus.FENCED
 
     def join(self, member: Member, at_us: int) -> bool:
         """Put a member at the end, in place of any earlier incarnation; False if this very one is there (N1)."""

@@ -161,10 +161,13 @@ class Ledger:
     # --- the order of operations (O1, T2) -----------------------------------------------------------------
 
     def _in_order(self, host: str, operation: Operation[Any], applied: Applied[Any]) -> None:
-        before, self._order = self._order, _Order(applied.epoch, applied.seq, applied.at_us)
+        before = self._order
+        step = 0 if isinstance(operation, Read) else 1
+        if before is None or step:
+            # A read leaves nothing behind, its time neither: the next one may be earlier if the clock was set back.
+            self._order = _Order(applied.epoch, applied.seq, applied.at_us)
         if before is None:
             return
-        step = 0 if isinstance(operation, Read) else 1
         if applied.epoch != before.epoch or applied.seq != before.seq + step:
             self._complain("O1", host, "", f"{operation.method} has number {applied.seq} after {before.seq}")
         if applied.at_us < before.at_us:
