@@ -75,6 +75,17 @@ def test_imports_point_one_way(part: str) -> None:
     assert not wrong
 
 
+def test_the_virtual_time_loop_knows_nothing_of_timers() -> None:
+    """It runs any asyncio code, and must not behave differently for ours."""
+    known = ("dtimer.sim.loop", "dtimer.sim.chance", "dtimer.sim.errors")
+    paths = {name: path for name, path in modules().items() if within(name, "dtimer.sim.loop")}
+
+    assert paths
+    for name, path in paths.items():
+        ours = {imported for imported in imports_of(path) if within(imported, "dtimer")}
+        assert all(any(within(imported, part) for part in known) for imported in ours), name
+
+
 def test_only_the_redis_backend_and_the_command_import_redis() -> None:
     """Whoever brings another backend needs no redis."""
     users = {

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from dtimer.sim.whereabouts import await_chain, place
+from dtimer.sim.loop.chains import await_chain, place
 
 GRACE_S: Final = 1.0
 """For a scenario that was cancelled to end."""

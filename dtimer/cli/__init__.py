@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dtimer.cli.sim import add_arguments as add_sim_arguments
+from dtimer.cli.sim import run_sim
 from dtimer.limits import NAMESPACE_DEFAULT
 
 
@@ -36,12 +38,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     doctor.add_argument("redis_url", metavar="URL", help="redis://, rediss:// or unix://")
     doctor.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
+    simulation = commands.add_parser(
+        "sim",
+        help="run the library in simulated clusters in which everything goes wrong",
+        description="Runs a workload of dtimer's own in simulated clusters, one for each seed, and judges every run.",
+        epilog="Exits with 0 if all is as promised, with 1 if something is not, and with 2 for bad arguments.",
+    )
+    add_sim_arguments(simulation)
     parsed = parser.parse_args(arguments)
 
     if parsed.command == "doctor":
         from dtimer.cli.doctor import run_doctor
 
         return run_doctor(parsed.redis_url, parsed.namespace)
+    if parsed.command == "sim":
+        return run_sim(parsed)
 
     if parsed.command == "conformance":
         return _conformance(parsed.target, parsed.json, parsed.name)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, assert_never
 
+from attrs import evolve
+
 from dtimer.counters import Tally
 from dtimer.errors import MalformedWakeup, NodeFenced, StoreUnreachable
 from dtimer.limits import BATCH_MAX_ITEMS
@@ -20,6 +22,8 @@ from dtimer.node.store import Store
 from dtimer.outcomes import ClaimStatus
 from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
 
+INSTANT_DIGITS: Final = 14
+"""Of a time in us, in hex: enough for two thousand years."""
 NONCE_BYTES: Final = 8
 """Of a claim, and so of its receipts."""
 
@@ -79,7 +83,10 @@ class Claims:
     async def start(self) -> None:
         """Subscribe, join, and begin to claim (rule N1). Raises a BackendError, and is not joined then."""
         try:
-            await self._store.call(self._store.backend.open)
+            opened = await self._store.call(self._store.backend.open)
+            # By the store's time, so that an earlier incarnation which the store knows can be told from a later one.
+            later = f"{opened.at_us:0{INSTANT_DIGITS}x}-{self.member.incarnation}"
+            self.member = evolve(self.member, incarnation=later)
             error = await (await self._subscribe())
             if error is not None and not isinstance(error, PASSING):
                 raise error

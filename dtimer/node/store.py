@@ -53,6 +53,7 @@ class Store:
     async def once(self, request: Callable[[], Awaitable[Applied[T]]]) -> Applied[T]:
         """One call."""
         mark = self.history.mark()
+        sent_us = self.runtime.now_us()
         applied = await request()
         finding = self.history.saw(applied, mark)
         if finding.lost_writes:
@@ -65,7 +66,7 @@ class Store:
             self._tally.clock_steps += 1
             self._reports.report(StoreClockStepped(finding.step_us))
         if applied.epoch == self.history.epoch:
-            self.clock.learn(applied.at_us, self.runtime.now_us())
+            self.clock.learn(applied.at_us, self.runtime.now_us(), sent_us=sent_us)
         return applied
 
     async def call(

@@ -3,6 +3,7 @@
 A reply that carries the store's time `at_us` and arrives at the local time `now_us` proves that the store's clock is at
 `at_us` or later by then. Of all such bounds the greatest is the best, and none is ever ahead of the store.
 So a node that comes by it is never early, and late by no more than the fastest reply took to arrive.
+A clock that is set back breaks this; the next reply proves it, and what was known is forgotten.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ class ClockBound:
         self._current_us: int | None = None
         self._previous_us: int | None = None
 
-    def learn(self, at_us: int, now_us: int) -> None:
-        """A reply with the store's time `at_us` is here at the local time `now_us`."""
+    def learn(self, at_us: int, now_us: int, *, sent_us: int) -> None:
+        """A reply with the store's time `at_us` is here at the local time `now_us`, and was asked for at `sent_us`."""
+        bound_us = self.offset_us()
+        if bound_us is not None and bound_us > at_us - sent_us:
+            # The store's clock stood at `at_us` after `sent_us`, so it is not that far ahead: it was set back.
+            self.forget()
         if self._current_us is None or now_us - self._window_start_us >= CLOCK_WINDOW_US:
             self._window_start_us = now_us
             self._previous_us = self._current_us

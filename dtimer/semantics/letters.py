@@ -16,6 +16,9 @@ class DeadLetters:
     """How many went because of the cap on their number, or because the same id was buried again."""
     _letters: dict[str, DeadLetter] = field(factory=dict)
 
+    def copy(self) -> DeadLetters:
+        return DeadLetters(self.dropped, self._letters.copy())
+
     def bury(self, letter: DeadLetter) -> None:
         for old in self._in_order()[:CLAIM_EXTRA_ENTRIES]:
             if not _exists(old, letter.buried_us):

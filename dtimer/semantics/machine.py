@@ -110,6 +110,9 @@ class _Entry:
         assert isinstance(self.record, EventData), "only a readable event is ever delivered"
         return self.record
 
+    def copy(self) -> _Entry:
+        return _Entry(self.record, self.next_us, self.expires_us, self.number, self.counted, self.refusals, self.nonce)
+
     def holds(self, receipt: Receipt) -> bool:
         """Whether the receipt is for the newest delivery, and that is out (E1)."""
         return self.nonce != "" and (self.number, self.nonce) == (receipt.number, receipt.nonce)
@@ -134,6 +137,11 @@ class Machine:
         self._letters = DeadLetters()
         self._at_us = 0
         self._claimer: str | None = None
+
+    @property
+    def num_live(self) -> int:
+        """How many events are live."""
+        return len(self._live)
 
     def apply(
         self, operation: Operation[ReplyT_co], *, at_us: int, reach: Reach, skew_us: int = 0
@@ -170,6 +178,16 @@ class Machine:
                 assert entry.record.tracked or entry.number == 0, "what is not tracked is gone when it is delivered"
             assert entry.counted + entry.refusals <= entry.number
         self._ring.check(self._head_us())
+
+    def copy(self) -> Machine:
+        """Another machine that stands where this one does; from then on each goes its own way."""
+        twin = Machine(self.epoch)
+        twin.seq, twin.last_us = self.seq, self.last_us
+        twin._live = {id: entry.copy() for id, entry in self._live.items()}
+        twin._queue = self._queue.copy()
+        twin._ring = self._ring.copy()
+        twin._letters = self._letters.copy()
+        return twin
 
     def plant(self, id: str, raw: bytes, due_us: int) -> None:
         """Put an unreadable record into the queue, as something else that writes to the store would (F4)."""
@@ -305,16 +323,16 @@ class Machine:
         armed = self._ring.is_armed(name)
         entitled = armed or self._ring.arm is None
         horizon_us = self._at_us if entitled else self._at_us - UNARMED_OVERDUE_US
-        claimed = self._take(operation, horizon_us)
+        claimed = self._take(operation, horizon_us, confirmed)
         if claimed.deliveries:
             self._ring.move_to_end(name)
             if armed:
                 self._ring.disarm()
         if len(claimed.deliveries) >= operation.room:
             self._ring.park(name, Parked.FULL)
-        return evolve(claimed, confirmed=confirmed)
+        return claimed
 
-    def _take(self, operation: op.Claim, horizon_us: int) -> Claimed:
+    def _take(self, operation: op.Claim, horizon_us: int, confirmed: tuple[ConfirmOutcome, ...]) -> Claimed:
         """Go through what is claimable by `horizon_us`, in claim order, up to the limits of D5."""
         deliveries: list[Delivery] = []
         ended: list[Ended] = []
@@ -346,6 +364,7 @@ class Machine:
                 ended.append(self._end(id, reason))
         return Claimed(
             status=self._ring.status(operation.member),
+            confirmed=confirmed,
             deliveries=tuple(deliveries),
             ended=tuple(ended),
             unreadable=tuple(unreadable),

@@ -42,12 +42,23 @@ class Ring:
     _nodes: dict[str, _Node] = field(factory=dict)
     _last_position: int = 0
 
+    def copy(self) -> Ring:
+        """A ring of its own that stands where this one does."""
+        nodes = {
+            name: _Node(node.incarnation, node.position, node.expires_us, node.parked)
+            for name, node in self._nodes.items()
+        }
+        return Ring(self.arm, nodes, self._last_position)
+
     def status(self, member: Member) -> ClaimStatus:
         """Whether a member may claim (N1)."""
         node = self._nodes.get(member.node)
         if node is None:
             return ClaimStatus.NOT_JOINED
-        return ClaimStatus.JOINED if node.incarnation == member.incarnation else ClaimStatus.FENCED
+        if node.incarnation == member.incarnation:
+            return ClaimStatus.JOINED
+        # One that joined before this one, and is known: the store has lost the later join.
+        return ClaimStatus.NOT_JOINED if node.incarnation < member.incarnation else ClaimStatus.FENCED
 
     def join(self, member: Member, at_us: int) -> bool:
         """Put a member at the end, in place of any earlier incarnation; False if this very one is there (N1)."""

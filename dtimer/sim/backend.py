@@ -6,24 +6,24 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self, cast
 
 from typing_extensions import override
 
-from dtimer.arguments import Delay
 from dtimer.errors import BackendClosed, InvalidArgument
 from dtimer.limits import INSTANT_MAX_US, NAME_PATTERN, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import Runtime
 from dtimer.semantics import Machine, StoreClock
 from dtimer.semantics.methods import OperationMethods
-from dtimer.semantics.operations import Claim, Operation, ReplyT_co
-from dtimer.sim.durations import duration_us
+from dtimer.semantics.operations import Claim, Operation, ReplyT_co, Upcoming
+from dtimer.sim.durations import MICROSECOND
 from dtimer.sim.runtime import SimRuntime
+from dtimer.sim.sim_clock import EPOCH, SimClock
 from dtimer.sim.wakeups import Channels
 from dtimer.sim.world import World
-from dtimer.values import Applied, Claimed, Message, Pace, Pulse, Wakeup
+from dtimer.values import Applied, Claimed, Message, Pace, Pulse, Wakeup, Window
 
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """A round date, far enough from today that nobody takes virtual time for real time."""
@@ -33,16 +33,14 @@ EPOCH_BYTES: Final = 8
 PACE: Final = Pace(pulse_silence_us=3_600 * SECOND_US, pulse_jitter_us=SECOND_US, poll_us=3_600 * SECOND_US)
 """No announcement gets lost here, so nodes need to look by themselves but seldom, and a virtual year passes quickly."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
-
-class SimBackend(OperationMethods):
+class SimBackend(SimClock, OperationMethods):
     """A :class:`dtimer.TimerBackend` for unit tests, on the ordinary event loop; no real time passes.
 
     Several timers may share one: they are nodes of its namespace then.
     Its time stands still until :meth:`advance` moves it, and while a handler runs.
     A handler that waits with :meth:`sleep` lets it move.
+    In a block of :meth:`autojump` it moves by itself.
 
     Args:
         namespace: as for any backend.
@@ -67,47 +65,12 @@ class SimBackend(OperationMethods):
         if not (math.isfinite(hang_after) and hang_after > 0):
             raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {hang_after!r}")
         self._namespace = namespace
-        self._world = World(start_us=_start_us(start), hang_after_s=hang_after)
+        super().__init__(World(start_us=_start_us(start), hang_after_s=hang_after), self._first_us)
         self._runtime = SimRuntime(self._world, seed=seed)
         self._channels = Channels(self._world.work)
         self._machine = Machine(self._runtime.token(EPOCH_BYTES))
         self._store_clock = StoreClock()
         self._closed = False
-
-    # --- virtual time ------------------------------------------------------------------------------
-
-    @property
-    def now(self) -> datetime:
-        """The virtual time of day, in UTC."""
-        # Not made from a timestamp: a float could not hold the microseconds.
-        return _EPOCH + self._world.clock.now_us * _MICROSECOND
-
-    async def advance(self, duration: Delay) -> None:
-        """Let virtual time pass, and return when everything that happens in it has happened and come to rest.
-
-        What is under way is finished first; the duration counts from there.
-        The clock may come out up to a millisecond further, the grain of timers.
-
-        Args:
-            duration: a `timedelta`, or a number of milliseconds as in `DTimer.post`.
-
-        Raises:
-            InvalidArgument: the duration is negative, not finite, no duration at all, or over a hundred years.
-            SimStuck: time cannot move, because work does not end; says which, and where it hangs.
-            SimMisuse: called in a handler (use :meth:`sleep` there), or while time is being moved already.
-        """
-        await self._world.advance(duration_us("duration", duration))
-
-    async def sleep(self, duration: Delay) -> None:
-        """Wait for virtual time to pass, in a handler say: while all that a handler does is sleep, time moves on.
-
-        Somebody else must :meth:`advance`. The argument and its errors are as there.
-        """
-        await self._world.sleep(duration_us("duration", duration))
-
-    async def run_until_idle(self) -> None:
-        """Return when everything that is to happen now has happened; no time passes. Raises as :meth:`advance` does."""
-        await self._world.run_until_idle()
 
     # --- the backend; its operations are those of OperationMethods -----------------------------------
 
@@ -132,6 +95,10 @@ class SimBackend(OperationMethods):
         await self.close()
 
     async def close(self) -> None:
+        self.close_now()
+
+    def close_now(self) -> None:
+        """As :meth:`close`, where nothing can be awaited."""
         self._closed = True
         self._channels.end_all(self._closed_error("wakeups"))
 
@@ -175,6 +142,12 @@ class SimBackend(OperationMethods):
         if self._closed:
             raise self._closed_error(name)
 
+    def _first_us(self) -> int | None:
+        """When the first event of the queue can be claimed."""
+        machine = self._machine
+        page = machine.apply(Upcoming(Window(), limit=1), at_us=machine.last_us, reach=lambda _: False).value
+        return page.items[0].next_us if page.items else None
+
     def _closed_error(self, name: str) -> BackendClosed:
         return BackendClosed(name, "the simulator was closed")
 
@@ -182,7 +155,7 @@ class SimBackend(OperationMethods):
 def _start_us(start: datetime) -> int:
     if start.utcoffset() is None:
         raise InvalidArgument("start", f"must be an aware datetime, not {start!r}")
-    start_us = (start - _EPOCH) // _MICROSECOND
+    start_us = (start - EPOCH) // MICROSECOND
     if not 0 <= start_us < INSTANT_MAX_US:
         raise InvalidArgument("start", f"must lie between 1970 and 2200, not at {start.isoformat()}")
     return start_us

@@ -50,10 +50,12 @@ class VirtualClock:
 
     Attributes:
         now_us: the virtual time.
+        on_move: called after each move, before anything happens at the new time.
     """
 
     def __init__(self, now_us: int) -> None:
         self.now_us = now_us
+        self.on_move: Callable[[], None] | None = None
         self._heap: list[tuple[int, int, VirtualTimer]] = []
         self._set = 0
         self._cancelled = 0
@@ -67,7 +69,15 @@ class VirtualClock:
 
     def catch_up(self, now_us: int) -> None:
         """Move to `now_us` if that is ahead, firing nothing: the store gave out the microseconds up to it."""
-        self.now_us = max(self.now_us, now_us)
+        if now_us > self.now_us:
+            self.now_us = now_us
+            if self.on_move is not None:
+                self.on_move()
+
+    def next_us(self) -> int | None:
+        """The time of the next timer, if there is one."""
+        self._drop_cancelled_head()
+        return self._heap[0][0] if self._heap else None
 
     def take_due(self, until_us: int) -> list[VirtualTimer]:
         """Move to the next timer at or before `until_us` and take off all that are due there; empty if there is none.
@@ -80,7 +90,7 @@ class VirtualClock:
 
         first_us = self._heap[0][0]
         if first_us > self.now_us:
-            self.now_us = -(-first_us // MILLISECOND_US) * MILLISECOND_US
+            self.catch_up(-(-first_us // MILLISECOND_US) * MILLISECOND_US)
 
         due: list[VirtualTimer] = []
         while self._heap and self._heap[0][0] <= min(self.now_us, until_us):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Final
+
 from dtimer import arguments
 from dtimer.arguments import Delay
 from dtimer.errors import InvalidArgument
+
+MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def duration_us(argument: str, duration: Delay) -> int:

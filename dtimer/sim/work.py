@@ -101,13 +101,13 @@ class Work:
     """All pieces of work of one simulator.
 
     Attributes:
-        changes: goes up whenever a piece begins to hold virtual time or ceases to.
-        on_idle: called when the last one ceases to.
+        changes: goes up whenever a piece begins to hold virtual time or ceases to, and with :meth:`stir`.
+        on_change: called then.
     """
 
     def __init__(self) -> None:
         self.changes = 0
-        self.on_idle: Callable[[], None] | None = None
+        self.on_change: Callable[[], None] | None = None
         # A dict, because its order is the same in every run.
         self._active: dict[Hold, None] = {}
 
@@ -122,6 +122,11 @@ class Work:
 
     def working(self, name: str) -> Working:
         return Working(self, name)
+
+    def give_up(self) -> None:
+        """Wait no more for what is under way now: it is not going to end."""
+        for hold in self.active:
+            hold.suspend()
 
     def suspend_current(self) -> Suspension:
         """Suspend the work that the running code is part of."""
@@ -146,9 +151,13 @@ class Work:
             self._active[hold] = None
         else:
             del self._active[hold]
+        self.stir()
+
+    def stir(self) -> None:
+        """Something has happened, so the world is not at rest."""
         self.changes += 1
-        if not self._active and self.on_idle is not None:
-            self.on_idle()
+        if self.on_change is not None:
+            self.on_change()
 
 
 def current_task() -> asyncio.Task[Any] | None:

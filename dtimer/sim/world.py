@@ -2,13 +2,15 @@
 
 Time moves from timer to timer, and only when the world is at rest.
 At rest means that no work holds the clock, and that the ordinary tasks of the user have had their turns as well.
+It is moved by hand, or by itself in a block of ``autojump.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from typing import Final
 
 from dtimer.sim.clock import VirtualClock
@@ -34,13 +36,23 @@ class World:
     Attributes:
         clock: set timers and read the time here.
         work: tell here what is under way.
+        hang_after_s: so much real time without a change is a hang.
+        sleepers: how many wait for virtual time itself.
+        turns: who moves the clock by itself hands it over here, if anybody does.
     """
 
     def __init__(self, *, start_us: int, hang_after_s: float) -> None:
         self.clock = VirtualClock(start_us)
         self.work = Work()
-        self._hang_after_s = hang_after_s
+        self.turns: asyncio.Lock | None = None
+        self.hang_after_s = hang_after_s
+        self.sleepers = 0
         self._mover: str | None = None
+
+    @property
+    def moved_by_hand(self) -> bool:
+        """Somebody moves the clock, or waits for the turn to do so."""
+        return self._mover is not None
 
     async def advance(self, duration_us: int) -> None:
         """Let all that is under way come to rest, then let this much time pass with everything that happens in it.
@@ -49,17 +61,17 @@ class World:
             SimStuck: the work under way does not end.
             SimMisuse: called from inside of work, or while the time is being moved already.
         """
-        with self._moving("advance"):
-            await self._settle()
+        async with self._moving("advance"):
+            await self.settle()
             target_us = self.clock.now_us + duration_us
-            await self._fire(target_us)
+            await self.fire(target_us)
             self.clock.catch_up(target_us)
 
     async def run_until_idle(self) -> None:
         """Let all that is under way come to rest, with the timers that are due already; raises like :meth:`advance`."""
-        with self._moving("run_until_idle"):
-            await self._settle()
-            await self._fire(self.clock.now_us)
+        async with self._moving("run_until_idle"):
+            await self.settle()
+            await self.fire(self.clock.now_us)
 
     async def sleep(self, duration_us: int) -> None:
         """Wait for virtual time; the work that the caller is part of does not hold the clock meanwhile."""
@@ -75,40 +87,66 @@ class World:
             if not woken.done():
                 woken.set_result(None)
 
-        timer = self.clock.call_at(self.clock.now_us + duration_us, wake)
         try:
-            await woken
+            with self._alarm(duration_us, wake):
+                await woken
         finally:
-            timer.cancel()
             suspension.end()
 
+    @asynccontextmanager
+    async def timeout(self, duration_us: int) -> AsyncGenerator[None]:
+        """As `asyncio.timeout`, in virtual time. The block is cancelled, and raises a TimeoutError."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as scope:
+            with self._alarm(duration_us, lambda: scope.reschedule(loop.time())):
+                yield
+
     @contextmanager
-    def _moving(self, call: str) -> Iterator[None]:
+    def _alarm(self, duration_us: int, callback: Callable[[], None]) -> Generator[None]:
+        """Somebody waits in this block, and that long at most."""
+        timer = self.clock.call_at(self.clock.now_us + duration_us, callback)
+        self.sleepers += 1
+        self.work.stir()
+        try:
+            yield
+        finally:
+            self.sleepers -= 1
+            timer.cancel()
+
+    def refuse_within_work(self, call: str) -> None:
+        """Raises SimMisuse if the caller is part of some work."""
         own = self.work.of_caller()
         if own is not None:
             raise SimMisuse(
                 f"{call}() would wait for its own caller, which is part of {own.name}: wait there with sim.sleep()"
             )
+
+    @asynccontextmanager
+    async def _moving(self, call: str) -> AsyncGenerator[None]:
+        self.refuse_within_work(call)
         if self._mover is not None:
             raise SimMisuse(
                 f"{call}() was called while {self._mover}() is under way: only one at a time moves the clock"
             )
         self._mover = call
+        self.work.stir()
         try:
-            yield
+            async with self.turns or nullcontext():
+                yield
         finally:
             self._mover = None
 
-    async def _fire(self, until_us: int) -> None:
+    async def fire(self, until_us: int) -> None:
+        """Let time pass to the last timer until then. The world must be at rest, and is so afterwards."""
         loop = asyncio.get_running_loop()
         while due := self.clock.take_due(until_us):
             for timer in due:
                 # The loop runs it, as it runs its own timers: in its context, with errors in its exception handler.
                 loop.call_soon(timer.run, context=timer.context)
-            await self._settle()
+            await self.settle()
 
-    async def _settle(self) -> None:
-        """Return when the world is at rest."""
+    async def settle(self) -> None:
+        """Return when the world is at rest; raises SimStuck when it does not come to it."""
         loop = asyncio.get_running_loop()
         quiet = spun = 0
         for _ in range(RESTLESS_TURNS):
@@ -131,25 +169,35 @@ class World:
 
     async def _until_released(self) -> None:
         """Return when no work was held for once; raises SimStuck when nothing changes for too long."""
+        if not await self.until(lambda: not self.work.held):
+            raise SimStuck(
+                f"virtual time stands still: this work has not moved for {self.hang_after_s:g} s of real time",
+                self._pieces(),
+            )
+
+    async def until(self, condition: Callable[[], bool]) -> bool:
+        """Whether a change led to the condition; False when nothing has changed for too much real time."""
         idle_ticks = 0
         while idle_ticks < TICKS_TO_HANG:
             changes = self.work.changes
-            tick = Tick(self._hang_after_s / TICKS_TO_HANG)
-            self.work.on_idle = tick.end
+            tick = Tick(self.hang_after_s / TICKS_TO_HANG)
+            self.work.on_change = partial(_end_if, condition, tick)
             try:
-                released = await tick.wait()
+                reached = await tick.wait()
             finally:
-                self.work.on_idle = None
-            if released:
-                return
+                self.work.on_change = None
+            if reached:
+                return True
             idle_ticks = idle_ticks + 1 if self.work.changes == changes else 0
-        raise SimStuck(
-            f"virtual time stands still: this work has not moved for {self._hang_after_s:g} s of real time",
-            self._pieces(),
-        )
+        return False
 
     def _pieces(self) -> tuple[str, ...]:
         return tuple(whereabouts(hold) for hold in self.work.active)
+
+
+def _end_if(condition: Callable[[], bool], tick: Tick) -> None:
+    if condition():
+        tick.end()
 
 
 def _nothing_ready(loop: asyncio.AbstractEventLoop) -> bool:

@@ -16,6 +16,7 @@ from dtimer import BackendError, Counters, DeadEvent, DTimer, Event, Exhausted, 
 from dtimer import errors as errors_module
 from dtimer import outcomes as outcomes_module
 from dtimer.errors import REPEATABLE
+from dtimer.sim import SimClock, pytest_plugin
 
 REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 NAMED: Final = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
@@ -43,7 +44,14 @@ def test_every_public_attribute_is_there(kind: type[Any]) -> None:
 
 
 def test_the_simulators_own_methods_are_there() -> None:
-    assert {"now", "advance", "sleep", "run_until_idle"} <= set(dir(SimBackend)) & NAMED
+    own = {name for name in dir(SimClock) if not name.startswith("_")} | {"close_now"}
+
+    assert {"now", "advance", "autojump"} <= own <= set(dir(SimBackend)) & NAMED
+
+
+def test_what_the_pytest_plugin_gives_is_there() -> None:
+    assert {"sim", "sim_clock", "simulation", "dtimer_seed"} <= set(dir(pytest_plugin)) & NAMED
+    assert pytest_plugin.MARKER in NAMED
 
 
 @pytest.mark.parametrize("kind", OUTCOMES, ids=lambda kind: kind.__name__)

@@ -22,6 +22,7 @@ from attrs import define, field
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
+from support.installed import installed_path
 from support.servers import Binary, running, server_binaries
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -30,9 +31,10 @@ SHOWN_URL: Final = "redis://localhost:6379/0"
 """The server that examples connect to; a server of the tests takes its place."""
 TIME_LIMIT_S: Final = 240
 PYTEST_INI: Final = (
-    "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
+    "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings =\n    error\n"
+    "    ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning\n"
 )
-"""What a reader of a how-to guide has; the tutorial makes its own."""
+"""What a reader of a how-to guide has; the tutorial makes its own. The warning is for an editable install of dtimer."""
 
 _NAME: Final = re.compile(r"# ([\w.]+\.(?:py|ini))\n")
 
@@ -42,11 +44,13 @@ class Desk:
     """A reader's directory.
 
     Attributes:
+        path: what Python imports there.
         unrun: files that nothing has run or imported yet.
     """
 
     folder: Path
     server_url: str
+    path: str = ""
     unrun: set[str] = field(factory=set)
 
     def write(self, example: Example) -> str:
@@ -62,12 +66,10 @@ class Desk:
         """What a command prints."""
         program, *arguments = command
         known = {"python": [sys.executable], "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]}
-        # What this process imports, so that it need not be installed; relative entries would lead elsewhere.
-        path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry)
         done = subprocess.run(
             [*known[program], *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
+            env={**os.environ, "PYTHONPATH": self.path, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -141,12 +143,15 @@ def for_users() -> list[Path]:
 
 
 @pytest.mark.parametrize("page", with_examples(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_example_runs_and_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+def test_every_example_runs_and_prints_what_the_page_says(
+    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     (tmp_path / "pytest.ini").write_text(PYTEST_INI, encoding="utf-8")
+    path = installed_path(tmp_path_factory.mktemp("site"))
     # With persistence: a node that joins a server without it warns, and these pages are about other things.
     with running(one_server(), appendonly="yes") as server:
         document = parsed(page)
-        desk = document.namespace["desk"] = Desk(tmp_path, server.url)
+        desk = document.namespace["desk"] = Desk(tmp_path, server.url, path)
         for example in document:
             example.evaluate()
         unnamed = sorted(name for name in desk.unrun if name.startswith("test_line_"))

@@ -15,9 +15,9 @@ def test_before_the_first_reply_nothing_is_known() -> None:
 
 def test_of_all_replies_the_fastest_counts() -> None:
     clock = ClockBound()
-    clock.learn(1_000, 120)
-    clock.learn(2_000, 1_050)
-    clock.learn(3_000, 2_500)
+    clock.learn(1_000, 120, sent_us=0)
+    clock.learn(2_000, 1_050, sent_us=1_000)
+    clock.learn(3_000, 2_500, sent_us=1_000)
 
     assert clock.local_us(5_000) == 5_000 - 950
     assert clock.store_us(0) == 950
@@ -26,21 +26,38 @@ def test_of_all_replies_the_fastest_counts() -> None:
 def test_a_bound_is_forgotten_after_one_to_two_windows() -> None:
     """Or a drifting clock would make it wrong."""
     clock = ClockBound()
-    clock.learn(1_000, 0)
-    clock.learn(CLOCK_WINDOW_US, CLOCK_WINDOW_US)
+    clock.learn(1_000, 0, sent_us=0)
+    clock.learn(CLOCK_WINDOW_US, CLOCK_WINDOW_US, sent_us=0)
     assert clock.store_us(0) == 1_000
 
-    clock.learn(2 * CLOCK_WINDOW_US, 2 * CLOCK_WINDOW_US)
+    clock.learn(2 * CLOCK_WINDOW_US, 2 * CLOCK_WINDOW_US, sent_us=0)
 
     assert clock.store_us(0) == 0
 
 
 def test_another_clock_begins_with_nothing() -> None:
     clock = ClockBound()
-    clock.learn(1_000, 0)
+    clock.learn(1_000, 0, sent_us=0)
     clock.forget()
 
     assert clock.store_us(0) is None
+
+
+def test_a_bound_that_a_reply_refutes_is_forgotten() -> None:
+    """The store's clock was set back: by the old bound the node would come too early again and again."""
+    clock = ClockBound()
+    clock.learn(1_000, 0, sent_us=0)
+    clock.learn(1_400, 1_000, sent_us=900)
+
+    assert clock.store_us(0) == 400
+
+
+def test_a_slow_reply_refutes_nothing() -> None:
+    clock = ClockBound()
+    clock.learn(1_000, 0, sent_us=0)
+    clock.learn(1_900, 2_000, sent_us=900)
+
+    assert clock.store_us(0) == 1_000
 
 
 def reply(seq: int, *, epoch: str = "a", skew_us: int = 0) -> Applied[None]:

@@ -188,8 +188,15 @@ MUTANTS: Final = (
     _machine(
         "N1",
         "a later join does not fence",
-        "ClaimStatus.JOINED if node.incarnation == member.incarnation else ClaimStatus.FENCED",
-        "ClaimStatus.JOINED",
+        "if node.incarnation == member.incarnation:",
+        "if True:",
+        file="ring",
+    ),
+    _machine(
+        "N1",
+        "a join that the store has lost fences its own node",
+        "return ClaimStatus.NOT_JOINED if node.incarnation < member.incarnation else ClaimStatus.FENCED",
+        "return ClaimStatus.FENCED",
         file="ring",
     ),
     _machine("N3", "believe in the dead", "            if not reached:\n", "            if False:\n", file="ring"),

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-@pytest.mark.parametrize("name", ["public_types.py", "backend_types.py"])
+@pytest.mark.parametrize("name", ["public_types.py", "backend_types.py", "simulation_types.py"])
 def test_types_are_as_promised(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`warn_unused_ignores` is part of strict, so every refusal that is asked for must happen."""
     monkeypatch.chdir(ROOT)

@@ -182,6 +182,24 @@ async def a_node_that_forgets_to_confirm_gets_it_again(world: World) -> None:
 
 
 @scenario("N1", "D1")
+async def a_lost_join_fences_nobody(world: World) -> None:
+    """A store that lost a node's latest join knows an earlier incarnation: the node is a stranger, and joins again.
+
+    Troubleshooting: are incarnations compared as text, and only a greater one fences?
+    """
+    store = world.store
+    await store.put("e")
+    await store.join(member("a", "1"))
+    await world.wait(OVERDUE_US)
+    lost = await store.come("a", incarnation="2")
+    await store.join(member("a", "2"))
+    joined = await store.come("a", incarnation="2")
+
+    same("status and ids of the one that is unknown", (lost.status, ids(lost)), (ClaimStatus.NOT_JOINED, NOTHING))
+    same("status and ids when it has joined again", (joined.status, ids(joined)), (ClaimStatus.JOINED, ["e"]))
+
+
+@scenario("N1", "D1")
 async def strangers_and_the_fenced_get_nothing(world: World) -> None:
     """A claim by a node that has not joined, or whose id another has joined under since, takes nothing and says so.
 

@@ -13,7 +13,9 @@ def status(turn: Turn, member: Member) -> ClaimStatus:
     row = _row(turn, member.node)
     if row is None:
         return ClaimStatus.NOT_JOINED
-    return ClaimStatus.JOINED if row["incarnation"] == member.incarnation else ClaimStatus.FENCED
+    if row["incarnation"] == member.incarnation:
+        return ClaimStatus.JOINED
+    return ClaimStatus.NOT_JOINED if row["incarnation"] < member.incarnation else ClaimStatus.FENCED
 
 
 def join(turn: Turn, member: Member) -> bool:

@@ -10,11 +10,11 @@ local function node_info(node)
   return string.match(info, '^(%S+) (%d+) (%S+)$')
 end
 
--- 1 joined, 2 not joined, 3 fenced (N1)
+-- 1 joined, 2 not joined (or known as an earlier incarnation: the later join was lost), 3 fenced (N1)
 local function member_status(node, incarnation)
   local found = node_info(node)
-  if not found then return 2 end
-  return found == incarnation and 1 or 3
+  if found == incarnation then return 1 end
+  return (not found or found < incarnation) and 2 or 3
 end
 
 -- poll: the longest that it goes without a claim, in us

@@ -1,0 +1,141 @@
+"""How fast a simulated cluster is: lives of timers a second, the CPU of idle nodes, a whole day, and memory.
+
+A life is post, claim, handler and confirm, through real `DTimer` nodes. All figures are of this process's CPU time,
+the best of several tries, so that other load on the host matters less.
+
+    python benchmarks/sim_cluster.py            # all
+    python benchmarks/sim_cluster.py burst day  # some
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+from dtimer import DTimer, Event, JsonValue
+from dtimer.sim import Host, Simulation, World
+
+TRIES = 3
+
+
+class Cluster:
+    """Nodes that confirm whatever they get."""
+
+    def __init__(self, nodes: int, *, record: bool, max_events: int = 8) -> None:
+        self.simulation = Simulation(1, nodes=nodes, record=record)
+        self.handled = 0
+
+        @self.simulation.node
+        async def program(host: Host) -> None:
+            timer = DTimer(host.backend(), node_id=host.name, max_events=max_events)
+
+            @timer.on("event")
+            async def handle(event: Event[JsonValue]) -> None:
+                async with event:
+                    self.handled += 1
+
+            async with timer:
+                await host.forever()
+
+    async def drain(self, world: World, total: int) -> None:
+        await world.until(lambda: self.handled == total, every_s=0.1)
+        await asyncio.sleep(2)
+        inspection = world.inspect()
+        assert inspection is not None
+        assert not inspection.live
+
+
+def lives_in_bursts(total: int = 20_000) -> float:
+    """Lives a second: 3 nodes with room for 512, bursts of 2,000 posts, nothing recorded."""
+    cluster = Cluster(3, record=False, max_events=512)
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+
+        async def post(number: int) -> None:
+            await timer.post({"n": number}, delay=1_000, max_retries=1)
+
+        for first in range(0, total, 2_000):
+            await asyncio.gather(*(post(first + number) for number in range(2_000)))
+        await cluster.drain(world, total)
+
+    return total / cpu_s(lambda: cluster.simulation.run(scenario))
+
+
+def lives_one_by_one(record: bool, total: int = 5_000) -> float:
+    """Lives a second: 3 nodes, one event every 10 ms."""
+    cluster = Cluster(3, record=record)
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+        for number in range(total):
+            await timer.post({"n": number}, delay=5, max_retries=1)
+            await asyncio.sleep(0.01)
+        await cluster.drain(world, total)
+
+    return total / cpu_s(lambda: cluster.simulation.run(scenario))
+
+
+def idle_node_hour(nodes: int = 5, hours: float = 1) -> float:
+    """CPU seconds an hour of one of 5 nodes, at the pace of production."""
+    cluster = Cluster(nodes, record=False)
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+        await timer.post({}, delay=1e10)
+        await asyncio.sleep(3_600 * hours)
+
+    return cpu_s(lambda: cluster.simulation.run(scenario)) / nodes / hours
+
+
+def day(hours: float = 24, timers: int = 100_000) -> tuple[float, int, int]:
+    """CPU seconds of a day of 5 nodes, recorded; and the peak of memory in MiB, after a tenth and after all."""
+    cluster = Cluster(5, record=True)
+    gap_s = hours * 3_600 / timers
+    peaks: list[int] = []
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+        for number in range(timers):
+            # Up to half an hour ahead, so that some thousand are waiting.
+            await timer.post({"n": number}, delay=number * 7_919 % 1_800_000, max_retries=1)
+            await asyncio.sleep(gap_s)
+            if number in {timers // 10, timers - 1}:
+                peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        await cluster.drain(world, timers)
+
+    seconds = cpu_s(lambda: cluster.simulation.run(scenario))
+    return seconds, peaks[0] >> 10, peaks[1] >> 10
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def main(wanted: list[str]) -> None:
+    print(f"Python {platform.python_version()}, {platform.machine()}")
+    if not wanted or "burst" in wanted:
+        best = max(lives_in_bursts() for _ in range(TRIES))
+        print(f"lives in bursts, not recorded:        {best:>9,.0f} a second")
+    if not wanted or "single" in wanted:
+        for record in (False, True):
+            best = max(lives_one_by_one(record) for _ in range(TRIES))
+            print(f"lives one by one, {'recorded:    ' if record else 'not recorded:'}       {best:>9,.0f} a second")
+    if not wanted or "idle" in wanted:
+        least = min(idle_node_hour() for _ in range(TRIES))
+        print(f"an idle node, one hour:               {least:>9.3f} s")
+    if not wanted or "day" in wanted:
+        seconds, early, late = day()
+        print(
+            f"a day, 5 nodes, 100,000 timers:       {seconds:>9.1f} s; at most {early} MiB early, {late} MiB in the end"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,235 @@
+"""``dtimer sim``: the library's own workload in a faulty world, for many seeds; what fails is reduced and shown."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from dtimer.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from dtimer.sim.scenario.campaign import Progress, SeedReport
+    from dtimer.sim.scenario.case import Case
+    from dtimer.sim.scenario.runner import Outcome
+
+SEEDS_MAX: Final = 1_000_000
+LINES_SHOWN: Final = 60
+EVERY_S: Final = 2.0
+"""So often a line is said where there is no terminal."""
+SHRINK_RUNS_MAX: Final = 300
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seeds", metavar="N", type=int, default=10, help="try so many seeds (default: %(default)s)")
+    parser.add_argument("--seed", metavar="S", type=int, help="the first seed; drawn if not given")
+    parser.add_argument("--nodes", metavar="K", type=int, default=5, help="nodes of each run (default: %(default)s)")
+    parser.add_argument(
+        "--hours", metavar="H", type=float, default=1.0, help="virtual hours of each run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", metavar="R", type=float, default=600.0, help="clients' calls an hour (default: %(default)s)"
+    )
+    parser.add_argument("--faults", metavar="FILE", help="what goes wrong, as JSON; everything if not given")
+    parser.add_argument("--jobs", metavar="N", type=int, help="processes; as many as cores if not given")
+    parser.add_argument("--timeline", metavar="FILE", help="draw the first failing run, or the last one, as a page")
+    parser.add_argument("--save", metavar="FILE", help="where to write a failing case (default: dtimer-case-SEED.json)")
+    parser.add_argument("--replay", metavar="FILE", help="run a saved case, and nothing else")
+
+
+def run_sim(given: argparse.Namespace) -> int:
+    """0 if all is well, 1 if something is not as promised, 2 for bad arguments, 130 after Ctrl-C."""
+    try:
+        if given.replay is not None:
+            return _replay(_read_case(given.replay), given)
+        return _campaign(given)
+    except (InvalidArgument, OSError) as error:
+        print(f"dtimer sim: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+# --- many seeds -----------------------------------------------------------------------------------------------
+
+
+def _campaign(given: argparse.Namespace) -> int:
+    from dtimer.sim.faulty.plan import Faults
+    from dtimer.sim.scenario.campaign import cores, run_seeds
+    from dtimer.sim.scenario.options import Options
+
+    if not 1 <= given.seeds <= SEEDS_MAX:
+        raise InvalidArgument("--seeds", f"must be from 1 to {SEEDS_MAX:,}, not {given.seeds}")
+    jobs = cores() if given.jobs is None else given.jobs
+    if jobs < 1:
+        raise InvalidArgument("--jobs", f"must be at least 1, not {jobs}")
+    options = Options(nodes=given.nodes, hours=given.hours, rate=given.rate)
+    if given.faults is not None:
+        text = Path(given.faults).read_text(encoding="utf-8")
+        options = Options(nodes=given.nodes, hours=given.hours, rate=given.rate, faults=Faults.from_json(text))
+    first = secrets.randbelow(2**32) if given.seed is None else given.seed
+    seeds = range(first, first + given.seeds)
+    print(
+        f"{given.seeds} seeds from {first}: {given.nodes} nodes, {given.hours:g} h, {given.rate:g} calls an hour",
+        flush=True,
+    )
+    began_s = time.monotonic()
+    reports: list[SeedReport] = []
+    with _progress(given.seeds, given.seeds * given.hours) as show:
+        for report in run_seeds(options, seeds, jobs=min(jobs, given.seeds), on_progress=show):
+            reports.append(report)
+            if report.violations:
+                break
+    print(_table(reports, given.nodes, time.monotonic() - began_s))
+    failed = next((report for report in reports if report.violations), None)
+    if failed is not None:
+        return _explain(_case_of(failed.case_json), given)
+    if given.timeline is not None:
+        from dtimer.sim.scenario.runner import run_seed
+
+        _draw(run_seed(options, seeds[-1]), given.timeline)
+    return 0
+
+
+def _table(reports: Sequence[SeedReport], nodes: int, real_s: float) -> str:
+    counts: Counter[str] = Counter()
+    for report in reports:
+        counts += Counter(dict(report.counts))
+    hours = sum(report.hours for report in reports)
+    idle = [report.seed for report in reports if not report.counted and not report.violations]
+    faults = [
+        (name.removeprefix("fault_").replace("_", " "), count)
+        for name, count in counts.items()
+        if name.startswith("fault_")
+    ]
+    speed = hours * 3_600 / max(real_s, 1e-9)
+    rows = {
+        "seeds": f"{len(reports):,}, {len(idle):,} of them not counted: nothing had to be done again",
+        "node-hours": f"{hours * nodes:,.1f} in {real_s:,.1f} s, {speed:,.0f} times as fast as time",
+        "calls": f"{counts['calls']:,}, {counts['calls_failed']:,} of them failed",
+        "delivered": f"{counts['delivered']:,}, {counts['retries']:,} retries, {counts['takeovers']:,} by another node",
+        "ended": f"{counts['ended']:,} exhausted or expired",
+        "faults": f"{counts['faults']:,}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(faults)),
+        "violations": str(sum(len(report.violations) for report in reports)),
+    }
+    return "\n".join(f"{name:11} {value}" for name, value in rows.items())
+
+
+# --- one case -------------------------------------------------------------------------------------------------
+
+
+def _replay(case: Case, given: argparse.Namespace) -> int:
+    from dtimer.sim.scenario.runner import run_case
+
+    outcome = run_case(case)
+    _show(outcome)
+    if given.timeline is not None:
+        _draw(outcome, given.timeline)
+    return 1 if outcome.violations else 0
+
+
+def _explain(case: Case, given: argparse.Namespace) -> int:
+    """Reduce a failing case, show it, and say how to see it again."""
+    from dtimer.sim.scenario.runner import run_case
+    from dtimer.sim.scenario.shrink import Shrinker
+
+    kind = _kind(run_case(case))
+    parts = len(case.steps) + len(case.options.faults.script)
+    print(f"\nseed {case.seed} fails; reducing its {parts:,} calls and faults", flush=True)
+    shrinker = Shrinker(case, lambda each: _kind(run_case(each, record=False)) == kind, runs_max=SHRINK_RUNS_MAX)
+    small = shrinker.shrink()
+    outcome = run_case(small)
+    print(
+        f"{len(small.steps)} calls and {len(small.options.faults.script)} faults on {small.options.nodes} nodes "
+        f"are enough ({shrinker.num_runs} runs):\n"
+    )
+    _show(outcome)
+    path = Path(given.save or f"dtimer-case-{case.seed}.json")
+    path.write_text(small.to_json(), encoding="utf-8")
+    if given.timeline is not None:
+        _draw(outcome, given.timeline)
+    print(f"\nreplay: dtimer sim --replay {path}")
+    return 1
+
+
+def _kind(outcome: Outcome) -> str:
+    """What the first violation is about, without its figures."""
+    return outcome.violations[0].kind if outcome.violations else ""
+
+
+def _show(outcome: Outcome) -> None:
+    from dtimer.sim.show.lines import lines
+
+    case = outcome.case
+    for step in case.steps[:LINES_SHOWN]:
+        print(f"  {step.at_s:12.6f} s    {step}")
+    for at_s, fault in case.options.faults.script[:LINES_SHOWN]:
+        print(f"  {at_s:12.6f} s  * {fault}")
+    shown = list(lines(outcome.run.trace))
+    if len(shown) > LINES_SHOWN:
+        print(f"\n  the last {LINES_SHOWN} of {len(shown):,} lines:")
+    print()
+    for line in shown[-LINES_SHOWN:]:
+        print(line)
+    for violation in outcome.violations:
+        print(f"\nVIOLATION {violation}")
+    if not outcome.violations:
+        print("\nno violation")
+
+
+def _draw(outcome: Outcome, path: str) -> None:
+    from dtimer.sim.show.timeline import timeline_html
+
+    page = timeline_html(outcome.run.trace, title=f"dtimer sim, seed {outcome.case.seed}")
+    Path(path).write_text(page, encoding="utf-8")
+    print(f"timeline: {path}")
+
+
+def _read_case(path: str) -> Case:
+    return _case_of(Path(path).read_text(encoding="utf-8"))
+
+
+def _case_of(text: str) -> Case:
+    from dtimer.sim.scenario.case import Case
+
+    return Case.from_json(text)
+
+
+# --- progress -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _progress(seeds: int, hours: float) -> Generator[Callable[[Progress], None]]:
+    """A bar on a terminal; a line now and then elsewhere, and without the extra ``cli``."""
+    if sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
+            with Bar(*columns) as bar:
+                task = bar.add_task("", total=hours)
+                yield lambda now: bar.update(task, completed=now.hours, description=_said(now, seeds))
+            return
+    last_s = time.monotonic()
+
+    def say(now: Progress) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= EVERY_S:
+            last_s = time.monotonic()
+            print(f"  {_said(now, seeds)}", flush=True)
+
+    yield say
+
+
+def _said(now: Progress, seeds: int) -> str:
+    return (
+        f"{now.seeds} of {seeds} seeds, {now.hours:,.1f} virtual hours, "
+        f"{now.faults:,} faults, {now.delivered:,} events delivered"
+    )

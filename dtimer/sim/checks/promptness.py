@@ -1,0 +1,158 @@
+"""Nobody waits longer than was promised, and no node is forgotten (rules D7, N4 and W1)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import define
+
+from dtimer.errors import BackendError
+from dtimer.limits import MILLISECOND_US, POLL_MAX_US, REPEAT_WITHIN_US, SECOND_US
+from dtimer.semantics import operations as op
+from dtimer.semantics.operations import Operation
+from dtimer.sim.checks.violation import Complain
+from dtimer.sim.faulty.host import Host
+from dtimer.sim.faulty.trace import Record
+from dtimer.sim.faulty.world import World
+from dtimer.values import Applied, Claimed, Delivery, Parked
+
+BOUND_US: Final = 1_100 * MILLISECOND_US
+"""An event may be so late while a node with room can reach the store: a second, and the ways of two calls."""
+RECOVERY_US: Final = 20 * SECOND_US
+"""So long after its last trouble a node is a full member again: its longest silent call has ended (5 s), its longest
+pause between tries is over (2 s), it has missed its own pulse, and it has claimed."""
+SILENCE_US: Final = POLL_MAX_US + 2 * REPEAT_WITHIN_US
+"""A node in good health is not silent for longer."""
+LOOK_US: Final = 250 * MILLISECOND_US
+CALLS_MAX: Final = 200
+"""In one look, of a node that is given nothing: more is a loop without a pause."""
+
+_UNSETTLING: Final = frozenset(
+    {"step_clock", "failover", "forge_pulse", "forge_announcement", "restart_store", "refuse"}
+)
+"""They concern all nodes: clocks that jump make everything late at once, and forged pulses keep nodes from looking."""
+
+
+@define
+class _Health:
+    """A node as it was seen from outside.
+
+    Attributes:
+        well_since_us: nothing has been wrong with it, or with its way to the store, since then.
+        called_us: its last call that reached the store.
+        room: what its last claim left.
+        calls, taken: since the last look.
+    """
+
+    well_since_us: int | None = None
+    called_us: int = 0
+    room: int = 0
+    calls: int = 0
+    taken: int = 0
+
+
+class Promptness:
+    """A :class:`dtimer.sim.faulty.server.Watcher`; :meth:`look` is to be called every `LOOK_US`."""
+
+    def __init__(self, world: World, complain: Complain) -> None:
+        self._world = world
+        self._complain = complain
+        self._nodes = {name: _Health() for name in world.nodes}
+        self._unsettled_us = 0
+        self.latest_us = 0
+        """The most that an event was late within the bound."""
+
+    # --- what is watched ---------------------------------------------------------------------------------
+
+    def on_applied(
+        self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
+    ) -> None:
+        node = self._nodes.get(host)
+        if node is None:
+            return
+        node.called_us = self._world.now_us
+        node.calls += 1
+        if isinstance(operation, op.Claim):
+            claimed: Claimed = applied.value
+            taken = len(claimed.deliveries)
+            node.room = operation.room - taken
+            node.taken += taken + len(claimed.ended)
+
+    def on_reply(self, host: str, number: int, operation: Operation[Any], applied: Applied[Any]) -> None:
+        """Its call was seen when it was applied."""
+
+    def on_failure(self, host: str, number: int, operation: Operation[Any], error: BackendError) -> None:
+        """Its cause is seen at its link."""
+
+    def on_fault(self, kind: str, fields: Record) -> None:
+        if kind in _UNSETTLING:
+            self._unsettled_us = self._world.now_us
+            for node in self._nodes.values():
+                node.well_since_us = None
+        if kind == "set_wall_clock":
+            return
+        about = self._nodes.get(str(fields.get("node")))
+        if about is not None:
+            about.well_since_us = None
+
+    def on_rolled_back(self, until_us: int | None) -> None:
+        """Told as a fault, too."""
+
+    def delivered(self, host: str, delivery: Delivery) -> None:
+        """A delivery: it must not be late if somebody could have taken it."""
+        late_us = delivery.at_us - delivery.due_us
+        if late_us <= BOUND_US:
+            self.latest_us = max(self.latest_us, late_us)
+            return
+        due_us = self._world.now_us - late_us
+        for name, node in self._nodes.items():
+            well = node.well_since_us is not None and node.well_since_us <= due_us - RECOVERY_US
+            if well and node.room > 0 and self._unsettled_us <= due_us - RECOVERY_US:
+                words = f"{late_us / SECOND_US:.3f} s late, though {name} had room and could reach the store"
+                self._complain("D7", host, delivery.event.id, words)
+                return
+
+    # --- now and then -------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """See who is well, and that nobody who is well is silent or restless."""
+        now_us = self._world.now_us
+        for name, node in self._nodes.items():
+            calls, taken = node.calls, node.taken
+            node.calls = node.taken = 0
+            if not self._is_well(self._world.host(name)):
+                node.well_since_us = None
+                continue
+            if node.well_since_us is None:
+                node.well_since_us = now_us
+            if now_us - node.well_since_us <= RECOVERY_US:
+                continue
+            if now_us - node.called_us > SILENCE_US:
+                self._complain("N4", name, "", f"it has not called for {(now_us - node.called_us) / SECOND_US:.1f} s")
+                node.well_since_us = None
+            if calls > CALLS_MAX and not taken:
+                self._complain(
+                    "W1", name, "", f"it made {calls} calls in {LOOK_US / SECOND_US:g} s and was given nothing"
+                )
+
+    def members(self) -> None:
+        """After peace was made: every node is in the ring, and none is passed over."""
+        seen = self._world.inspect()
+        ring = {} if seen is None else {member.node: member for member in seen.ring}
+        for name in self._nodes:
+            member = ring.get(name)
+            if member is None:
+                self._complain("N4", name, "", "it is not in the ring, long after the last fault")
+            elif member.parked not in {None, Parked.FULL}:
+                self._complain("N4", name, "", f"it is parked as {member.parked}, long after the last fault")
+
+    def _is_well(self, host: Host) -> bool:
+        link = host.link
+        return (
+            host.up
+            and not host.paused
+            and not host.stopping
+            and not host.doomed
+            and link.sound
+            and self._world.store_sound
+        )

@@ -1,0 +1,175 @@
+"""The store as a node of a faulty world sees it: the methods of a backend, on connections that break.
+
+What the node meets is what :class:`dtimer.RedisBackend` would let it meet: the same errors with the same meaning,
+the same time limit for a request as a whole, the same number of connections, none of which resends anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from typing_extensions import override
+
+from dtimer.errors import BackendClosed, StoreRefused, StoreUnreachable
+from dtimer.limits import SECOND_US
+from dtimer.protocol import Runtime
+from dtimer.semantics.methods import OperationMethods
+from dtimer.semantics.operations import Operation, ReplyT_co
+from dtimer.sim.faulty.channels import WAKEUPS, Subscription
+from dtimer.sim.faulty.exchange import Connection, Exchange
+from dtimer.values import Applied, Message, Pace
+
+if TYPE_CHECKING:
+    from dtimer.sim.faulty.host import Host
+
+CONNECTIONS_MAX: Final = 16
+REQUEST_TIMEOUT_US: Final = 5 * SECOND_US
+"""Both as in the Redis backend."""
+
+
+class LinkedBackend(OperationMethods):
+    """A :class:`dtimer.TimerBackend` for the programs of one simulated process. Made by :meth:`Host.backend`."""
+
+    def __init__(self, host: Host, namespace: str) -> None:
+        self.host = host
+        self.process_at: Callable[..., object] = partial(host.loop.call_at_us, context=host.process.context)
+        """Call back in the process that this was made for: when, in us, what, and with which arguments."""
+        self._namespace = namespace
+        self._link = host.link
+        self._loop = host.loop
+        self._runtime = host.runtime
+        self._closed = False
+        self._idle: list[Connection] = []
+        self._busy = 0
+        self._under_way: dict[Exchange, None] = {}
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._drained: asyncio.Future[None] | None = None
+        self._subscriptions: dict[Subscription, None] = {}
+
+    @property
+    def namespace(self) -> str:
+        return self._namespace
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
+
+    @property
+    def pace(self) -> Pace:
+        return Pace()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._idle.clear()
+        if self._busy:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    @override
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        method = operation.method
+        if self._closed:
+            raise BackendClosed(method, "the backend was closed")
+        deadline_us = self._loop.now_us + REQUEST_TIMEOUT_US
+        if self._busy >= CONNECTIONS_MAX:
+            await self._turn(method, deadline_us)
+        else:
+            self._busy += 1
+        try:
+            connection = self._idle.pop() if self._idle else await self._connect(method, deadline_us)
+            exchange = self._link.send(self, connection, operation, deadline_us)
+            self._under_way[exchange] = None
+            try:
+                applied: Applied[ReplyT_co] = await exchange.future
+            except StoreRefused:
+                self._give_back(connection)
+                raise
+            finally:
+                del self._under_way[exchange]
+            self._give_back(connection)
+            return applied
+        finally:
+            self._done()
+
+    @asynccontextmanager
+    async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
+        if self._closed:
+            raise BackendClosed(WAKEUPS, "the backend was closed")
+        subscription = Subscription(self, epoch, node)
+        exchange = self._link.subscribe(self, subscription, self._loop.now_us + REQUEST_TIMEOUT_US)
+        self._subscriptions[subscription] = None
+        self._under_way[exchange] = None
+        try:
+            try:
+                await exchange.future
+            finally:
+                del self._under_way[exchange]
+            yield subscription
+        finally:
+            del self._subscriptions[subscription]
+            self._link.unsubscribe(subscription)
+
+    def reset(self, generation: int, why: str) -> None:
+        """The store's end says that all connections up to this generation are gone."""
+        self._idle = [connection for connection in self._idle if connection.generation > generation]
+        for exchange in tuple(self._under_way):
+            # One that the store has not seen yet (-1) meets there whatever is there then.
+            if 0 <= exchange.connection.generation <= generation:
+                exchange.broke(why)
+        for subscription in self._subscriptions:
+            if 0 <= subscription.connection.generation <= generation:
+                subscription.break_(why)
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        return tuple(self._subscriptions)
+
+    def cut(self) -> None:
+        """The store's end closes all connections; this one does not know yet."""
+        for connection in self._idle:
+            connection.cut = True
+        for exchange in self._under_way:
+            exchange.connection.cut = True
+
+    async def _connect(self, method: str, deadline_us: int) -> Connection:
+        exchange = self._link.connect(self, method, deadline_us)
+        self._under_way[exchange] = None
+        try:
+            await exchange.future
+        finally:
+            del self._under_way[exchange]
+        return exchange.connection
+
+    async def _turn(self, method: str, deadline_us: int) -> None:
+        """Wait until one of the requests under way is done, and take its place."""
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout_at(deadline_us / 1e6):
+                await turn
+        except BaseException as error:
+            if not turn.cancelled():
+                # It was given the place at this very moment.
+                self._done()
+            if isinstance(error, TimeoutError):
+                raise StoreUnreachable(method, "no connection was free within 5 s") from error
+            raise
+
+    def _done(self) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._busy -= 1
+        if not self._busy and self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _give_back(self, connection: Connection) -> None:
+        if not self._closed and not connection.broken:
+            self._idle.append(connection)

@@ -1,0 +1,66 @@
+"""Operations and replies in a few words and numbers, for the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, cast
+
+from dtimer.semantics import operations as op
+from dtimer.semantics.operations import Operation
+from dtimer.sim.faulty.trace import Field
+from dtimer.values import Claimed
+
+_IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
+    op.Post: lambda operation: [new.event.id for new in operation.events],
+    op.Cancel: lambda operation: list(operation.ids),
+    op.Discard: lambda operation: list(operation.ids),
+    op.Claim: lambda operation: [receipt.id for receipt in operation.confirming],
+    op.Confirm: lambda operation: [receipt.id for receipt in operation.receipts],
+    op.GiveBack: lambda operation: [operation.receipt.id],
+    op.Extend: lambda operation: [operation.receipt.id],
+    op.Bury: lambda operation: [operation.receipt.id],
+    op.ChangeDelay: lambda operation: [operation.id],
+    op.ConfirmNewest: lambda operation: [operation.id],
+    op.Peek: lambda operation: [operation.id],
+    op.Resend: lambda operation: [operation.id],
+    op.Join: lambda operation: [operation.member.node],
+    op.Leave: lambda operation: [operation.member.node],
+}
+
+
+def ids_of(operation: Operation[Any]) -> list[str]:
+    """What an operation is about: events, or a member. A claim's are those it confirms."""
+    ids = _IDS.get(type(operation))
+    return [] if ids is None else ids(operation)
+
+
+def outcome_of(value: object) -> list[Field]:
+    """What came of each of these; of a claim only the outcomes of its confirms."""
+    if isinstance(value, tuple):
+        outcomes = cast("tuple[Enum, ...]", value)
+        return [str(outcome.value) for outcome in outcomes]
+    if isinstance(value, Enum):
+        return [str(value.value)]
+    if isinstance(value, bool):
+        return [value]
+    if isinstance(value, Claimed):
+        return [str(outcome.value) for outcome in value.confirmed]
+    return []
+
+
+def taken_by(claimed: Claimed) -> dict[str, Field]:
+    """The fields that the record of a claim has besides: ``got`` holds id, number and retries of each delivery."""
+    fields: dict[str, Field] = {
+        "status": claimed.status.value,
+        "got": [
+            [delivery.receipt.id, delivery.receipt.number, delivery.num_retries] for delivery in claimed.deliveries
+        ],
+    }
+    if claimed.ended:
+        fields["ended"] = [[ended.event.id, ended.reason.value] for ended in claimed.ended]
+    if claimed.unreadable:
+        fields["unreadable"] = [unreadable.id for unreadable in claimed.unreadable]
+    fields["more"] = claimed.more
+    fields["come"] = claimed.come_at_us
+    return fields

@@ -1,0 +1,342 @@
+"""A host of a faulty world: its process, which ends and is started again, its clocks, and its way to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+from attrs import define
+from typing_extensions import override
+
+from dtimer import arguments
+from dtimer.errors import BackendError
+from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
+from dtimer.protocol import Cancellable, Signal
+from dtimer.semantics.operations import Operation
+from dtimer.sim.chance import Chance
+from dtimer.sim.faulty.backend import LinkedBackend
+from dtimer.sim.faulty.faults import Moment
+from dtimer.sim.faulty.link import Link
+from dtimer.sim.faulty.server import Server
+from dtimer.sim.faulty.trace import Field, Record
+from dtimer.sim.loop import Process
+from dtimer.values import Applied, Claimed
+
+Application: TypeAlias = "Callable[[Host], Awaitable[object]]"
+"""A program: runs in the process of a host, from its start to its end."""
+
+UPTIME_MAX_US: Final = 10_000_000 * SECOND_US
+"""Monotonic clocks count from anywhere: from the start of the machine, mostly."""
+GOT_REMEMBERED: Final = 4_096
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NOTHING: Final = nullcontext()
+_HANDLER: Final = "handler "
+_OF_EVENT: Final = " of event "
+
+
+@define
+class _Doom:
+    """A crash to come: at the `left`-th next such moment."""
+
+    at: Moment
+    left: int
+    strike: Callable[[], None]
+
+
+class Host:
+    """One simulated machine with one program.
+
+    Attributes:
+        name: of the host, and so of its processes.
+        up: its process runs, or stands still.
+        stopping: its program has been asked to end.
+        doomed: crashes that wait for their moment.
+        wall_offset_us: by how much its time of day is wrong.
+        link: its way to the store.
+    """
+
+    def __init__(
+        self, name: str, server: Server, *, start_us: int, on_end: Callable[[Host, Exception | None], None]
+    ) -> None:
+        """
+        Args:
+            start_us: the time of day at the start of the run.
+            on_end: called when the program has ended by itself, with the error that it raised.
+        """
+        self.name = name
+        self.loop = server.loop
+        self.up = False
+        self.doomed: list[_Doom] = []
+        self.wall_offset_us = 0
+        self.application: Application | None = None
+        self._chance = Chance(server.loop.seed, "host", name)
+        self.link = Link(self, server, self._chance.of("link"))
+        self.backends: list[LinkedBackend] = []
+        self._server = server
+        self._start_us = start_us
+        self._on_end = on_end
+        self._uptime_us = self._chance.of("uptime").below(UPTIME_MAX_US)
+        self._pauses = 0
+        self._stopped: asyncio.Future[None] | None = None
+        self.stopping = False
+        self._got: OrderedDict[str, tuple[int, int]] = OrderedDict()
+
+    # --- for its program ----------------------------------------------------------------------------------
+
+    def backend(self, namespace: str = NAMESPACE_DEFAULT) -> LinkedBackend:
+        """A backend of this process, with connections of its own, for a :class:`dtimer.DTimer`."""
+        backend = LinkedBackend(self, arguments.name(namespace, "namespace"))
+        self.backends.append(backend)
+        return backend
+
+    async def forever(self) -> None:
+        """Return when this process is asked to end, as by SIGTERM. Usually it is just killed some day."""
+        if not self.stopping:
+            if self._stopped is None:
+                self._stopped = self.loop.create_future()
+            await asyncio.shield(self._stopped)
+
+    @property
+    def incarnation(self) -> int:
+        """The so-many-th process of this host."""
+        return self.process.incarnation
+
+    def wall_clock(self) -> datetime:
+        """The time of day as this host has it, right or wrong. Nothing in dtimer asks for it."""
+        return _EPOCH + timedelta(microseconds=self._start_us + self.loop.now_us + self.wall_offset_us)
+
+    def draw(self, below: int) -> int:
+        """A random integer from 0 up to, not including, `below`, the same in each run of a seed."""
+        return self._of_program.below(below)
+
+    def note(self, what: str, **fields: Field) -> None:
+        """A record of the program's own in the trace."""
+        if self._server.trace.on:
+            record: Record = {"t": self.loop.now_us, "who": self.name, "what": what}
+            record.update(fields)
+            self._server.trace.add(record)
+
+    # --- for the world ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start its program in a new process."""
+        assert not self.up, "one process at a time"
+        self.process: Process = self.loop.process(self.name)
+        own = self._chance.of("process", self.process.incarnation)
+        self._of_program = own.of("program")
+        self.runtime = HostRuntime(self, own.of("runtime"), self._uptime_us)
+        self.backends = []
+        self.up = True
+        self._pauses = 0
+        self._stopped = None
+        self.stopping = False
+        self._got.clear()
+        self.note("up", incarnation=self.process.incarnation)
+        if self.application is not None:
+            self.process.create_task(self._main(self.application), name=self.name)
+
+    def crash(self, how: str = "crashed") -> None:
+        """End its process at once."""
+        self.up = False
+        self.doomed.clear()
+        subscriptions = [subscription for backend in self.backends for subscription in backend.subscriptions]
+        _close_unbegun(self.process)
+        self.process.kill()
+        self.link.process_ended(subscriptions)
+        self.note("down", incarnation=self.process.incarnation, how=how)
+
+    def stop(self) -> None:
+        """Ask its program to end."""
+        self.stopping = True
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)
+
+    def pause(self, by: int) -> None:
+        """One more reason to stand still, or one less."""
+        self._pauses += by
+        if self._pauses == 1 and by > 0:
+            self.process.pause()
+            self.note("paused")
+        elif not self._pauses:
+            self.process.resume()
+            self.note("resumed")
+
+    @property
+    def paused(self) -> bool:
+        return self._pauses > 0
+
+    def doom(self, at: Moment, count: int, strike: Callable[[], None]) -> None:
+        """Have it crash at its `count`-th next such moment."""
+        if at == "step":
+            _Fuse.light(self.process, count, strike)
+        else:
+            self.doomed.append(_Doom(at, count, strike))
+
+    def dies_at(self, moment: Moment) -> bool:
+        """Such a moment is here; whether it was the last one."""
+        for doom in self.doomed:
+            if doom.at == moment:
+                doom.left -= 1
+                if not doom.left:
+                    doom.strike()
+                    return True
+        return False
+
+    def got(self, operation: Operation[Any], applied: Applied[Any]) -> None:
+        """A reply is here."""
+        if isinstance(applied.value, Claimed):
+            for delivery in applied.value.deliveries:
+                self._got[delivery.receipt.id] = (delivery.receipt.number, delivery.num_retries)
+            while len(self._got) > GOT_REMEMBERED:
+                self._got.popitem(last=False)
+
+    def handling(self, name: str) -> AbstractContextManager[None]:
+        """For a piece of work that is under way: a handler of an event is recorded."""
+        if not name.startswith(_HANDLER):
+            return _NOTHING
+        id = name.partition(_OF_EVENT)[2]
+        number, num_retries = self._got.get(id, (0, 0))
+        return _Handling(self, id, number, num_retries)
+
+    async def _main(self, application: Application) -> None:
+        error: Exception | None = None
+        try:
+            await application(self)
+        except Exception as raised:
+            error = raised
+        # A program whose store cannot be reached ends with an error, and somebody starts it again. Others are wrong.
+        how = "returned" if error is None else "failed" if isinstance(error, BackendError) else "raised"
+        self.crash(how)
+        self._on_end(self, error)
+
+
+def _close_unbegun(process: Process) -> None:
+    """Coroutines that were handed to tasks which have not begun would complain, one day, that nobody awaited them."""
+    for task in process.tasks:
+        outer = task.get_coro()
+        if inspect.iscoroutine(outer) and inspect.getcoroutinestate(outer) == inspect.CORO_CREATED:
+            for inner in inspect.getcoroutinelocals(outer).values():
+                if inspect.iscoroutine(inner):
+                    inner.close()
+
+
+class _Handling(AbstractContextManager[None]):
+    """A handler at work."""
+
+    __slots__ = ("_host", "_id", "_num_retries", "_number")
+
+    def __init__(self, host: Host, id: str, number: int, num_retries: int) -> None:
+        self._host = host
+        self._id = id
+        self._number = number
+        self._num_retries = num_retries
+
+    @override
+    def __enter__(self) -> None:
+        self._host.note("handler", id=self._id, delivery=self._number, num_retries=self._num_retries)
+
+    @override
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        host = self._host
+        if host.loop.burying:
+            return
+        how = "returned" if kind is None else "cut" if issubclass(kind, asyncio.CancelledError) else "raised"
+        host.note("handled", id=self._id, delivery=self._number, how=how)
+        host.dies_at("handled")
+
+
+class _Fuse(deque[Any]):
+    """The callbacks that a process has ready; burns down by one for each that is taken, then kills it instead."""
+
+    @classmethod
+    def light(cls, process: Process, count: int, strike: Callable[[], None]) -> None:
+        old = process.ready
+        if isinstance(old, cls) and 0 < old._left <= count:
+            return
+        fuse = cls(old)
+        fuse._left, fuse._strike, fuse._process = count, strike, process
+        if process.inbox is old:
+            process.inbox = fuse
+        process.ready = fuse
+
+    @override
+    def popleft(self) -> Any:
+        handle = super().popleft()
+        self._left -= 1
+        if not self._left:
+            self._strike()
+            # It is not run: the scheduler passes over what was cancelled.
+            handle.cancel()
+        return handle
+
+    _left: int
+    _strike: Callable[[], None]
+    _process: Process
+
+
+class HostSignal:
+    """A :class:`dtimer.protocol.Signal`, by a future."""
+
+    __slots__ = ("_loop", "_rung", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        if not self._rung:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._rung = False
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class HostRuntime:
+    """The :class:`dtimer.protocol.Runtime` of one simulated process."""
+
+    def __init__(self, host: Host, chance: Chance, uptime_us: int) -> None:
+        self._host = host
+        self._loop = host.loop
+        self._uptime_us = uptime_us
+        self._tokens = chance.of("token")
+        self._draws = chance.of("draw")
+
+    def now_us(self) -> int:
+        return self._loop.now_us + self._uptime_us
+
+    def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
+        return self._loop.call_at_us(when_us - self._uptime_us, callback)
+
+    async def sleep(self, duration_us: int) -> None:
+        await asyncio.sleep(duration_us / SECOND_US)
+
+    def token(self, num_bytes: int) -> str:
+        return self._tokens.token(num_bytes)
+
+    def draw(self, below: int) -> int:
+        return self._draws.below(below)
+
+    def signal(self, name: str) -> Signal:
+        return HostSignal(self._loop)
+
+    def working(self, name: str) -> AbstractContextManager[None]:
+        return self._host.handling(name)

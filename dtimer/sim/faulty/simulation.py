@@ -1,0 +1,291 @@
+"""A whole cluster in one process and in virtual time, with everything that can go wrong; replayed from one integer."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final, Generic, TextIO, TypeAlias, TypeVar
+
+from attrs import field, frozen
+from typing_extensions import override
+
+from dtimer.errors import BackendError, InvalidArgument
+from dtimer.limits import NAME_PATTERN, SECOND_US
+from dtimer.sim.chance import Chance
+from dtimer.sim.faulty.faults import Fault
+from dtimer.sim.faulty.host import Application, Host
+from dtimer.sim.faulty.injector import Injector
+from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.faulty.server import Server, Watcher
+from dtimer.sim.faulty.trace import KEPT_DEFAULT, Record, Trace
+from dtimer.sim.faulty.world import World
+from dtimer.sim.loop import SimLoop
+
+T = TypeVar("T")
+ApplicationT = TypeVar("ApplicationT", bound=Application)
+
+Scenario: TypeAlias = Callable[[World], Awaitable[T]]
+"""What is done to a world: a coroutine function, in a process of its own."""
+
+CLIENT: Final = "client"
+START: Final = datetime(2030, 1, 1, tzinfo=UTC)
+"""As in :class:`dtimer.SimBackend`."""
+GC_THRESHOLDS: Final = (20_000, 20, 100)
+_START_US: Final = int(START.timestamp()) * SECOND_US
+_RESERVED: Final = frozenset({CLIENT, "world", "store", "faults"})
+
+
+@frozen(kw_only=True)
+class Run(Generic[T]):
+    """What came of a simulation.
+
+    Attributes:
+        seed: the run's.
+        error: what the scenario or a program raised; None if all went well.
+        trace: its newest records; empty if none were wanted.
+        digest: the sha256 of all records: equal digests, equal runs.
+        counts: what happened, by what it is: `calls`, `delivered`, `retries`, `takeovers`, `faults`, `fault_crash` ...
+        script: the faults that were scripted or drawn and changed something, with their moments in seconds.
+            ``Faults(script=run.script)`` and the same seed give the same run.
+        duration_us: of virtual time.
+    """
+
+    seed: int
+    error: BaseException | None
+    trace: tuple[Record, ...] = field(repr=False)
+    digest: str
+    counts: Mapping[str, int] = field(repr=False)
+    script: tuple[tuple[float, Fault], ...] = field(repr=False)
+    duration_us: int
+    _result: T | None = field(repr=False, alias="result")
+
+    @property
+    def result(self) -> T:
+        """What the scenario returned. Raises what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self._result  # type: ignore[return-value]  # it is there if there was no error
+
+
+class Simulation:
+    """A simulated cluster: real timers, each in a process of its own, on a virtual clock.
+
+    The same seed, programs and scenario give the same run, byte for byte, on every machine.
+
+    Args:
+        seed: decides everything that chance decides.
+        nodes: how many there are, named ``n1``, ``n2`` and so on; or their names.
+        faults: what goes wrong by itself.
+        record: whether a trace is kept; without one a run is faster.
+        keep: how many records of it stay in memory.
+        trace_file: gets all records, as lines of JSON.
+        watchers: see what happens while it happens.
+
+    Raises:
+        InvalidArgument: an argument is not as described.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        nodes: int | Sequence[str] = 3,
+        faults: Faults | None = None,
+        record: bool = True,
+        keep: int = KEPT_DEFAULT,
+        trace_file: TextIO | None = None,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        names = tuple(f"n{number}" for number in range(1, nodes + 1)) if isinstance(nodes, int) else tuple(nodes)
+        wrong = [name for name in names if not NAME_PATTERN.fullmatch(name) or name in _RESERVED]
+        if wrong or len(set(names)) < len(names):
+            raise InvalidArgument("nodes", f"must be different names that match {NAME_PATTERN.pattern}, not {nodes!r}")
+        self.seed = seed
+        self.nodes = names
+        self.faults = Faults() if faults is None else faults
+        self._record = record
+        self._keep = keep
+        self._trace_file = trace_file
+        self._watchers = watchers
+        self._applications: dict[str, Application] = {}
+
+    def node(self, application: ApplicationT) -> ApplicationT:
+        """The program of every node that has none of its own; a decorator.
+
+        It is run in each node's process, and again in each process that is started after that one has ended.
+        One that raises a :class:`dtimer.BackendError` is started again a second later; other errors end the run.
+        """
+        for name in self.nodes:
+            self._applications.setdefault(name, application)
+        return application
+
+    def node_named(self, *names: str) -> Callable[[ApplicationT], ApplicationT]:
+        """The program of some nodes; a decorator."""
+        unknown = [name for name in names if name not in self.nodes]
+        if unknown:
+            raise InvalidArgument("names", f"must be of {', '.join(self.nodes)}, not {unknown[0]!r}")
+
+        def register(application: ApplicationT) -> ApplicationT:
+            for name in names:
+                self._applications[name] = application
+            return application
+
+        return register
+
+    def run(self, scenario: Scenario[T]) -> Run[T]:
+        """Start the nodes and carry out a scenario; when it returns, all is over.
+
+        Raises:
+            SimulationStuck: nothing can ever happen again.
+            BaseException: what the scenario raised, or a program.
+        """
+        run = self.attempt(scenario)
+        if run.error is not None:
+            raise run.error
+        return run
+
+    def attempt(self, scenario: Scenario[T]) -> Run[T]:
+        """As :meth:`run`, but what was raised is the run's `error`."""
+        return _Attempt(self, scenario).run()
+
+    # What an attempt needs, and nobody else.
+
+    def _parts(
+        self,
+    ) -> tuple[bool, int, TextIO | None, Sequence[Watcher], Mapping[str, Application]]:
+        return self._record, self._keep, self._trace_file, self._watchers, self._applications
+
+
+class _Attempt(Generic[T]):
+    """One run of a simulation."""
+
+    def __init__(self, simulation: Simulation, scenario: Scenario[T]) -> None:
+        record, keep, file, watchers, applications = simulation._parts()  # pyright: ignore[reportPrivateUsage]
+        seed = simulation.seed
+        chance = Chance(seed)
+        self._seed = seed
+        self._scenario = scenario
+        self._loop = SimLoop(seed)
+        self._trace = Trace(on=record, keep=keep, file=file)
+        self._counts: Counter[str] = Counter()
+        server = Server(
+            self._loop,
+            chance.of("store"),
+            start_us=_START_US,
+            trace=self._trace,
+            counts=self._counts,
+            watchers=list(watchers),
+        )
+        self._client = Host(CLIENT, server, start_us=_START_US, on_end=self._ended)
+        self._hosts = {name: Host(name, server, start_us=_START_US, on_end=self._ended) for name in simulation.nodes}
+        for name, application in applications.items():
+            self._hosts[name].application = application
+        everybody = {**self._hosts, CLIENT: self._client}
+        self._injector = Injector(simulation.faults, server, everybody, simulation.nodes, chance.of("faults"))
+        self._world = World(server, everybody, self._client, simulation.nodes, self._injector)
+        self._nodes = simulation.nodes
+
+    def run(self) -> Run[T]:
+        result: T | None = None
+        error: BaseException | None = None
+        if self._trace.on:
+            nodes = list(self._nodes)
+            self._trace.add({"t": 0, "who": "world", "what": "run", "seed": self._seed, "nodes": nodes})
+        with _logged_to(self._trace, self._loop), _seldom_collecting():
+            try:
+                result = self._loop.run(self._main())
+            except Exception as raised:
+                error = raised
+        return Run(
+            seed=self._seed,
+            error=error,
+            trace=self._trace.records,
+            digest=self._trace.digest,
+            counts=dict(self._counts),
+            script=tuple(self._injector.script),
+            duration_us=self._loop.now_us,
+            result=result,
+        )
+
+    async def _main(self) -> T:
+        self._over: asyncio.Future[T] = self._loop.create_future()
+        self._client.start()
+        for host in self._hosts.values():
+            if host.application is not None:
+                host.start()
+        task = self._client.process.create_task(self._carry_out(), name="the scenario")
+        task.add_done_callback(self._done)
+        result: T = await self._over
+        return result
+
+    async def _carry_out(self) -> T:
+        return await self._scenario(self._world)
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        if self._over.done():
+            return
+        if task.cancelled():
+            self._over.set_exception(asyncio.CancelledError("the scenario was cancelled"))
+        elif (error := task.exception()) is not None:
+            self._over.set_exception(error)
+        else:
+            self._over.set_result(task.result())
+
+    def _ended(self, host: Host, error: Exception | None) -> None:
+        if error is None or isinstance(error, BackendError):
+            self._injector.ended(host, failed=error is not None)
+        elif not self._over.done():
+            error.add_note(f"raised by the program of {host.name!r} at {self._loop.now_us / SECOND_US:.6f} s")
+            self._over.set_exception(error)
+
+
+class _LogRecords(logging.Handler):
+    """Makes trace records of log records."""
+
+    def __init__(self, trace: Trace, loop: SimLoop) -> None:
+        super().__init__()
+        self._trace = trace
+        self._loop = loop
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._trace.on:
+            fields: Record = {"t": self._loop.now_us, "who": self._loop.current.name, "what": "log"}
+            fields["level"] = record.levelname
+            fields["message"] = record.getMessage()
+            self._trace.add(fields)
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """A run makes many small objects, few of them cyclic: looking for those as often as usual takes a third of it."""
+    before = gc.get_threshold()
+    if before[0]:  # else it never collects by itself
+        gc.set_threshold(*map(max, before, GC_THRESHOLDS))
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@contextmanager
+def _logged_to(trace: Trace, loop: SimLoop) -> Iterator[None]:
+    """What dtimer logs in a simulation goes into the trace, and not to whoever reads the log of the real process."""
+    logger = logging.getLogger("dtimer")
+    handler = _LogRecords(trace, loop)
+    propagate = logger.propagate
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+__all__ = ["Run", "Scenario", "Simulation"]

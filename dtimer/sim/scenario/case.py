@@ -1,0 +1,74 @@
+"""A run spelled out: everything that is asked for and everything that goes wrong, in lists that can be cut."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, Self
+
+from attrs import evolve, field, frozen
+
+from dtimer.errors import InvalidArgument
+from dtimer.sim.faulty.faults import Fault
+from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.scenario.options import Options
+from dtimer.sim.scenario.steps import Step, draw_steps, steps_from_json
+
+FORMAT: Final = 1
+
+
+@frozen(kw_only=True)
+class Case:
+    """What is run.
+
+    Attributes:
+        seed: of everything that is not spelled out: latencies, ids, what handlers do, who is first.
+        options: the faults among them are those of the run: rates while a seed is tried, a script to replay it.
+        steps: the calls of the clients.
+    """
+
+    seed: int
+    options: Options
+    steps: tuple[Step, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, options: Options, seed: int) -> Self:
+        """The case of a seed."""
+        faults = options.faults
+        if faults.until_s is None:
+            faults = evolve(faults, until_s=options.hours * 3_600)
+        return cls(seed=seed, options=evolve(options, faults=faults), steps=tuple(draw_steps(options, seed)))
+
+    def spelled_out(self, script: tuple[tuple[float, Fault], ...]) -> Self:
+        """The same with the faults that really were, each by itself."""
+        return evolve(self, options=evolve(self.options, faults=Faults(script=script)))
+
+    def to_json(self) -> str:
+        """As :meth:`from_json` reads it."""
+        parts = {
+            "dtimer_case": FORMAT,
+            "seed": self.seed,
+            "options": self.options.to_json(),
+            "steps": [step.to_json() for step in self.steps],
+        }
+        return json.dumps(parts, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a case.
+
+        Raises:
+            InvalidArgument: it is none.
+        """
+        try:
+            parts = json.loads(text)
+            if parts["dtimer_case"] != FORMAT:
+                raise InvalidArgument("case", f"is of another format than {FORMAT}")
+            return cls(
+                seed=int(parts["seed"]),
+                options=Options.from_json(parts["options"]),
+                steps=steps_from_json(parts["steps"]),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            if isinstance(error, InvalidArgument):
+                raise
+            raise InvalidArgument("case", f"is not what Case.to_json writes: {error!r}") from error

@@ -1,0 +1,159 @@
+"""What clients ask for in a run: flat values, so that any part of a list of them can be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+from attrs import asdict, field, frozen
+
+from dtimer.arguments import IfExistsName
+from dtimer.errors import InvalidArgument
+from dtimer.sim.chance import Chance
+from dtimer.sim.scenario.options import HOUR_S, Options
+
+POOL: Final = 40
+"""Ids that come again, so that posts meet live events of their id; the others are used once."""
+DELAY_MAX_MS: Final = 120_000
+BURST_MAX: Final = 60
+
+
+@frozen
+class Step:
+    """One call of a client.
+
+    Attributes:
+        at_s: when, from the start of the run.
+    """
+
+    kind: ClassVar[str]
+    at_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"call": self.kind, **asdict(self)}
+
+
+@frozen
+class PostStep(Step):
+    """
+    Attributes:
+        count: so many at once; the second and those after it have the id with their number.
+        number: makes the payload unlike that of any other post.
+    """
+
+    kind = "post"
+    id: str
+    number: int
+    delay_ms: int = 0
+    count: int = 1
+    max_retries: int = 0
+    keep: bool = False
+    if_exists: IfExistsName = "replace"
+    expires_after_ms: int | None = None
+    confirm_timeout_s: float | None = None
+    retry_ms: int | None = None
+
+
+@frozen
+class CancelStep(Step):
+    kind = "cancel"
+    id: str
+
+
+@frozen
+class ChangeDelayStep(Step):
+    kind = "change_delay"
+    id: str
+    delay_ms: int
+
+
+@frozen
+class ConfirmStep(Step):
+    """The operator's form: by id."""
+
+    kind = "confirm"
+    id: str
+
+
+@frozen
+class PeekStep(Step):
+    kind = "peek"
+    id: str
+
+
+@frozen
+class UpcomingStep(Step):
+    kind = "upcoming"
+    limit: int = field(default=50)
+
+
+@frozen
+class ResendStep(Step):
+    """Of the oldest dead letter, if there is one."""
+
+    kind = "resend"
+
+
+KINDS: Final[Mapping[str, type[Step]]] = {
+    step.kind: step for step in (PostStep, CancelStep, ChangeDelayStep, ConfirmStep, PeekStep, UpcomingStep, ResendStep)
+}
+
+
+def steps_from_json(steps: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
+    """Raises InvalidArgument if they are none."""
+    try:
+        return tuple(
+            KINDS[step["call"]](**{name: value for name, value in step.items() if name != "call"}) for step in steps
+        )
+    except (KeyError, TypeError) as error:
+        raise InvalidArgument("steps", f"are not what Step.to_json writes: {error!r}") from error
+
+
+def draw_steps(options: Options, seed: int) -> Iterator[Step]:
+    """The calls of a seed, in the order of their times."""
+    chance = Chance(seed, "steps")
+    at_s, number = 0.0, 0
+    if not options.rate:
+        return
+    mean_us = round(HOUR_S * 1_000_000 / options.rate)
+    while True:
+        at_s = round(at_s + chance.exponential(mean_us) / 1_000_000, 6)
+        if at_s >= options.hours * HOUR_S:
+            return
+        number += 1
+        yield _one(at_s, number, Chance(seed, "step", number))
+
+
+def _one(at_s: float, number: int, chance: Chance) -> Step:
+    known = f"e{chance.below(POOL)}"
+    kind = chance.below(100)
+    if kind < 70:
+        return _post(at_s, number, known if chance.happens(0.4) else f"once-{number}", chance)
+    if kind < 78:
+        return CancelStep(at_s, known)
+    if kind < 86:
+        return ChangeDelayStep(at_s, known, chance.below(DELAY_MAX_MS))
+    if kind < 89:
+        return ConfirmStep(at_s, known)
+    if kind < 94:
+        return PeekStep(at_s, known)
+    if kind < 98:
+        return UpcomingStep(at_s, chance.pick((1, 50)))
+    return ResendStep(at_s)
+
+
+def _post(at_s: float, number: int, id: str, chance: Chance) -> PostStep:
+    max_retries = chance.pick((0, 0, 1, 3, 3, 10))
+    return PostStep(
+        at_s,
+        id,
+        number,
+        delay_ms=chance.pick((0, chance.below(100), chance.below(5_000), chance.below(DELAY_MAX_MS))),
+        count=chance.between(2, BURST_MAX) if chance.happens(0.04) else 1,
+        max_retries=max_retries,
+        keep=chance.happens(0.5),
+        if_exists=chance.pick(("replace", "replace", "keep", "error")),
+        expires_after_ms=chance.below(60_000) if chance.happens(0.1) else None,
+        confirm_timeout_s=chance.between(1, 20) / 2 if chance.happens(0.2) else None,
+        retry_ms=chance.between(1, 10_000) if chance.happens(0.3) else None,
+    )

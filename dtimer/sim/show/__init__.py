@@ -1,0 +1,1 @@
+"""Runs for people: as lines of text, and as a page that draws them."""

@@ -1,0 +1,106 @@
+"""A run as lines of text, aligned by virtual time and by who did what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from dtimer.sim.faulty.trace import Field, Record
+
+_QUIET: Final = frozenset({"reply", "pulse", "call"})
+"""Of every call the store's record tells enough, as long as all goes well."""
+_MARKS: Final[Mapping[str, str]] = {"fault": "*", "fault_end": "*", "violation": "!", "down": "*", "up": "*"}
+
+
+def lines(records: Iterable[Record], *, everything: bool = False) -> Iterator[str]:
+    """One line a record: seconds since the start, a mark (``*`` for faults, ``!`` for violations), who, what.
+
+    Args:
+        everything: the calls, replies and claims that found nothing, too.
+    """
+    shown = [record for record in records if everything or _matters(record)]
+    who_width = max((len(str(record["who"])) for record in shown), default=0)
+    for record in shown:
+        mark = _MARKS.get(str(record["what"]), " ")
+        yield f"{clock(_number(record['t'])):>16} {mark} {record['who']!s:{who_width}}  {describe(record)}".rstrip()
+
+
+def clock(time_us: int) -> str:
+    """A moment of virtual time, in full: ``2d 03:04:05.678901``."""
+    seconds, us = divmod(time_us, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    day, hour = divmod(hours, 24)
+    if day:
+        return f"{day}d {hour:02}:{minute:02}:{second:02}.{us:06}"
+    return f"{hour:02}:{minute:02}:{second:02}.{us:06}" if hour else f"{minute:02}:{second:02}.{us:06}"
+
+
+def describe(record: Record) -> str:
+    """A record in words; one of a kind that nobody knows comes with its fields."""
+    what = str(record["what"])
+    known = _WORDS.get(what)
+    if known is not None:
+        return known(record)
+    fields = [f"{name}={value}" for name, value in record.items() if name not in {"t", "who", "what"}]
+    return " ".join([what, *fields])
+
+
+def _matters(record: Record) -> bool:
+    if record["what"] in _QUIET:
+        return False
+    return not (record["what"] == "applied" and record.get("method") == "claim" and not record.get("got"))
+
+
+def _applied(record: Record) -> str:
+    words = [f"{record['method']} of {record['from']}"]
+    ids = _texts(record.get("ids"))
+    outcomes = _texts(record.get("outcome"))
+    if len(ids) == len(outcomes):
+        words += [f"{id}: {outcome}" for id, outcome in zip(ids, outcomes, strict=True)]
+    else:
+        words += ids + outcomes
+    if record["method"] == "claim":
+        got = [_delivery(each) for each in _items(record.get("got"))]
+        words.append("takes " + (", ".join(got) if got else "nothing"))
+    return " ".join(words)
+
+
+def _fault(record: Record) -> str:
+    parameters = [
+        f"{name}={value}" for name, value in record.items() if name not in {"t", "who", "what", "fault", "node"}
+    ]
+    return " ".join([str(record["fault"]), str(record.get("node") or ""), *parameters]).strip()
+
+
+def _delivery(got: Field) -> str:
+    id, number, num_retries = _items(got)
+    return f"{id} (delivery {number}, retries {num_retries})"
+
+
+_WORDS: Final[Mapping[str, Callable[[Record], str]]] = {
+    "applied": _applied,
+    "fault": _fault,
+    "fault_end": lambda record: f"{record['fault']} {record.get('node') or ''} is over",
+    "announce": lambda record: f"tells {record['to']} to come: {record['fate']}",
+    "handler": lambda record: (
+        f"handler of {record['id']} (delivery {record['delivery']}, retries {record['num_retries']})"
+    ),
+    "handled": lambda record: f"handler of {record['id']} (delivery {record['delivery']}) {record['how']}",
+    "call_failed": lambda record: f"{record.get('method', 'call')} failed: {record.get('error', '')}",
+    "reply_lost": lambda record: f"the reply to {record.get('method', 'a call')} is lost",
+    "log": lambda record: f"{str(record['level']).lower()}: {record['message']}",
+}
+
+
+def _number(value: Field) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def _items(value: Field) -> Sequence[Field]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _texts(value: Field) -> list[str]:
+    return [str(each) for each in _items(value)]
