@@ -11,7 +11,8 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from dtimer.backends.redis.errors import after_sending, before_sending
-from dtimer.backends.redis.line import Argument, Line, Reply, pack
+from dtimer.backends.redis.line import Line
+from dtimer.backends.redis.resp import Argument, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
 from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreUnreachable
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from dtimer.backends.redis.line import Reply
 from dtimer.backends.redis.records import read_record
+from dtimer.backends.redis.resp import Reply
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
