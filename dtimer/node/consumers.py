@@ -18,6 +18,7 @@ from attrs import define, field
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler
+from dtimer.limits import BATCH_MAX_ITEMS, CLAIM_PORTION_MIN
 from dtimer.protocol import Runtime
 
 in_hand: ContextVar[Event[Any] | None] = ContextVar("dtimer_in_hand", default=None)
@@ -75,6 +76,7 @@ class Consumers(Generic[PayloadT]):
         """
         self.max_events = max_events
         self.unfinished: dict[Event[PayloadT], Holding[PayloadT]] = {}
+        self._num_ending = 0
         self._runtime = runtime
         self._on_change = on_change
         self._on_failure = on_failure
@@ -135,10 +137,14 @@ class Consumers(Generic[PayloadT]):
 
     def room(self) -> int:
         """How many events a claim may bring."""
-        free = self.max_events - len(self.unfinished) - len(self._left_over)
+        free = self.max_events - len(self.unfinished) - len(self._left_over) + self._num_ending
         if not self._handlers:
             free = min(free, len(self._waiting))
         return max(free, 0)
+
+    def portion(self) -> int:
+        """How many events the next claim asks for: with much room only half, so that handlers run while it is away."""
+        return min(self.room(), BATCH_MAX_ITEMS, max(self.max_events // 2, CLAIM_PORTION_MIN))
 
     # --- handing out -----------------------------------------------------------------------------------
 
@@ -163,6 +169,21 @@ class Consumers(Generic[PayloadT]):
         holding = self.unfinished.get(event)
         if holding is not None and not holding.open:
             self.finish(event)
+
+    def make_room(self, event: Event[PayloadT]) -> bool:
+        """Its last handler merely waits for the confirm at its block's end from now on, so it takes up no room.
+
+        If this returns true, :meth:`take_room_back` follows when the wait is over.
+        """
+        holding = self.unfinished.get(event)
+        if holding is None or holding.open != 1:
+            return False
+        self._num_ending += 1
+        return True
+
+    def take_room_back(self) -> None:
+        """Whatever a handler still does after its block takes up room as before."""
+        self._num_ending -= 1
 
     async def next_for(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
         """An iterator asks for its next event, and so is done with the one before; None is the end."""

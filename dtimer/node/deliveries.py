@@ -141,6 +141,15 @@ class Deliveries(Generic[PayloadT]):
         self.consumers.finish_if_iterated(event)
         return confirming
 
+    async def confirm_at_end(self, event: Event[PayloadT]) -> None:
+        confirming = self.confirm(event)
+        made_room = self.consumers.make_room(event)
+        try:
+            await confirming
+        finally:
+            if made_room:
+                self.consumers.take_room_back()
+
     async def confirm_id(self, id: str) -> ConfirmOutcome:
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""
         receipt = self._receipts.get(id)

@@ -333,7 +333,7 @@ MUTANTS: Final = (
         "N2",
         "forget what is unfinished",
         "node/consumers",
-        "self.max_events - len(self.unfinished) - len(self._left_over)",
+        "self.max_events - len(self.unfinished) - len(self._left_over) + self._num_ending",
         "self.max_events",
     ),
     _node(
