@@ -1,13 +1,14 @@
 """Lua scripts: put together from package data, and run by their sha1.
 
-Two kinds of lines are replaced when a script is loaded:
-``--@include name`` by ``lua/lib/name.lua``, each file once a script,
-and ``--@limits`` by a table of :mod:`dtimer.limits`, so that each limit is stated once.
+Two things are replaced when a script is loaded:
+a line ``--@include name`` by ``lua/lib/name.lua``, each file once a script,
+and ``LIMITS.NAME`` by that number of :mod:`dtimer.limits`, so that each limit is stated once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -21,7 +22,7 @@ from dtimer.backends.redis.errors import ScriptMissing
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
-_LIMITS: Final = "--@limits"
+_LIMIT: Final = re.compile(r"\bLIMITS\.(\w+)")
 
 
 @frozen
@@ -58,8 +59,10 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
 
     Raises:
         FileNotFoundError: it, or something that it includes, does not exist.
+        AttributeError: it names a limit that does not exist.
     """
-    return Script(name, "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set())))
+    source = "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set()))
+    return Script(name, _LIMIT.sub(_limit, source))
 
 
 def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]:
@@ -70,8 +73,6 @@ def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]
             if name not in included:
                 included.add(name)
                 lines += _lines(lib / f"{name}.lua", lib, included)
-        elif line.strip() == _LIMITS:
-            lines.append(f"{limits_table()}\n")
         else:
             lines.append(f"{line}\n")
     return lines
@@ -81,7 +82,7 @@ def _sha1(source: str) -> str:
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-def limits_table() -> str:
-    """All integers of :mod:`dtimer.limits`, as one line of Lua. Below 2**53, as all are, Lua counts exactly."""
-    numbers = {name: value for name, value in vars(limits).items() if name.isupper() and type(value) is int}
-    return f"local LIMITS = {{{', '.join(f'{name} = {value}' for name, value in numbers.items())}}}"
+def _limit(match: re.Match[str]) -> str:
+    """As a literal: a table of all would be made anew by each run. Below 2**53, as all are, Lua counts exactly."""
+    value: int = getattr(limits, match[1])
+    return str(value)

@@ -9,8 +9,8 @@ for i = 1, count do ids[i] = ARGV[FIRST + 4 * (i - 1)] end
 local scores = redis.call('ZMSCORE', QUEUE, unpack(ids))
 
 local function nonce_of(record)
-  local read = read_record(record)
-  return read and read.nonce
+  local _, _, nonce = read_record(record)
+  return nonce
 end
 
 local outcomes, queue, records, void, batch = {}, {}, {}, {}, {}
@@ -29,7 +29,7 @@ for i, id in ipairs(ids) do
   end
   outcomes[i] = outcome
   if outcome <= 2 then
-    queue[#queue + 1] = int(due_time(due))
+    queue[#queue + 1] = due_time(due)
     queue[#queue + 1] = id
     records[#records + 1] = id
     records[#records + 1] = record
