@@ -6,7 +6,7 @@ A store sees bytes only, so whoever posts and whoever receives must agree on a c
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NoReturn, Protocol, TypeAlias, cast
 
@@ -56,17 +56,17 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _refuse_other_keys(payload: object) -> None:
     """Walk without recursion; the encoder has been through it and found neither circles nor other types."""
-    stack = [payload]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            entries = cast("dict[object, object]", value)
+    containers = [payload]
+    for container in containers:
+        if isinstance(container, dict):
+            entries = cast("dict[object, object]", container)
             for key in entries:
                 if not isinstance(key, str):
                     raise TypeError(f"the key {key!r} is not a str")
-            stack.extend(entries.values())
-        elif isinstance(value, (list, tuple)):
-            stack.extend(cast("Sequence[object]", value))
+            values: Iterable[object] = entries.values()
+        else:
+            values = cast("Sequence[object]", container)
+        containers += [value for value in values if isinstance(value, (dict, list, tuple))]
 
 
 def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) -> bytes:

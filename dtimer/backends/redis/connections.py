@@ -41,7 +41,11 @@ class Connections:
         self._closed = False
 
     async def request(self, operation: str, *arguments: Argument) -> Reply:
-        """Send one command on one connection and return its reply.
+        """Send one command on one connection and return its reply: :meth:`send`, packed."""
+        return await self.send(operation, pack(arguments))
+
+    async def send(self, operation: str, command: bytes) -> Reply:
+        """Send one packed command on one connection and return its reply.
 
         `operation` is the method of :class:`dtimer.TimerBackend` in whose name it is sent; errors carry it.
         When the caller is cancelled, the command may or may not have been sent, and its connection is gone.
@@ -52,7 +56,6 @@ class Connections:
             OutcomeUnknown: it was sent, at least in part, and the reply was lost.
             BackendClosed: :meth:`close` was called; it was not sent.
         """
-        command = pack(arguments)
         sent = False
         self._num_requests += 1
         try:

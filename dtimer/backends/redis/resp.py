@@ -5,6 +5,7 @@ redis-py has both, but awaits each part of a reply by itself, which takes longer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from redis.exceptions import InvalidResponse, ResponseError
@@ -20,21 +21,29 @@ _ARRAY, _BULK, _INTEGER, _STATUS, _ERROR = b"*$:+-"
 """The first byte of a reply says what it is."""
 
 
-def pack(arguments: tuple[Argument, ...]) -> bytes:
+def pack(arguments: Sequence[Argument]) -> bytes:
     """A command as it goes over the wire."""
-    parts = [b"*%d\r\n" % len(arguments)]
+    return b"*%d\r\n%b" % (len(arguments), pack_some(arguments))
+
+
+def pack_some(arguments: Sequence[Argument]) -> bytes:
+    """Some of the arguments of a command."""
+    parts: list[bytes] = []
     for argument in arguments:
-        if isinstance(argument, bytes):
+        if isinstance(argument, str):
+            try:
+                blob = argument.encode()
+            except UnicodeEncodeError:
+                # Ids that somebody else made may be no UTF-8; they go back as they came.
+                blob = argument.encode("utf-8", "surrogateescape")
+        elif isinstance(argument, bytes):
             blob = argument
-        elif isinstance(argument, str):
-            # Ids that somebody else made may be no UTF-8; they go back as they came.
-            blob = argument.encode("utf-8", "surrogateescape")
         else:
             blob = b"%d" % argument
-        parts.append(b"$%d\r\n" % len(blob))
+        parts.append(b"$%d" % len(blob))
         parts.append(blob)
-        parts.append(b"\r\n")
-    return b"".join(parts)
+    parts.append(b"")
+    return _END.join(parts)
 
 
 class Parser:

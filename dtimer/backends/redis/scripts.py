@@ -7,6 +7,7 @@ and ``LIMITS.NAME`` by that number of :mod:`dtimer.limits`, so that each limit i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Argument, Connections, Reply
+from dtimer.backends.redis.connections import Connections
 from dtimer.backends.redis.errors import ScriptMissing
+from dtimer.backends.redis.resp import Argument, Reply, pack_some
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
@@ -38,20 +40,24 @@ class Script:
     name: str
     source: str = field(repr=False)
     sha1: str = field(init=False, default=Factory(lambda self: _sha1(self.source), takes_self=True))
+    _by_sha1: bytes = field(
+        init=False, repr=False, default=Factory(lambda self: pack_some((b"EVALSHA", self.sha1)), takes_self=True)
+    )
 
     async def run(
         self, connections: Connections, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]
     ) -> Reply:
-        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.request`.
+        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.send`.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
         That resends nothing: by saying so the server has said that nothing ran.
         """
-        call = (len(keys), *keys, *args)
+        beginning = b"*%d\r\n" % (3 + len(keys) + len(args))
+        rest = _packed_keys(tuple(keys)) + pack_some(args)
         try:
-            return await connections.request(operation, b"EVALSHA", self.sha1, *call)
+            return await connections.send(operation, b"%b%b%b" % (beginning, self._by_sha1, rest))
         except ScriptMissing:
-            return await connections.request(operation, b"EVAL", self.source, *call)
+            return await connections.send(operation, b"%b%b%b" % (beginning, pack_some((b"EVAL", self.source)), rest))
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:
@@ -80,6 +86,12 @@ def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]
 
 def _sha1(source: str) -> str:
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _packed_keys(keys: tuple[bytes | str, ...]) -> bytes:
+    """The same for all calls of a namespace."""
+    return pack_some((len(keys), *keys))
 
 
 def _limit(match: re.Match[str]) -> str:
