@@ -117,7 +117,7 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
         return Claimed(
             status=_STATUS[_int(status) - 1],
             confirmed=_confirmed(confirmed),
-            deliveries=tuple(_deliveries(_bytes(deliveries), nonce)),
+            deliveries=_deliveries(_bytes(deliveries), nonce),
             ended=tuple(_ended(row) for row in _rows(ended, 6)),
             unreadable=tuple(Unreadable(_id(id), _bytes(raw)) for id, raw in _rows(unreadable, 2)),
             more=more == 1,
@@ -127,7 +127,8 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
     return read
 
 
-def _deliveries(text: bytes, nonce: str) -> Iterator[Delivery]:
+def _deliveries(text: bytes, nonce: str) -> tuple[Delivery, ...]:
+    deliveries: list[Delivery] = []
     place = 0
     while place < len(text):
         start = text.index(b"\n", place) + 1
@@ -135,14 +136,17 @@ def _deliveries(text: bytes, nonce: str) -> Iterator[Delivery]:
         record_start = start + id_length
         place = record_start + length
         id = _id(text[start:record_start])
-        yield Delivery(
-            event=read_record(id, text[record_start:place]),
-            receipt=Receipt(id, number, nonce),
-            due_us=due_us,
-            at_us=at_us,
-            num_retries=num_retries,
-            deadline_us=deadline_us or None,
+        deliveries.append(
+            Delivery(
+                event=read_record(id, text[record_start:place]),
+                receipt=Receipt(id, number, nonce),
+                due_us=due_us,
+                at_us=at_us,
+                num_retries=num_retries,
+                deadline_us=deadline_us or None,
+            )
         )
+    return tuple(deliveries)
 
 
 def _ended(row: list[Reply]) -> Ended:
