@@ -129,8 +129,8 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
 
 def _deliveries(text: bytes, nonce: str) -> tuple[Delivery, ...]:
     deliveries: list[Delivery] = []
-    place = 0
-    while place < len(text):
+    place, end = 0, len(text)
+    while place < end:
         start = text.index(b"\n", place) + 1
         id_length, length, number, num_retries, due_us, at_us, deadline_us = map(int, text[place:start].split())
         record_start = start + id_length
