@@ -56,32 +56,14 @@ class Connections:
             OutcomeUnknown: it was sent, at least in part, and the reply was lost.
             BackendClosed: :meth:`close` was called; it was not sent.
         """
-        sent = False
+        deadline = asyncio.get_running_loop().time() + self._request_timeout_s
         self._num_requests += 1
         try:
-            async with asyncio.timeout(self._request_timeout_s), self._slots:
-                line = await self._take(operation)
-                sent = True
-                try:
-                    reply = await line.exchange(command)
-                except ResponseError:
-                    self._give_back(line)
-                    raise
-                except BaseException:
-                    # Also on cancellation: the reply may still come, and would be taken for the next request's.
-                    line.drop()
-                    raise
-                self._give_back(line)
-                return reply
-        except BackendError:
-            raise
-        except TimeoutError as error:
-            if sent:
-                raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
-            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
-            raise StoreUnreachable(operation, problem) from error
-        except Exception as error:
-            raise (after_sending if sent else before_sending)(operation, error) from error
+            line = await self._taken(operation, deadline)
+            try:
+                return await self._exchange(line, operation, command, deadline)
+            finally:
+                self._slots.release()
         finally:
             self._num_requests -= 1
             if self._closed and not self._num_requests:
@@ -96,6 +78,28 @@ class Connections:
             await self._drained.wait()
         # Sockets are closed in the next turn of the loop, which may be its last.
         await asyncio.sleep(0)
+
+    async def _taken(self, operation: str, deadline: float) -> Line:
+        """A connection that stands, with a slot for it; nothing has been sent when this fails."""
+        if self._idle and not self._slots.locked() and self._idle[-1].is_quiet():
+            # The usual case, in which nothing is waited for: even to set a time limit for it would cost more.
+            await self._slots.acquire()
+            return self._idle.pop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+                try:
+                    return await self._take(operation)
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except BackendError:
+            raise
+        except TimeoutError as error:
+            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
+            raise StoreUnreachable(operation, problem) from error
+        except Exception as error:
+            raise before_sending(operation, error) from error
 
     async def _take(self, operation: str) -> Line:
         """An idle connection that stands, the most recently used one first, or a new one."""
@@ -112,6 +116,23 @@ class Connections:
             if usable:
                 return line
         return await Line.open(self._settings)
+
+    async def _exchange(self, line: Line, operation: str, command: bytes, deadline: float) -> Reply:
+        try:
+            reply = await line.exchange(command, deadline=deadline)
+        except ResponseError as error:
+            self._give_back(line)
+            raise after_sending(operation, error) from error
+        except BaseException as error:
+            # Also on cancellation: the reply may still come, and would be taken for the next request's.
+            line.drop()
+            if isinstance(error, TimeoutError):
+                raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
+            if isinstance(error, Exception):
+                raise after_sending(operation, error) from error
+            raise
+        self._give_back(line)
+        return reply
 
     def _give_back(self, line: Line) -> None:
         if self._closed:

@@ -75,10 +75,19 @@ class Line(asyncio.Protocol):
             raise
         return cls(connection, writer)
 
-    async def exchange(self, command: bytes) -> Reply:
-        """Send one packed command and read its reply. After any other error than ``ResponseError``, drop the line."""
-        self._transport.write(command)
-        return await self.read()
+    async def exchange(self, command: bytes, *, deadline: float | None = None) -> Reply:
+        """Send one packed command and read its reply. After any other error than ``ResponseError``, drop the line.
+
+        Args:
+            deadline: a time of the event loop at which the line ends with a TimeoutError.
+        """
+        timer = None if deadline is None else self._loop.call_at(deadline, self._end, TimeoutError("no reply in time"))
+        try:
+            self._transport.write(command)
+            return await self.read()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def read(self) -> Reply:
         """Wait for one reply, for as long as it takes. When cancelled, nothing is lost: the next call reads it."""
@@ -92,16 +101,23 @@ class Line(asyncio.Protocol):
             raise reply
         return reply
 
-    async def is_usable(self) -> bool:
+    def is_quiet(self) -> bool:
         """Whether it stands, and nothing unasked for has come, as far as this host knows.
 
         A server that closes it after this look, or whose farewell is still on its way, goes unnoticed:
         the request is lost then, and its outcome unknown.
         """
-        if self._poll is None or self._poll.poll(0):
+        return self._stands() and self._poll is not None and not self._poll.poll(0)
+
+    async def is_usable(self) -> bool:
+        """The same when something has come: a TLS ticket does no harm."""
+        if not self.is_quiet():
             # The kernel knows something that the event loop has not read yet: an end, a TLS ticket, stray bytes.
             for _ in range(_LOOP_TURNS):
                 await asyncio.sleep(0)
+        return self._stands()
+
+    def _stands(self) -> bool:
         return not (self._replies or self._ended or self._parser.pending or self._transport.is_closing())
 
     def drop(self) -> None:
