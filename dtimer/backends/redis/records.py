@@ -2,7 +2,8 @@
 
 ``1 field field ...\\n`` headers payload. A field is a letter and its value, and only what was asked for has one:
 ``r`` max_retries, ``c`` confirm timeout in us, ``x`` expires after in us, ``k`` kept, ``p`` retry policy
-(``delay,factor,max``), ``n`` nonce, ``h`` length of the headers. ``lua/lib/records.lua`` reads the same.
+(``delay,factor,max``), ``n`` nonce, empty if it is the id, ``h`` length of the headers.
+``lua/lib/records.lua`` reads the same.
 The 1 is the schema's major version; unknown fields are kept and ignored (rule F7).
 """
 
@@ -31,7 +32,7 @@ def write_record(event: EventData) -> bytes:
     if event.retry is not None:
         fields.append(f"p{event.retry.delay_us},{event.retry.factor!r},{event.retry.delay_max_us}")
     if event.nonce:
-        fields.append(f"n{event.nonce}")
+        fields.append("n" if event.nonce == event.id else f"n{event.nonce}")
     if event.headers:
         fields.append(f"h{len(event.headers)}")
     return b"%s\n%s%s" % (" ".join(fields).encode("ascii"), event.headers, event.payload)
@@ -45,7 +46,7 @@ def read_record(id: str, record: bytes) -> EventData:
     """
     header, newline, rest = record.partition(b"\n")
     # Of the header only the nonce is different for each event, so the rest is read once for all that have the same.
-    before, _, nonce = header.partition(b" n")
+    before, has_nonce, nonce = header.partition(b" n")
     nonce, _, after = nonce.partition(b" ")
     max_retries, confirm_timeout_us, expires_after_us, keep, retry, num_header_bytes = _read_fields(before, after)
     if not newline:
@@ -59,7 +60,7 @@ def read_record(id: str, record: bytes) -> EventData:
         expires_after_us=expires_after_us,
         keep=keep,
         retry=retry,
-        nonce=nonce.decode("ascii"),
+        nonce=nonce.decode("ascii") or (id if has_nonce else ""),
     )
 
 

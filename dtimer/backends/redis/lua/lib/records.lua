@@ -1,6 +1,7 @@
 -- Records and states of events.
 -- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: r max_retries, c confirm
---         timeout in us, x expires after in us, k kept, p retry policy, n nonce, h length of the headers.
+--         timeout in us, x expires after in us, k kept, p retry policy, n nonce (empty: it is the id),
+--         h length of the headers.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce expires', for live events that have been delivered;
 --         nonce is - unless a delivery is unconfirmed, expires is - or a time in us.
