@@ -21,6 +21,8 @@ class Keeper(Protocol[PayloadT]):
 
     def confirm(self, event: Event[PayloadT]) -> Confirming: ...
 
+    async def confirm_at_end(self, event: Event[PayloadT]) -> None: ...
+
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome: ...
 
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome: ...
@@ -174,7 +176,7 @@ class Event(Generic[PayloadT]):
         try:
             if error is None:
                 if self.tracked and not self.settled:
-                    await self.confirm()
+                    await self._keeper.confirm_at_end(self)
             elif isinstance(error, Exception):
                 self._keeper.failed(self)
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.

@@ -82,6 +82,8 @@ BACKOFF_MAX_US: Final = 2 * SECOND_US
 
 # --- one process's side (rules E1, F4, N1, T1) --------------------------------------------------------
 
+CLAIM_PORTION_MIN: Final = 32
+"""A node claims half of what it may hold at a time, but not less than this: each call has its price."""
 RECEIPTS_REMEMBERED_MAX: Final = 4_096
 """Deliveries for which a node remembers the receipt that ``timer.confirm(id)`` uses."""
 REFUSED_AGAIN_US: Final = 1 * SECOND_US

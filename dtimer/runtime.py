@@ -6,8 +6,11 @@ import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from dtimer.protocol import Cancellable, Signal
+
+_NOTHING: Final = nullcontext()
 
 
 class AsyncioSignal:
@@ -43,7 +46,7 @@ class AsyncioRuntime:
         return AsyncioSignal()
 
     def working(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
+        return _NOTHING
 
     def token(self, num_bytes: int) -> str:
         return secrets.token_hex(num_bytes)

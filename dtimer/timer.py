@@ -265,19 +265,17 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         new = self._posting.new_event(
-            Post(
-                payload=payload,
-                delay=delay,
-                at=at,
-                id=id,
-                max_retries=max_retries,
-                confirm_timeout=confirm_timeout,
-                retry=retry,
-                expires_after=expires_after,
-                keep=keep,
-                if_exists=if_exists,
-                headers=headers,
-            )
+            payload=payload,
+            delay=delay,
+            at=at,
+            id=id,
+            max_retries=max_retries,
+            confirm_timeout=confirm_timeout,
+            retry=retry,
+            expires_after=expires_after,
+            keep=keep,
+            if_exists=if_exists,
+            headers=headers,
         )
         (outcome,) = await self._calls.post([new])
         if outcome is PostOutcome.CONFLICT:
@@ -294,7 +292,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             BackendError: what one part met; the others may have been applied.
         """
         self._check_use()
-        news = [self._posting.new_event(post) for post in posts]
+        news = self._posting.new_events(posts)
         outcomes = await self._calls.post(news)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)

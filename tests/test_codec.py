@@ -49,10 +49,15 @@ def test_a_tuple_is_an_array() -> None:
     assert JsonCodec().encode((1, 2)) == b"[1,2]"
 
 
-@pytest.mark.parametrize("data", [b"", b"nope", b"\xff", b"NaN", b"[Infinity]", "[]".encode("utf-16")])
+@pytest.mark.parametrize("data", [b"", b"nope", b"\xff", b"NaN", b"[Infinity]", b"[] 1", "[]".encode("utf-16")])
 def test_what_is_not_json_is_not_decoded(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any kind of it will do
         JsonCodec().decode(data)
+
+
+def test_white_space_around_a_value_is_no_harm() -> None:
+    """Another client's encoder may write it."""
+    assert JsonCodec().decode(b' \n{"a": 1}\r\n') == {"a": 1}
 
 
 def test_a_payload_may_be_as_large_as_the_limit_and_no_larger() -> None:

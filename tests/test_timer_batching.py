@@ -108,6 +108,24 @@ async def test_confirms_ride_on_the_claim_that_fetches_more(watched: Watched) ->
     assert timer.counters.confirmed == 16
 
 
+async def test_a_block_left_makes_room_in_the_call_that_confirms_it(watched: Watched) -> None:
+    """Rule N2: the handler only waits for that very call."""
+    timer = DTimer(watched, max_events=4)
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        async with event:
+            pass
+
+    await timer.post_many(Post(payload=n, delay=0, max_retries=1) for n in range(16))
+    async with timer:
+        await watched.sim.advance(10)
+
+    assert watched.count("claim")[:5] == [0, 4, 4, 4, 4]
+    assert watched.count("confirm") == []
+    assert timer.counters.confirmed == 16
+
+
 async def test_confirms_go_alone_when_nothing_is_to_be_claimed(watched: Watched) -> None:
     timer = DTimer(watched)
     events: list[Event] = []
@@ -159,3 +177,24 @@ async def test_a_node_with_much_room_claims_in_bounded_parts(watched: Watched) -
 
     assert [event.payload for event in got] == list(range(1_300))
     assert max(watched.rooms) == BATCH_MAX_ITEMS
+
+
+async def test_a_node_with_much_room_claims_half_of_it_and_then_the_other(watched: Watched) -> None:
+    """Rule N2: the second half is fetched while the handlers of the first run."""
+    timer = DTimer(watched, max_events=100)
+    begun: list[int] = []
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        begun.append(len(watched.rooms))
+        await watched.sim.sleep(1_000)
+
+    await timer.post_many(Post(payload=n, delay=0) for n in range(300))
+    async with timer:
+        await watched.sim.advance(500)
+        assert watched.rooms == [50, 50]
+        # The first half begins to be handled when the second claim is on its way.
+        assert begun == [2] * 100
+        await watched.sim.advance(5_000)
+
+    assert len(begun) == 300

@@ -64,6 +64,51 @@ async def test_never_more_than_max_events_run_at_once(sim: SimBackend) -> None:
     assert (most, done) == (3, 10)
 
 
+async def test_what_follows_a_block_takes_up_room(sim: SimBackend) -> None:
+    """Rule N2: the confirm at the block's end makes room once, not for as long as the handler goes on."""
+    timer = DTimer(sim, max_events=2)
+    running = most = done = 0
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        nonlocal running, most, done
+        async with event:
+            pass
+        running += 1
+        most = max(most, running)
+        await sim.sleep(100)
+        running -= 1
+        done += 1
+
+    async with timer:
+        await timer.post_many(Post(payload=n, delay=0, max_retries=1) for n in range(12))
+        await sim.advance(50)
+        assert running == 4
+        assert timer._deliveries.consumers.room() == 0
+        await sim.advance(1_000)
+
+    assert (most, done, timer.counters.confirmed) == (4, 12, 12)
+    assert timer._deliveries.consumers.room() == 2
+
+
+async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, errors: list[DTimerError]) -> None:
+    timer = DTimer(sim, max_events=2)
+    timer.on("error", errors.append)
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+        async with event:
+            pass
+
+    async with timer:
+        await timer.post("p", 0, max_retries=1)
+        await sim.advance(50)
+        assert timer._deliveries.consumers.room() == 2
+
+    assert [type(error) for error in errors] == [HandlerFailed]
+
+
 async def test_room_that_comes_back_is_used_at_once(sim: SimBackend) -> None:
     """Rule D8: the store passes a full node over until it claims again."""
     timer = DTimer(sim, max_events=1)

@@ -254,6 +254,31 @@ async def test_what_a_joining_handler_starts_is_no_part_of_it(sim: SimBackend, t
     assert [getattr(event, "payload", None) for event in seen] == [None, "p"]
 
 
+async def test_who_is_told_of_a_failure_and_leaves_waits_for_the_other_handlers(sim: SimBackend, timer: DTimer) -> None:
+    """One handler of the event failed, another runs on; the error handler is at work on neither."""
+    log: list[str] = []
+
+    @timer.on("event")
+    async def fails(event: Event) -> None:
+        raise ZeroDivisionError
+
+    @timer.on("event")
+    async def runs_on(event: Event) -> None:
+        await sim.sleep(1_000)
+        log.append("ran")
+
+    @timer.on("error")
+    async def leaves(error: DTimerError) -> None:
+        await timer.leave()
+        log.append("left")
+
+    await timer.join()
+    await timer.post("p", 0)
+    await sim.advance(5_000)
+
+    assert log == ["ran", "left"]
+
+
 async def test_what_arrives_while_leaving_goes_back_unless_it_would_be_lost(sim: SimBackend) -> None:
     """Rule N1."""
     watched = Watched(sim)

@@ -10,7 +10,6 @@ from attrs import evolve
 
 from dtimer.counters import Tally
 from dtimer.errors import MalformedWakeup, NodeFenced, StoreUnreachable
-from dtimer.limits import BATCH_MAX_ITEMS
 from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
@@ -165,8 +164,8 @@ class Claims:
     async def _claim(self, claim: ClaimNow) -> None:
         batch = self._confirms.take()
         receipts = batch.items if batch is not None else ()
-        # A claim is bounded (D5); one that comes back full is followed by the next at once.
-        room = min(self._deliveries.consumers.room(), BATCH_MAX_ITEMS)
+        # One that comes back full is followed by the next at once.
+        room = self._deliveries.consumers.portion()
         nonce = self._runtime.token(NONCE_BYTES)
         self._planner.claiming(self._runtime.now_us(), claim)
         self._tally.claims += 1

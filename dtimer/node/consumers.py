@@ -18,6 +18,7 @@ from attrs import define, field
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler
+from dtimer.limits import BATCH_MAX_ITEMS, CLAIM_PORTION_MIN
 from dtimer.protocol import Runtime
 
 in_hand: ContextVar[Event[Any] | None] = ContextVar("dtimer_in_hand", default=None)
@@ -75,11 +76,14 @@ class Consumers(Generic[PayloadT]):
         """
         self.max_events = max_events
         self.unfinished: dict[Event[PayloadT], Holding[PayloadT]] = {}
+        self._num_ending = 0
         self._runtime = runtime
         self._on_change = on_change
         self._on_failure = on_failure
         self._on_unwanted = on_unwanted
-        self._handlers: list[EventHandler[PayloadT]] = []
+        # A handler, and how its tasks are called but for the event. A tuple, so that a delivery can go through it
+        # while a handler adds another.
+        self._handlers: tuple[tuple[EventHandler[PayloadT], str], ...] = ()
         self._seats: dict[Seat[PayloadT], None] = {}
         self._waiting: dict[Seat[PayloadT], None] = {}
         # Events that are not tracked and whose taker went away: the next gets them, as the store has forgotten them.
@@ -91,16 +95,16 @@ class Consumers(Generic[PayloadT]):
         """Raises ConsumerConflict while an iterator is open."""
         if self._seats:
             raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
-        self._handlers.append(handler)
+        self._handlers += ((handler, f"handler {getattr(handler, '__qualname__', handler)} of event "),)
         while self._left_over:
             self._run(self._left_over.popleft())
         self._on_change()
 
     def remove(self, handler: object) -> None:
         """One registration of it; harmless if there is none."""
-        for index, known in enumerate(self._handlers):
+        for index, (known, _) in enumerate(self._handlers):
             if known == handler:
-                del self._handlers[index]
+                self._handlers = self._handlers[:index] + self._handlers[index + 1 :]
                 return
 
     def sit(self) -> Seat[PayloadT]:
@@ -135,10 +139,14 @@ class Consumers(Generic[PayloadT]):
 
     def room(self) -> int:
         """How many events a claim may bring."""
-        free = self.max_events - len(self.unfinished) - len(self._left_over)
+        free = self.max_events - len(self.unfinished) - len(self._left_over) + self._num_ending
         if not self._handlers:
             free = min(free, len(self._waiting))
         return max(free, 0)
+
+    def portion(self) -> int:
+        """How many events the next claim asks for: with much room only half, so that handlers run while it is away."""
+        return min(self.room(), BATCH_MAX_ITEMS, max(self.max_events // 2, CLAIM_PORTION_MIN))
 
     # --- handing out -----------------------------------------------------------------------------------
 
@@ -163,6 +171,21 @@ class Consumers(Generic[PayloadT]):
         holding = self.unfinished.get(event)
         if holding is not None and not holding.open:
             self.finish(event)
+
+    def make_room(self, event: Event[PayloadT]) -> bool:
+        """Its last handler merely waits for the confirm at its block's end from now on, so it takes up no room.
+
+        If this returns true, :meth:`take_room_back` follows when the wait is over.
+        """
+        holding = self.unfinished.get(event)
+        if holding is None or holding.open != 1:
+            return False
+        self._num_ending += 1
+        return True
+
+    def take_room_back(self) -> None:
+        """Whatever a handler still does after its block takes up room as before."""
+        self._num_ending -= 1
 
     async def next_for(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
         """An iterator asks for its next event, and so is done with the one before; None is the end."""
@@ -217,44 +240,56 @@ class Consumers(Generic[PayloadT]):
         self.unfinished[event] = holding
         # Counts as one itself, so that the event is not finished before all its handlers are started.
         holding.open = 1
-        for handler in tuple(self._handlers):
+        for handler, label in self._handlers:
             try:
                 result = handler(event)
             except Exception as error:
                 self._on_failure(event, error, False)
                 continue
             if inspect.iscoroutine(result):
-                self._start(holding, handler, result)
+                self._start(holding, result, f"{label}{event.id}")
             elif inspect.isawaitable(result):
-                self._start(holding, handler, _as_coroutine(result))
+                self._start(holding, _as_coroutine(result), f"{label}{event.id}")
         self._returned(holding)
 
-    def _start(
-        self, holding: Holding[PayloadT], handler: EventHandler[PayloadT], coroutine: Coroutine[Any, Any, object]
-    ) -> None:
-        name = f"handler {getattr(handler, '__qualname__', handler)} of event {holding.event.id}"
-        task = asyncio.get_running_loop().create_task(self._work(holding.event, coroutine, name), name=name)
+    def _start(self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
+        never_began = partial(self._never_began, holding, coroutine)
+        task = asyncio.get_running_loop().create_task(self._work(holding, coroutine, name, never_began), name=name)
+        # A callback costs more than all else here, so the task takes it off as soon as it sees to the rest by itself.
+        task.add_done_callback(never_began)
         holding.open += 1
         holding.tasks.append(task)
-        task.add_done_callback(partial(self._worked, holding, coroutine))
 
-    async def _work(self, event: Event[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
-        in_hand.set(event)
-        with self._runtime.working(name):
-            await coroutine
+    async def _work(
+        self,
+        holding: Holding[PayloadT],
+        coroutine: Coroutine[Any, Any, object],
+        name: str,
+        never_began: Callable[[asyncio.Task[None]], None],
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "it is one"
+        task.remove_done_callback(never_began)
+        in_hand.set(holding.event)
+        try:
+            with self._runtime.working(name):
+                await coroutine
+        except (Exception, asyncio.CancelledError) as error:
+            # Who is told of it is not at work on the event.
+            in_hand.set(None)
+            self._on_failure(holding.event, error, holding.cut)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        # An interrupt stops the loop itself; it says nothing about the event.
+        finally:
+            self._returned(holding)
 
-    def _worked(
+    def _never_began(
         self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]
     ) -> None:
-        if task.cancelled():
-            # If it was cancelled before it began, nobody else would close it.
-            coroutine.close()
-            self._on_failure(holding.event, asyncio.CancelledError(), holding.cut)
-        else:
-            error = task.exception()
-            # An interrupt stops the loop itself; it says nothing about the event.
-            if isinstance(error, Exception):
-                self._on_failure(holding.event, error, holding.cut)
+        """It was cancelled before, and nobody else would close the handler's coroutine."""
+        coroutine.close()
+        self._on_failure(holding.event, asyncio.CancelledError(), holding.cut)
         self._returned(holding)
 
     def _returned(self, holding: Holding[PayloadT]) -> None:

@@ -65,34 +65,32 @@ class Deliveries(Generic[PayloadT]):
 
     def take(self, claimed: Claimed, *, leaving: bool) -> None:
         """Hand out what a claim brought; while leaving, tracked events go back untouched (rule N1)."""
+        decode, deliver, receipts, tally = self._codec.decode, self.consumers.deliver, self._receipts, self._tally
         for delivery in claimed.deliveries:
             tracked = delivery.deadline_us is not None
             if leaving and tracked:
                 self._release_untouched(delivery.receipt)
                 continue
             try:
-                payload = self._codec.decode(delivery.event.payload)
+                payload = decode(delivery.event.payload)
             except Exception as error:
                 self._refused(delivery, error)
                 continue
             if tracked:
-                self._remember(delivery.receipt)
-            self._tally.delivered += 1
+                # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
+                receipts[delivery.receipt.id] = delivery.receipt
+                receipts.move_to_end(delivery.receipt.id)
+            tally.delivered += 1
             if delivery.num_retries:
-                self._tally.retried += 1
-            self.consumers.deliver(Event(payload, delivery, self))
+                tally.retried += 1
+            deliver(Event(payload, delivery, self))
+        while len(receipts) > RECEIPTS_REMEMBERED_MAX:
+            receipts.popitem(last=False)
         for ended in claimed.ended:
             self._ended(ended)
         for record in claimed.unreadable:
             self._tally.unreadable += 1
             self._reports.report(RecordUnreadable(record))
-
-    def _remember(self, receipt: Receipt) -> None:
-        # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
-        self._receipts[receipt.id] = receipt
-        self._receipts.move_to_end(receipt.id)
-        if len(self._receipts) > RECEIPTS_REMEMBERED_MAX:
-            self._receipts.popitem(last=False)
 
     def _ended(self, ended: Ended) -> None:
         """Count and tell (rules E5 and P7)."""
@@ -140,6 +138,18 @@ class Deliveries(Generic[PayloadT]):
         confirming = Confirming(self._confirms.submit(event.receipt))
         self.consumers.finish_if_iterated(event)
         return confirming
+
+    async def confirm_at_end(self, event: Event[PayloadT]) -> None:
+        self.before_use()
+        event.settled = True
+        ticket = self._confirms.submit(event.receipt)
+        self.consumers.finish_if_iterated(event)
+        made_room = self.consumers.make_room(event)
+        try:
+            await ticket.future()
+        finally:
+            if made_room:
+                self.consumers.take_room_back()
 
     async def confirm_id(self, id: str) -> ConfirmOutcome:
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""

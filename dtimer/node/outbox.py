@@ -125,7 +125,8 @@ class Outbox(Generic[ItemT, ReplyT]):
 
     def submit(self, items: Sequence[ItemT], size_bytes: int) -> Ticket[ItemT, ReplyT]:
         """Hand in items, not more than one call takes."""
-        ticket = Ticket[ItemT, ReplyT](items, size_bytes)
+        # Not Ticket[ItemT, ReplyT](…), which takes twice as long.
+        ticket: Ticket[ItemT, ReplyT] = Ticket(items, size_bytes)
         self._tickets.append(ticket)
         return ticket
 
@@ -156,12 +157,15 @@ class Outbox(Generic[ItemT, ReplyT]):
         self._tickets.clear()
 
 
-def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[list[ItemT], int]]:
+def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[Sequence[ItemT], int]]:
     """A long list split in order into what one call takes, with the bytes of each part."""
+    sizes = [size_of(item) for item in items]
+    if 0 < len(items) <= BATCH_MAX_ITEMS and (total := sum(sizes)) <= BATCH_MAX_BYTES:
+        yield items, total
+        return
     part: list[ItemT] = []
     part_size = 0
-    for item in items:
-        size = size_of(item)
+    for item, size in zip(items, sizes, strict=True):
         if part and (len(part) == BATCH_MAX_ITEMS or part_size + size > BATCH_MAX_BYTES):
             yield part, part_size
             part, part_size = [], 0

@@ -69,6 +69,11 @@ _SCRIPTS: Final = {
     )
 }  # fmt: skip
 
+_POSTED: Final = replies.each_of(replies.POST)
+_CANCELLED: Final = replies.each_of(replies.CANCEL)
+_CONFIRMED: Final = replies.each_of(replies.CONFIRM)
+_DISCARDED: Final = replies.each_of(replies.DISCARD)
+
 
 class RedisBackend:
     """A namespace on Redis 6.2 or later, or on Valkey. Keeps every rule of :class:`dtimer.TimerBackend`.
@@ -166,11 +171,11 @@ class RedisBackend:
     async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
         args: list[Argument] = []
         for new in events:
-            args += (new.event.id, _due(new.due), _IF_EXISTS[new.if_exists], write_record(new.event))
-        return await self._run("post", args, replies.each_of(replies.POST))
+            args += (new.event.id, _IF_EXISTS[new.if_exists] + _due(new.due), write_record(new.event))
+        return await self._run("post", args, _POSTED)
 
     async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
-        return await self._run("cancel", ids, replies.each_of(replies.CANCEL))
+        return await self._run("cancel", ids, _CANCELLED)
 
     async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
         return await self._run("change_delay", (id, f"+{delay_us}"), replies.one_of(replies.CHANGE))
@@ -190,7 +195,7 @@ class RedisBackend:
         return await self._run("claim", args, replies.claimed(nonce))
 
     async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
-        return await self._run("confirm", _flat(receipts), replies.each_of(replies.CONFIRM))
+        return await self._run("confirm", _flat(receipts), _CONFIRMED)
 
     async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
         return await self._run("confirm_newest", (id,), replies.one_of(replies.CONFIRM))
@@ -240,7 +245,7 @@ class RedisBackend:
         return await self._run("resend", args, replies.one_of(replies.RESEND))
 
     async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
-        return await self._run("discard", ids, replies.each_of(replies.DISCARD))
+        return await self._run("discard", ids, _DISCARDED)
 
     async def inspect(self) -> Applied[Inspection]:
         return await self._run("inspect", (), replies.inspection)

@@ -11,7 +11,8 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from dtimer.backends.redis.errors import after_sending, before_sending
-from dtimer.backends.redis.line import Argument, Line, Reply, pack
+from dtimer.backends.redis.line import Line
+from dtimer.backends.redis.resp import Argument, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
 from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreUnreachable
 
@@ -40,7 +41,11 @@ class Connections:
         self._closed = False
 
     async def request(self, operation: str, *arguments: Argument) -> Reply:
-        """Send one command on one connection and return its reply.
+        """Send one command on one connection and return its reply: :meth:`send`, packed."""
+        return await self.send(operation, pack(arguments))
+
+    async def send(self, operation: str, command: bytes) -> Reply:
+        """Send one packed command on one connection and return its reply.
 
         `operation` is the method of :class:`dtimer.TimerBackend` in whose name it is sent; errors carry it.
         When the caller is cancelled, the command may or may not have been sent, and its connection is gone.
@@ -51,36 +56,14 @@ class Connections:
             OutcomeUnknown: it was sent, at least in part, and the reply was lost.
             BackendClosed: :meth:`close` was called; it was not sent.
         """
-        command = pack(arguments)
-        sent = False
+        deadline = asyncio.get_running_loop().time() + self._request_timeout_s
         self._num_requests += 1
         try:
-            async with asyncio.timeout(self._request_timeout_s), self._slots:
-                line = await self._take(operation)
-                sent = True
-                try:
-                    reply = await line.exchange(command)
-                except ResponseError:
-                    self._give_back(line)
-                    raise
-                except BaseException:
-                    # Also on cancellation: the reply may still come, and would be taken for the next request's.
-                    line.drop()
-                    raise
-                self._give_back(line)
-                return reply
-        except BackendError:
-            raise
-        except TimeoutError as error:
-            if sent:
-                # A network that has forgotten one connection has forgotten those beside it,
-                # and each would cost as much time again.
-                self._drop_idle()
-                raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
-            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
-            raise StoreUnreachable(operation, problem) from error
-        except Exception as error:
-            raise (after_sending if sent else before_sending)(operation, error) from error
+            line = await self._taken(operation, deadline)
+            try:
+                return await self._exchange(line, operation, command, deadline)
+            finally:
+                self._slots.release()
         finally:
             self._num_requests -= 1
             if self._closed and not self._num_requests:
@@ -94,6 +77,28 @@ class Connections:
             await self._drained.wait()
         # Sockets are closed in the next turn of the loop, which may be its last.
         await asyncio.sleep(0)
+
+    async def _taken(self, operation: str, deadline: float) -> Line:
+        """A connection that stands, with a slot for it; nothing has been sent when this fails."""
+        if self._idle and not self._slots.locked() and self._idle[-1].is_quiet():
+            # The usual case, in which nothing is waited for: even to set a time limit for it would cost more.
+            await self._slots.acquire()
+            return self._idle.pop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._slots.acquire()
+                try:
+                    return await self._take(operation)
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except BackendError:
+            raise
+        except TimeoutError as error:
+            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
+            raise StoreUnreachable(operation, problem) from error
+        except Exception as error:
+            raise before_sending(operation, error) from error
 
     async def _take(self, operation: str) -> Line:
         """An idle connection that stands, the most recently used one first, or a new one."""
@@ -114,6 +119,26 @@ class Connections:
     def _drop_idle(self) -> None:
         while self._idle:
             self._idle.pop().drop()
+
+    async def _exchange(self, line: Line, operation: str, command: bytes, deadline: float) -> Reply:
+        try:
+            reply = await line.exchange(command, deadline=deadline)
+        except ResponseError as error:
+            self._give_back(line)
+            raise after_sending(operation, error) from error
+        except BaseException as error:
+            # Also on cancellation: the reply may still come, and would be taken for the next request's.
+            line.drop()
+            if isinstance(error, TimeoutError):
+                # A network that has forgotten one connection has forgotten those beside it,
+                # and each would cost as much time again.
+                self._drop_idle()
+                raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
+            if isinstance(error, Exception):
+                raise after_sending(operation, error) from error
+            raise
+        self._give_back(line)
+        return reply
 
     def _give_back(self, line: Line) -> None:
         if self._closed:

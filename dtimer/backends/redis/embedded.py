@@ -22,7 +22,8 @@ from typing import Final, Self
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
-from dtimer.backends.redis.line import Line, pack
+from dtimer.backends.redis.line import Line
+from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.backends.redis.supervised import SupervisedProcess
 from dtimer.errors import DTimerError, InvalidArgument

@@ -1,7 +1,7 @@
 """One connection to the store, exact about what it has sent.
 
-The protocol is redis-py's; this adds what it does not offer: a look whether an idle connection still stands,
-and an end that drops unsent bytes rather than delivering them minutes later.
+redis-py connects and authenticates; then the transport is ours, so that a request costs no more than its bytes:
+redis-py's own way through a stream reader takes three times as long.
 No other module touches private attributes of redis-py (``_writer``, ``_close``).
 """
 
@@ -12,59 +12,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
-from typing import Final, TypeAlias, cast
+from collections import deque
+from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError
+from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
+from typing_extensions import override
 
+from dtimer.backends.redis.resp import Parser, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings
-
-Reply: TypeAlias = "int | bytes | list[Reply] | None"
-"""What a server answers in RESP2. Status replies (``+OK``) are bytes too."""
-
-Argument: TypeAlias = bytes | str | int
-"""Part of a command; text goes as UTF-8."""
 
 _LOOP_TURNS: Final = 3
 """In one turn of the event loop it sees that a socket is readable, in the next it reads; one to spare."""
 
-
-def pack(arguments: tuple[Argument, ...]) -> bytes:
-    """A command as it goes over the wire. (Three times as fast as redis-py's, which splits and encodes on the way.)"""
-    parts = [b"*%d\r\n" % len(arguments)]
-    for argument in arguments:
-        if isinstance(argument, bytes):
-            blob = argument
-        elif isinstance(argument, str):
-            # Ids that somebody else made may be no UTF-8; they go back as they came.
-            blob = argument.encode("utf-8", "surrogateescape")
-        else:
-            blob = b"%d" % argument
-        parts.append(b"$%d\r\n" % len(blob))
-        parts.append(blob)
-        parts.append(b"\r\n")
-    return b"".join(parts)
-
-
 _PING: Final = pack((b"PING",))
 
 
-class Line:
+class Line(asyncio.Protocol):
     """A connected connection. Make it with :meth:`open`.
 
     What goes wrong comes as redis-py's exceptions; :mod:`dtimer.backends.redis.errors` knows what they mean.
     """
 
-    __slots__ = ("_connection", "_poll", "_writer")
-
     def __init__(self, connection: AbstractConnection, writer: asyncio.StreamWriter) -> None:
+        # Both are kept: they would close the transport when they are forgotten.
         self._connection = connection
         self._writer = writer
+        self._transport = writer.transport
+        self._parser = Parser()
+        self._replies: deque[Reply | ResponseError] = deque()
+        self._ended: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
         self._poll = None
         if hasattr(select, "poll"):  # everywhere but on Windows
             self._poll = select.poll()
             self._poll.register(writer.get_extra_info("socket"), select.POLLIN)
+        self._transport.set_protocol(self)
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Line:
@@ -83,42 +68,85 @@ class Line:
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
                 await connection.read_response(disconnect_on_error=False)
+            if await connection.can_read():
+                raise RedisConnectionError("the server ended the connection, or said more than it was asked for")
         except BaseException:
             _abort(connection, connection._writer)
             raise
         return cls(connection, writer)
 
-    async def exchange(self, command: bytes) -> Reply:
-        """Send one packed command and read its reply. After any other error than ``ResponseError``, drop the line."""
-        self._writer.write(command)
-        await self._writer.drain()
-        return cast(Reply, await self._connection.read_response(disconnect_on_error=False))
+    async def exchange(self, command: bytes, *, deadline: float | None = None) -> Reply:
+        """Send one packed command and read its reply. After any other error than ``ResponseError``, drop the line.
+
+        Args:
+            deadline: a time of the event loop at which the line ends with a TimeoutError.
+        """
+        timer = None if deadline is None else self._loop.call_at(deadline, self._end, TimeoutError("no reply in time"))
+        try:
+            self._transport.write(command)
+            return await self.read()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def read(self) -> Reply:
         """Wait for one reply, for as long as it takes. When cancelled, nothing is lost: the next call reads it."""
-        if self._connection._writer is None:
-            raise RedisConnectionError("the connection was dropped")
-        return cast(Reply, await self._connection.read_response(disconnect_on_error=False))
+        while not self._replies:
+            if self._ended is not None:
+                raise self._ended
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        reply = self._replies.popleft()
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
 
-    async def is_usable(self) -> bool:
+    def is_quiet(self) -> bool:
         """Whether it stands, and nothing unasked for has come, as far as this host knows.
 
         A server that closes it after this look, or whose farewell is still on its way, goes unnoticed:
         the request is lost then, and its outcome unknown.
         """
-        if self._writer.transport.is_closing():
-            return False
-        if self._poll is None or self._poll.poll(0):
+        return self._stands() and self._poll is not None and not self._poll.poll(0)
+
+    async def is_usable(self) -> bool:
+        """The same when something has come: a TLS ticket does no harm."""
+        if not self.is_quiet():
             # The kernel knows something that the event loop has not read yet: an end, a TLS ticket, stray bytes.
             for _ in range(_LOOP_TURNS):
                 await asyncio.sleep(0)
-            if self._writer.transport.is_closing():
-                return False
-        return not await self._connection.can_read()
+        return self._stands()
+
+    def _stands(self) -> bool:
+        return not (self._replies or self._ended or self._parser.pending or self._transport.is_closing())
 
     def drop(self) -> None:
         """End it at once, with whatever it has not sent yet. Harmless when it has ended."""
         _abort(self._connection, self._writer)
+        self._end(RedisConnectionError("the connection was dropped"))
+
+    # --- what the event loop says ------------------------------------------------------------------------------
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._replies += self._parser.feed(data)
+        except InvalidResponse as error:
+            self._end(error)
+        self._wake()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc or RedisConnectionError("the server closed the connection"))
+
+    def _end(self, why: Exception) -> None:
+        if self._ended is None:
+            self._ended = why
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def _abort(connection: AbstractConnection, writer: asyncio.StreamWriter | None) -> None:

@@ -2,13 +2,20 @@
 
 ``1 field field ...\\n`` headers payload. A field is a letter and its value, and only what was asked for has one:
 ``r`` max_retries, ``c`` confirm timeout in us, ``x`` expires after in us, ``k`` kept, ``p`` retry policy
-(``delay,factor,max``), ``n`` nonce, ``h`` length of the headers. ``lua/lib/records.lua`` reads the same.
+(``delay,factor,max``), ``n`` nonce, empty if it is the id, ``h`` length of the headers.
+``lua/lib/records.lua`` reads the same.
 The 1 is the schema's major version; unknown fields are kept and ignored (rule F7).
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import TypeAlias
+
 from dtimer.values import EventData, RetryPolicy
+
+Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None, int]
+"""max_retries, confirm_timeout_us, expires_after_us, keep, retry, and the length of the headers."""
 
 
 def write_record(event: EventData) -> bytes:
@@ -25,7 +32,7 @@ def write_record(event: EventData) -> bytes:
     if event.retry is not None:
         fields.append(f"p{event.retry.delay_us},{event.retry.factor!r},{event.retry.delay_max_us}")
     if event.nonce:
-        fields.append(f"n{event.nonce}")
+        fields.append("n" if event.nonce == event.id else f"n{event.nonce}")
     if event.headers:
         fields.append(f"h{len(event.headers)}")
     return b"%s\n%s%s" % (" ".join(fields).encode("ascii"), event.headers, event.payload)
@@ -38,21 +45,39 @@ def read_record(id: str, record: bytes) -> EventData:
         ValueError: dtimer did not write this record. The scripts hand out none that they cannot read themselves.
     """
     header, newline, rest = record.partition(b"\n")
-    version, *fields = header.decode("ascii").split(" ")
-    if not newline or version != "1":
+    # Of the header only the nonce is different for each event, so the rest is read once for all that have the same.
+    before, has_nonce, nonce = header.partition(b" n")
+    nonce, _, after = nonce.partition(b" ")
+    max_retries, confirm_timeout_us, expires_after_us, keep, retry, num_header_bytes = _read_fields(before, after)
+    if not newline:
         raise ValueError(f"not a record of schema 1: {record[:40]!r}")
-    found = {field[0]: field[1:] for field in fields if field}
-    num_header_bytes = int(found.get("h", 0))
     return EventData(
         id=id,
-        payload=rest[num_header_bytes:],
+        payload=rest[num_header_bytes:] if num_header_bytes else rest,
         headers=rest[:num_header_bytes],
-        max_retries=int(found.get("r", 0)),
-        confirm_timeout_us=_optional(found.get("c")),
-        expires_after_us=_optional(found.get("x")),
-        keep="k" in found,
-        retry=_policy(found.get("p")),
-        nonce=found.get("n", ""),
+        max_retries=max_retries,
+        confirm_timeout_us=confirm_timeout_us,
+        expires_after_us=expires_after_us,
+        keep=keep,
+        retry=retry,
+        nonce=nonce.decode("ascii") or (id if has_nonce else ""),
+    )
+
+
+@lru_cache(maxsize=256)
+def _read_fields(before: bytes, after: bytes) -> Fields:
+    """What a header says before and after its nonce."""
+    version, *fields = before.decode("ascii").split(" ")
+    if version != "1":
+        raise ValueError(f"not a record of schema 1: {before[:40]!r}")
+    found = {field[0]: field[1:] for field in (*fields, *after.decode("ascii").split(" ")) if field}
+    return (
+        int(found.get("r", 0)),
+        _optional(found.get("c")),
+        _optional(found.get("x")),
+        "k" in found,
+        _policy(found.get("p")),
+        int(found.get("h", 0)),
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
-from dtimer.backends.redis.line import Reply
 from dtimer.backends.redis.records import read_record
+from dtimer.backends.redis.resp import Reply
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -117,7 +117,7 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
         return Claimed(
             status=_STATUS[_int(status) - 1],
             confirmed=_confirmed(confirmed),
-            deliveries=tuple(_deliveries(_bytes(deliveries), nonce)),
+            deliveries=_deliveries(_bytes(deliveries), nonce),
             ended=tuple(_ended(row) for row in _rows(ended, 6)),
             unreadable=tuple(Unreadable(_id(id), _bytes(raw)) for id, raw in _rows(unreadable, 2)),
             more=more == 1,
@@ -127,22 +127,26 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
     return read
 
 
-def _deliveries(text: bytes, nonce: str) -> Iterator[Delivery]:
-    place = 0
-    while place < len(text):
+def _deliveries(text: bytes, nonce: str) -> tuple[Delivery, ...]:
+    deliveries: list[Delivery] = []
+    place, end = 0, len(text)
+    while place < end:
         start = text.index(b"\n", place) + 1
         id_length, length, number, num_retries, due_us, at_us, deadline_us = map(int, text[place:start].split())
         record_start = start + id_length
         place = record_start + length
         id = _id(text[start:record_start])
-        yield Delivery(
-            event=read_record(id, text[record_start:place]),
-            receipt=Receipt(id, number, nonce),
-            due_us=due_us,
-            at_us=at_us,
-            num_retries=num_retries,
-            deadline_us=deadline_us or None,
+        deliveries.append(
+            Delivery(
+                event=read_record(id, text[record_start:place]),
+                receipt=Receipt(id, number, nonce),
+                due_us=due_us,
+                at_us=at_us,
+                num_retries=num_retries,
+                deadline_us=deadline_us or None,
+            )
         )
+    return tuple(deliveries)
 
 
 def _ended(row: list[Reply]) -> Ended:

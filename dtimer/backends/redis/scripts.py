@@ -1,13 +1,15 @@
 """Lua scripts: put together from package data, and run by their sha1.
 
-Two kinds of lines are replaced when a script is loaded:
-``--@include name`` by ``lua/lib/name.lua``, each file once a script,
-and ``--@limits`` by a table of :mod:`dtimer.limits`, so that each limit is stated once.
+Two things are replaced when a script is loaded:
+a line ``--@include name`` by ``lua/lib/name.lua``, each file once a script,
+and ``LIMITS.NAME`` by that number of :mod:`dtimer.limits`, so that each limit is stated once.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -16,12 +18,13 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Argument, Connections, Reply
+from dtimer.backends.redis.connections import Connections
 from dtimer.backends.redis.errors import ScriptMissing
+from dtimer.backends.redis.resp import Argument, Reply, pack_some
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
-_LIMITS: Final = "--@limits"
+_LIMIT: Final = re.compile(r"\bLIMITS\.(\w+)")
 
 
 @frozen
@@ -37,20 +40,24 @@ class Script:
     name: str
     source: str = field(repr=False)
     sha1: str = field(init=False, default=Factory(lambda self: _sha1(self.source), takes_self=True))
+    _by_sha1: bytes = field(
+        init=False, repr=False, default=Factory(lambda self: pack_some((b"EVALSHA", self.sha1)), takes_self=True)
+    )
 
     async def run(
         self, connections: Connections, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]
     ) -> Reply:
-        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.request`.
+        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.send`.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
         That resends nothing: by saying so the server has said that nothing ran.
         """
-        call = (len(keys), *keys, *args)
+        beginning = b"*%d\r\n" % (3 + len(keys) + len(args))
+        rest = _packed_keys(tuple(keys)) + pack_some(args)
         try:
-            return await connections.request(operation, b"EVALSHA", self.sha1, *call)
+            return await connections.send(operation, b"%b%b%b" % (beginning, self._by_sha1, rest))
         except ScriptMissing:
-            return await connections.request(operation, b"EVAL", self.source, *call)
+            return await connections.send(operation, b"%b%b%b" % (beginning, pack_some((b"EVAL", self.source)), rest))
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:
@@ -58,8 +65,10 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
 
     Raises:
         FileNotFoundError: it, or something that it includes, does not exist.
+        AttributeError: it names a limit that does not exist.
     """
-    return Script(name, "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set())))
+    source = "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set()))
+    return Script(name, _LIMIT.sub(_limit, source))
 
 
 def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]:
@@ -70,8 +79,6 @@ def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]
             if name not in included:
                 included.add(name)
                 lines += _lines(lib / f"{name}.lua", lib, included)
-        elif line.strip() == _LIMITS:
-            lines.append(f"{limits_table()}\n")
         else:
             lines.append(f"{line}\n")
     return lines
@@ -81,7 +88,13 @@ def _sha1(source: str) -> str:
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
-def limits_table() -> str:
-    """All integers of :mod:`dtimer.limits`, as one line of Lua. Below 2**53, as all are, Lua counts exactly."""
-    numbers = {name: value for name, value in vars(limits).items() if name.isupper() and type(value) is int}
-    return f"local LIMITS = {{{', '.join(f'{name} = {value}' for name, value in numbers.items())}}}"
+@functools.lru_cache(maxsize=64)
+def _packed_keys(keys: tuple[bytes | str, ...]) -> bytes:
+    """The same for all calls of a namespace."""
+    return pack_some((len(keys), *keys))
+
+
+def _limit(match: re.Match[str]) -> str:
+    """As a literal: a table of all would be made anew by each run. Below 2**53, as all are, Lua counts exactly."""
+    value: int = getattr(limits, match[1])
+    return str(value)

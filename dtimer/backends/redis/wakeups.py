@@ -22,7 +22,8 @@ from attrs import frozen
 
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.backends.redis.errors import before_sending
-from dtimer.backends.redis.line import Line, Reply, pack
+from dtimer.backends.redis.line import Line
+from dtimer.backends.redis.resp import Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.errors import StoreUnreachable
 from dtimer.values import Malformed, Message, Pulse, Wakeup

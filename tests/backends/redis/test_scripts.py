@@ -76,13 +76,17 @@ def test_every_script_of_the_package_can_be_put_together() -> None:
             assert "--@" not in load_script(file.name.removesuffix(".lua")).source
 
 
+def test_a_missing_limit_is_an_error(tmp_path: Path) -> None:
+    """Not a script that compares with nothing."""
+    with pytest.raises(AttributeError, match="NOWHERE"):
+        load_script("main", written(tmp_path, main="return LIMITS.NOWHERE"))
+
+
 async def test_lua_has_every_limit_exactly(server: Server, connections: Connections, tmp_path: Path) -> None:
     """Each limit is stated once, in Python; Lua's numbers are floats, so digits could get lost."""
     names = sorted(name for name, value in vars(limits).items() if type(value) is int)
     told = ", ".join(f"string.format('%.0f', LIMITS.{name})" for name in names)
-    script = load_script(
-        "main", written(tmp_path, main=f"--@include limits\nreturn {{{told}}}", lib__limits="--@limits")
-    )
+    script = load_script("main", written(tmp_path, main=f"return {{{told}}}"))
 
     reply = await script.run(connections, "open", [], [])
 

@@ -16,12 +16,10 @@ local timeout, nonce = tonumber(ARGV[FIRST + 3]), ARGV[FIRST + 4]
 
 write_though_full()
 local confirmed = confirm_all(FIRST + 8, tonumber(ARGV[FIRST + 7]))
-local status = member_status(node, incarnation)
+local status, where, parked = member_status(node, incarnation)
 if status ~= 1 then return applied({status, confirmed, '', {}, {}, 0, false}) end
 
--- It came: that ends its parking, and shows that it lives and that the armed one perhaps does not.
-local _, where = node_info(node)
-place(node, incarnation, tonumber(where), '-')
+-- It came: that shows that it lives and that the armed one perhaps does not.
 sign_of_life(node, ARGV[FIRST + 6])
 expire_nodes()
 if arm ~= '' and arm ~= node and at > arm_at + LIMITS.ARM_GRACE_US then park(arm, 'suspect') end
@@ -39,34 +37,34 @@ local function end_reason(record, state)
   if state.expires and at > state.expires then return 'expired' end
 end
 
-local function append(list, ...)
-  for i = 1, select('#', ...) do list[#list + 1] = (select(i, ...)) end
-end
-
 local function deliver(id, bytes_of, record, state, due)
   local now, num_retries, deadline = tick(), state.counted, 0
   state.number, state.counted, state.nonce = state.number + 1, state.counted + 1, nonce
   if record.tracked then
     deadline = now + (record.timeout or timeout)
-    append(new_places, int(deadline), id)
-    append(new_states, id, int(state.number) .. ' ' .. int(state.counted) .. ' ' .. int(state.refusals) .. ' ' .. nonce
-      .. ' ' .. (state.expires and int(state.expires) or '-'))
+    local place = #new_places
+    new_places[place + 1], new_places[place + 2] = deadline, id
+    new_states[place + 1], new_states[place + 2] = id, state_text(state)
   else
     gone[#gone + 1] = id
   end
-  append(deliveries, #id .. ' ' .. #bytes_of .. ' ' .. int(state.number) .. ' ' .. int(num_retries) .. ' ' .. int(due)
-    .. ' ' .. int(now) .. ' ' .. int(deadline) .. '\n', id, bytes_of)
+  local place = 3 * taken
+  deliveries[place + 1] = string.format('%d %d %d %d %.0f %.0f %.0f\n',
+    #id, #bytes_of, state.number, num_retries, due, now, deadline)
+  deliveries[place + 2] = id
+  deliveries[place + 3] = bytes_of
   taken = taken + 1
 end
 
 -- One entry of the queue; false when a limit was reached (D5).
-local function take(id, due, bytes_of, state_text)
-  local record = read_record(bytes_of)
-  local state = read_state(state_text)
-  if not record or (state_text and not state) then
+local function take(id, due, bytes_of, state_bytes)
+  local record, size = read_record(bytes_of)
+  local state = read_state(state_bytes)
+  if not record or (state_bytes and not state) then
     if cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
     cleared = cleared + 1
-    append(unreadable, id, bytes_of or '')
+    unreadable[#unreadable + 1] = id
+    unreadable[#unreadable + 1] = bytes_of or ''
     bury(id, bytes_of, 'unreadable', '', state and state.counted or 0)
     return true
   end
@@ -75,7 +73,6 @@ local function take(id, due, bytes_of, state_text)
   local reason = end_reason(record, state)
   if reason and cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
   if not reason and taken == room then return false end
-  local size = record.size
   if #deliveries + #ended > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end
   bytes = bytes + size
   if not reason then
@@ -83,24 +80,29 @@ local function take(id, due, bytes_of, state_text)
     return true
   end
   cleared = cleared + 1
-  append(ended, id, bytes_of, reason, state.number, state.counted, record.keep and 1 or 0)
+  for _, value in ipairs({id, bytes_of, reason, state.number, state.counted, record.keep and 1 or 0}) do
+    ended[#ended + 1] = value
+  end
   if record.keep then bury(id, bytes_of, reason, '', state.counted) else remove_event(id) end
   return true
 end
 
 local function take_all()
-  local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', int(horizon), 'WITHSCORES', 'LIMIT', 0,
-    room + LIMITS.CLAIM_EXTRA_ENTRIES + 1)
-  local chunk = 64 -- ids, scores and records read at a time: bounds what is read in vain when the bytes run out
-  for first = 1, #due, chunk do
+  local chunk
+  repeat
+    -- One more than there is room for tells whether there is more. That few are read at a time bounds what is read in
+    -- vain when the bytes run out. What was taken stands in the queue still; all else is gone from it.
+    chunk = math.min(room - taken + 1, 64)
+    local due = redis.call('ZRANGEBYSCORE', QUEUE, '-inf', horizon, 'WITHSCORES', 'LIMIT', taken, chunk)
+    if #due == 0 then return 0 end
     local ids = {}
-    for i = first, math.min(first + chunk - 1, #due), 2 do ids[#ids + 1] = due[i] end
+    for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
     local records = redis.call('HMGET', RECORDS, unpack(ids))
     local states = redis.call('HMGET', STATES, unpack(ids))
     for i, id in ipairs(ids) do
-      if not take(id, time_of(due[first + 2 * i - 1]), records[i], states[i]) then return 1 end
+      if not take(id, time_of(due[2 * i]), records[i], states[i]) then return 1 end
     end
-  end
+  until #due < 2 * chunk
   return 0
 end
 more = take_all()
@@ -116,12 +118,14 @@ if #gone > 0 then
   redis.call('HDEL', STATES, unpack(gone))
 end
 
+-- Who took something goes to the ring's end; that it came ends its parking, unless no room is left (D8, W4).
+local parks = taken >= room and 'full' or '-'
 if taken > 0 then
   position = position + 1
-  place(node, incarnation, position, '-')
+  where = position
   if armed then arm = '' end
 end
-if taken >= room then park(node, 'full') end
+if taken > 0 or parks ~= parked then place(node, incarnation, where, parks) end
 if ARGV[FIRST + 5] == '1' then
   redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':p', '1 ' .. node .. ' ' .. int(at) .. ' ' .. int(seq))
 end

@@ -1,35 +1,35 @@
 -- Schedule events (P1 to P5, T4 to T6, F1).
--- ARGV     for each event: id, due ('+' delay or '=' time, in us), what to do if it exists (r, k or e), record
+-- ARGV     for each event: id, what to do if it exists (r, k or e) and, in the same argument, when it is due
+--          ('+' delay or '=' time, in us), record
 -- returns  a digit for each: 1 created, 2 replaced, 3 kept, 4 conflict, 5 repeated
 --@include ring
 --@include records
 
-local ids, count = {}, (#ARGV - FIRST + 1) / 4
-for i = 1, count do ids[i] = ARGV[FIRST + 4 * (i - 1)] end
+local ids, count = {}, (#ARGV - FIRST + 1) / 3
+for i = 1, count do ids[i] = ARGV[FIRST + 3 * (i - 1)] end
 local scores = redis.call('ZMSCORE', QUEUE, unpack(ids))
 
 local function nonce_of(record)
-  local read = read_record(record)
-  return read and read.nonce
+  local _, _, nonce = read_record(record)
+  return nonce
 end
 
 local outcomes, queue, records, void, batch = {}, {}, {}, {}, {}
 for i, id in ipairs(ids) do
-  local due, if_exists, record = ARGV[FIRST + 4 * i - 3], ARGV[FIRST + 4 * i - 2], ARGV[FIRST + 4 * i - 1]
+  local how, record = ARGV[FIRST + 3 * i - 2], ARGV[FIRST + 3 * i - 1]
   local outcome = 1
   if batch[id] or scores[i] then
     local nonce = nonce_of(record)
     if nonce and nonce == nonce_of(batch[id] or redis.call('HGET', RECORDS, id)) then
       outcome = 5
-    elseif if_exists == 'r' then
-      outcome = 2
     else
-      outcome = if_exists == 'k' and 3 or 4
+      local if_exists = string.sub(how, 1, 1)
+      outcome = if_exists == 'r' and 2 or if_exists == 'k' and 3 or 4
     end
   end
   outcomes[i] = outcome
   if outcome <= 2 then
-    queue[#queue + 1] = int(due_time(due))
+    queue[#queue + 1] = due_time(string.sub(how, 2))
     queue[#queue + 1] = id
     records[#records + 1] = id
     records[#records + 1] = record

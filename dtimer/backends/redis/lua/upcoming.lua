@@ -23,10 +23,10 @@ if until_time then stop = redis.call('ZCOUNT', QUEUE, '-inf', int(until_time)) e
 local page, bytes, rank, last_time, last_id, full = {}, 0, first, nil, nil, false
 
 local function add(id, next_time, record, state)
-  local read = read_record(record)
+  local read, size = read_record(record)
   if read then
-    if #page > 0 and bytes + read.size > LIMITS.BATCH_MAX_BYTES then return false end
-    bytes = bytes + read.size
+    if #page > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end
+    bytes = bytes + size
     state = read_state(state) or {number = 0, counted = 0}
     for _, value in ipairs({id, record, next_time, state.number, state.counted, state.nonce and 1 or 0}) do
       page[#page + 1] = value

@@ -18,25 +18,25 @@ end
 
 local REASONS = {exhausted = true, expired = true, refused = true, buried = true, unreadable = true}
 
--- A letter's record, and its size without what dtimer put before it.
+-- A letter's record, what it says, and its size without what dtimer put before it.
 local function read_letter(letter)
   local _, stop, reason, length = string.find(letter, '^%d+ (%a+) %d+ (%d+)\n')
   if not REASONS[reason or ''] then stop = nil end
   local record = stop and string.sub(letter, stop + tonumber(length) + 1) or ''
-  local read = read_record(record)
-  return record, read, read and read.size or #record
+  local read, size = read_record(record)
+  return record, read, size or #record
 end
 
 -- The event must still be there: its record is moved, byte for byte.
 local function bury(id, record, reason, detail, counted)
-  local aged = redis.call('ZRANGEBYSCORE', BURIED, '-inf', int(oldest_that_exists()), 'LIMIT', 0,
+  local aged = redis.call('ZRANGEBYSCORE', BURIED, '-inf', oldest_that_exists(), 'LIMIT', 0,
     LIMITS.CLAIM_EXTRA_ENTRIES)
   for _, old in ipairs(aged) do forget_letter(old) end
   if letter_exists(id) then dropped = dropped + 1 end
   remove_event(id)
   redis.call('HSET', LETTERS, id, int(at) .. ' ' .. reason .. ' ' .. int(counted) .. ' ' .. #detail .. '\n' .. detail
     .. (record or ''))
-  redis.call('ZADD', BURIED, int(at), id)
+  redis.call('ZADD', BURIED, at, id)
   if redis.call('ZCARD', BURIED) > LIMITS.DEAD_LETTERS_MAX then
     local oldest = redis.call('ZRANGE', BURIED, 0, 0)[1]
     if letter_exists(oldest) then dropped = dropped + 1 end

@@ -4,6 +4,12 @@ local function holds(state, number, nonce)
   return state and state.nonce == nonce and state.number == tonumber(number)
 end
 
+-- The same for a state as it is kept, without a table for each.
+local function held(text, number, nonce)
+  local its_number, its_nonce = string.match(text, '^(%d+) %d+ %d+ (%S+) %S+$')
+  return its_nonce == nonce and nonce ~= '-' and tonumber(its_number) == tonumber(number)
+end
+
 -- A receipt that names no delivery: 2 the event lives, 3 it does not.
 local function stale_or_not_found(id)
   return redis.call('ZSCORE', QUEUE, id) and 2 or 3
@@ -19,7 +25,7 @@ local function confirm_all(first, count)
     local argument = first + 3 * (i - 1)
     if gone[id] then
       outcomes[i] = 3
-    elseif holds(read_state(states[i]), ARGV[argument + 1], ARGV[argument + 2]) then
+    elseif states[i] and held(states[i], ARGV[argument + 1], ARGV[argument + 2]) then
       outcomes[i] = 1
       gone[id] = true
       ended[#ended + 1] = id

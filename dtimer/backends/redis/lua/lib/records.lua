@@ -1,39 +1,56 @@
 -- Records and states of events.
 -- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: r max_retries, c confirm
---         timeout in us, x expires after in us, k kept, p retry policy, n nonce, h length of the headers.
+--         timeout in us, x expires after in us, k kept, p retry policy, n nonce (empty: it is the id),
+--         h length of the headers.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce expires', for live events that have been delivered;
 --         nonce is - unless a delivery is unconfirmed, expires is - or a time in us.
 
+-- What the fields of a header line say, or false. Most events of a batch have the same but for their nonces,
+-- so a line is read once a script.
+local lines = {}
+
+local function read_line(line)
+  if line == '1' then return {retries = 0, header_bytes = 0} end
+  if string.sub(line, 1, 2) ~= '1 ' or string.find(line, '[^\32-\126]') then return false end
+  local found = {retries = 0, header_bytes = 0}
+  for letter, value in string.gmatch(line, ' (%a)(%S*)') do
+    if string.find('rcxh', letter, 1, true) then
+      if #value > 16 or not string.find(value, '^%d+$') then return false end
+      local number = tonumber(value)
+      if letter == 'r' then found.retries = number end
+      if letter == 'c' then found.timeout = number end
+      if letter == 'x' then found.expires_after = number end
+      if letter == 'h' then found.header_bytes = number end
+    elseif letter == 'p' then
+      local factor = string.match(value, '^%d+,([%d.e+-]+),%d+$')
+      if not (factor and tonumber(factor)) then return false end
+    elseif letter == 'k' then
+      found.keep = true
+    end
+  end
+  found.tracked = found.retries > 0 or found.keep
+  return found
+end
+
 -- Refuses whatever records.py could not read: what is handed out must reach its node, and its neighbours with it.
--- A table of what the rules need, size being that of headers and payload; or nil if dtimer did not write this (F4).
+-- A table of what the rules need, the size of headers and payload, and the nonce or nothing;
+-- or nothing if dtimer did not write this (F4).
 local function read_record(record)
   if not record then return nil end
   local stop = string.find(record, '\n', 1, true)
   if not stop or stop > 512 then return nil end
   local header = string.sub(record, 1, stop - 1)
-  if header == '1' then return {retries = 0, size = #record - stop} end
-  if string.sub(header, 1, 2) ~= '1 ' or string.find(header, '[^\32-\126]') then return nil end
-  local found = {retries = 0, size = #record - stop}
-  for letter, value in string.gmatch(header, ' (%a)(%S*)') do
-    if string.find('rcxh', letter, 1, true) then
-      if #value > 16 or not string.find(value, '^%d+$') then return nil end
-      local number = tonumber(value)
-      if letter == 'r' then found.retries = number end
-      if letter == 'c' then found.timeout = number end
-      if letter == 'x' then found.expires_after = number end
-      if letter == 'h' and number > #record - stop then return nil end
-    elseif letter == 'p' then
-      local factor = string.match(value, '^%d+,([%d.e+-]+),%d+$')
-      if not (factor and tonumber(factor)) then return nil end
-    elseif letter == 'k' then
-      found.keep = true
-    elseif letter == 'n' then
-      found.nonce = value
-    end
+  local before, nonce, after = string.match(header, '^(.-) n([!-~]*)(.*)$')
+  local line = before and before .. after or header
+  local found = lines[line]
+  if found == nil then
+    found = read_line(line)
+    lines[line] = found
   end
-  found.tracked = found.retries > 0 or found.keep
-  return found
+  local size = #record - stop
+  if not found or found.header_bytes > size then return nil end
+  return found, size, nonce
 end
 
 -- nil if there is none or if dtimer did not write it.
@@ -47,13 +64,17 @@ local function read_state(state)
   }
 end
 
+local function state_text(state)
+  return string.format('%d %d %d %s %s', state.number, state.counted, state.refusals, state.nonce or '-',
+    state.expires and int(state.expires) or '-')
+end
+
 local function write_state(id, state)
-  redis.call('HSET', STATES, id, int(state.number) .. ' ' .. int(state.counted) .. ' ' .. int(state.refusals) .. ' '
-    .. (state.nonce or '-') .. ' ' .. (state.expires and int(state.expires) or '-'))
+  redis.call('HSET', STATES, id, state_text(state))
 end
 
 local function move(id, time)
-  redis.call('ZADD', QUEUE, int(time), id)
+  redis.call('ZADD', QUEUE, time, id)
 end
 
 local function remove_event(id)

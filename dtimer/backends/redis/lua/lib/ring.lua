@@ -10,22 +10,23 @@ local function node_info(node)
   return string.match(info, '^(%S+) (%d+) (%S+)$')
 end
 
--- 1 joined, 2 not joined (or known as an earlier incarnation: the later join was lost), 3 fenced (N1)
+-- 1 joined, 2 not joined (or known as an earlier incarnation: the later join was lost), 3 fenced (N1);
+-- then its position and why it is parked
 local function member_status(node, incarnation)
-  local found = node_info(node)
-  if found == incarnation then return 1 end
+  local found, where, parked = node_info(node)
+  if found == incarnation then return 1, where, parked end
   return (not found or found < incarnation) and 2 or 3
 end
 
 -- poll: the longest that it goes without a claim, in us
 local function sign_of_life(node, poll)
-  redis.call('ZADD', LIVES, int(at + LIMITS.MEMBER_LIFE_POLLS * tonumber(poll)), node)
+  redis.call('ZADD', LIVES, at + LIMITS.MEMBER_LIFE_POLLS * tonumber(poll), node)
 end
 
 local function place(node, incarnation, where, parked)
   redis.call('HSET', NODES, node, incarnation .. ' ' .. int(where) .. ' ' .. parked)
   if parked == '-' then
-    redis.call('ZADD', RING, int(where), node)
+    redis.call('ZADD', RING, where, node)
   else
     redis.call('ZREM', RING, node)
     if arm == node then arm = '' end
@@ -51,7 +52,7 @@ end
 
 -- Members without a sign of life for too long go (N3).
 local function expire_nodes()
-  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LIVES, '-inf', int(at), 'LIMIT', 0, LIMITS.CLAIM_EXTRA_ENTRIES)) do
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LIVES, '-inf', at, 'LIMIT', 0, LIMITS.CLAIM_EXTRA_ENTRIES)) do
     remove_node(node)
   end
 end
@@ -76,6 +77,7 @@ end
 
 -- An eligible node is armed for no later than the head, if there are both (W2). A claimer learns it from its reply (W4).
 local function settle(claimer)
+  if arm == '' and not redis.call('ZRANGE', RING, 0, 0)[1] then return end
   local head = time_of(redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')[2])
   if not head then
     if claimer and arm == claimer then arm = '' end
