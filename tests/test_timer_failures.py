@@ -24,6 +24,7 @@ from dtimer import (
     StoreDenied,
     StoreFull,
     StoreLostWrites,
+    StoreReadOnly,
     StoreUnreachable,
 )
 from dtimer.outcomes import ClaimStatus
@@ -68,7 +69,7 @@ async def in_time(sim: SimBackend, call: Any) -> Any:
 # --- calls (rule F1) ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [StoreUnreachable, StoreBusy, OutcomeUnknown])
+@pytest.mark.parametrize("error", [StoreUnreachable, StoreBusy, StoreReadOnly, OutcomeUnknown])
 async def test_a_read_is_repeated(sim: SimBackend, watched: Watched, timer: DTimer, error: Any) -> None:
     watched.fail("peek", error, times=3)
 

@@ -18,7 +18,8 @@ from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.records import write_record
 from dtimer.backends.redis.scripts import load_script
-from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
+from dtimer.backends.redis.sentinel import SentinelMaster
+from dtimer.backends.redis.settings import Place, SentinelSettings, client_settings
 from dtimer.backends.redis.wakeups import subscribe
 from dtimer.errors import BackendClosed, InvalidArgument
 from dtimer.limits import NAMESPACE_DEFAULT
@@ -95,7 +96,7 @@ class RedisBackend:
         Raises:
             InvalidArgument: before any I/O.
         """
-        self._server: ConnectionSettings | EmbeddedServer = connection_settings(client)
+        self._server: Place | EmbeddedServer = _place(client)
         self._keys = Keys(arguments.name(namespace, "namespace"))
         self._request_timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
         self._clock_for_tests = clock_for_tests
@@ -224,10 +225,9 @@ class RedisBackend:
 
     @asynccontextmanager
     async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
-        await self._connected("wakeups")
-        async with subscribe(
-            self._connection_settings(), self._keys.channels(node, epoch), timeout_s=self._request_timeout_s
-        ) as messages:
+        connections = await self._connected("wakeups")
+        channels = self._keys.channels(node, epoch)
+        async with subscribe(connections, channels, timeout_s=self._request_timeout_s) as messages:
             yield messages
 
     async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
@@ -261,15 +261,18 @@ class RedisBackend:
         async with self._starting:
             if self._closed:
                 raise BackendClosed(operation, "the backend was closed")
-            if isinstance(self._server, EmbeddedServer):
-                await self._server.start()
             if self._connections is None:
-                self._connections = Connections(self._connection_settings(), request_timeout_s=self._request_timeout_s)
+                place = self._server
+                if isinstance(place, EmbeddedServer):
+                    await place.start()
+                    place = _place(place.client())
+                self._connections = Connections(place, request_timeout_s=self._request_timeout_s)
             return self._connections
 
-    def _connection_settings(self) -> ConnectionSettings:
-        server = self._server
-        return connection_settings(server.client()) if isinstance(server, EmbeddedServer) else server
+
+def _place(client: object) -> Place:
+    settings = client_settings(client)
+    return SentinelMaster(settings) if isinstance(settings, SentinelSettings) else settings
 
 
 _IF_EXISTS: Final = {IfExists.REPLACE: "r", IfExists.KEEP: "k", IfExists.ERROR: "e"}

@@ -6,14 +6,17 @@ The connections are our own, a bounded set: the limits and retries of the applic
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from redis.exceptions import ResponseError
+from typing_extensions import override
 
 from dtimer.backends.redis.errors import after_sending, before_sending
 from dtimer.backends.redis.line import Argument, Line, Reply, pack
-from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
-from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreUnreachable
+from dtimer.backends.redis.settings import ConnectionSettings, Place, connection_settings
+from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreReadOnly, StoreUnreachable
 
 CONNECTIONS_MAX: Final = 16
 """More requests at once only queue up in the server, which runs one script at a time."""
@@ -23,18 +26,24 @@ REQUEST_TIMEOUT_DEFAULT_S: Final = 5.0
 
 
 class Connections:
-    """A bounded set of connections to one store, for one event loop."""
+    """A bounded set of connections to one store, for one event loop.
 
-    def __init__(self, settings: ConnectionSettings, *, request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S) -> None:
+    Each connection asks anew where the store is. When that turns out to be another server than before,
+    the connections to the old one go, subscriptions too: it may live on as a replica, which nobody announces to.
+    """
+
+    def __init__(self, place: Place, *, request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S) -> None:
         """Connects to nothing yet.
 
         Args:
             request_timeout_s: bounds each request as a whole: waiting for a connection, connecting, sending, the reply.
         """
-        self._settings = settings
+        self._place = place
+        self._located: ConnectionSettings | None = None
         self._request_timeout_s = request_timeout_s
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[Line] = []
+        self._listening: set[Line] = set()
         self._num_requests = 0
         self._drained = asyncio.Event()
         self._closed = False
@@ -60,9 +69,13 @@ class Connections:
                 sent = True
                 try:
                     reply = await line.exchange(command)
-                except ResponseError:
+                except ResponseError as error:
+                    refused = after_sending(operation, error)
                     self._give_back(line)
-                    raise
+                    if isinstance(refused, StoreReadOnly):
+                        # A replica by now: whoever is the master is found by connecting anew.
+                        self._drop_idle()
+                    raise refused from error
                 except BaseException:
                     # Also on cancellation: the reply may still come, and would be taken for the next request's.
                     line.drop()
@@ -73,8 +86,10 @@ class Connections:
             raise
         except TimeoutError as error:
             if sent:
+                # The others lead to the same silent server; what is sent on them would be lost one by one.
+                self._drop_idle()
                 raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
-            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
+            problem = f"{self} was not reached within {self._request_timeout_s:g} s"
             raise StoreUnreachable(operation, problem) from error
         except Exception as error:
             raise (after_sending if sent else before_sending)(operation, error) from error
@@ -83,11 +98,28 @@ class Connections:
             if self._closed and not self._num_requests:
                 self._drained.set()
 
+    @override
+    def __str__(self) -> str:
+        """The address, for messages."""
+        return str(self._place if self._located is None else self._located)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[Line]:
+        """A new connection for a subscription; at the latest it is dropped on exit."""
+        line = await self._connected()
+        self._listening.add(line)
+        try:
+            yield line
+        finally:
+            self._listening.discard(line)
+            line.drop()
+            # The socket is closed in the next turn of the loop, which may be its last.
+            await asyncio.sleep(0)
+
     async def close(self) -> None:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().drop()
+        self._drop_idle()
         if self._num_requests:
             await self._drained.wait()
         # Sockets are closed in the next turn of the loop, which may be its last.
@@ -107,7 +139,20 @@ class Connections:
                     line.drop()
             if usable:
                 return line
-        return await Line.open(self._settings)
+        return await self._connected()
+
+    async def _connected(self) -> Line:
+        settings = await self._place.locate()
+        before, self._located = self._located, settings
+        if before is not None and before != settings:
+            self._drop_idle()
+            for line in self._listening:
+                line.drop()  # its reader hears of it, and subscribes anew
+        return await Line.open(settings)
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().drop()
 
     def _give_back(self, line: Line) -> None:
         if self._closed:

@@ -48,6 +48,7 @@ def pack(arguments: tuple[Argument, ...]) -> bytes:
 
 
 _PING: Final = pack((b"PING",))
+_ROLE: Final = pack((b"ROLE",))
 
 
 class Line:
@@ -79,10 +80,12 @@ class Line:
             writer = connection._writer
             if writer is None:  # it is set as long as connect() returned normally
                 raise RedisConnectionError("the connection was closed at once")
-            writer.write(_PING)
+            writer.write(_ROLE if settings.master_only else _PING)
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
-                await connection.read_response(disconnect_on_error=False)
+                reply = await connection.read_response(disconnect_on_error=False)
+                if settings.master_only and not (isinstance(reply, list) and reply[0] == b"master"):
+                    raise RedisConnectionError(f"{settings} is no master")
         except BaseException:
             _abort(connection, connection._writer)
             raise

@@ -15,15 +15,14 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from attrs import frozen
 
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Connections
 from dtimer.backends.redis.errors import before_sending
 from dtimer.backends.redis.line import Line, Reply, pack
-from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.errors import StoreUnreachable
 from dtimer.values import Malformed, Message, Pulse, Wakeup
 
@@ -50,7 +49,7 @@ class Channels:
 
 @asynccontextmanager
 async def subscribe(
-    settings: ConnectionSettings, channels: Channels, *, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
+    connections: Connections, channels: Channels, *, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
 ) -> AsyncGenerator[AsyncIterator[Message]]:
     """Hear `channels` from entry on, when the server has confirmed both subscriptions, until exit.
 
@@ -61,22 +60,16 @@ async def subscribe(
         StoreUnreachable: not subscribed within `timeout_s`; or, from the iterator, nothing is heard any more.
         StoreRefused: the server answered the subscription with an error.
     """
-    line: Line | None = None
-    try:
+    async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_s):
-                line = await Line.open(settings)
+                line = await stack.enter_async_context(connections.listening())
                 messages = await _Messages.subscribed(line, channels)
         except TimeoutError as error:
-            raise StoreUnreachable(OPERATION, f"{settings} did not confirm within {timeout_s:g} s") from error
+            raise StoreUnreachable(OPERATION, f"{connections} did not confirm within {timeout_s:g} s") from error
         except Exception as error:
             raise before_sending(OPERATION, error) from error
         yield messages
-    finally:
-        if line is not None:
-            line.drop()
-            # The socket is closed in the next turn of the loop, which may be its last.
-            await asyncio.sleep(0)
 
 
 class _Messages:
