@@ -25,6 +25,7 @@ from dtimer.errors import (
     NodeFenced,
     NotTracked,
     OutcomeUnknown,
+    PartitionsMismatch,
     PayloadNotEncodable,
     PayloadRefused,
     PayloadTooLarge,
@@ -57,7 +58,7 @@ from dtimer.outcomes import (
     ResendOutcome,
 )
 from dtimer.posting import Post, PostedId
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
+from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge, TimerBackend
 from dtimer.timer import DTimer
 from dtimer.values import EndReason, EventState
 from dtimer.views import DeadEvent, Upcoming
@@ -113,6 +114,7 @@ __all__ = [
     "NodeFenced",
     "NotTracked",
     "OutcomeUnknown",
+    "PartitionsMismatch",
     "PayloadNotEncodable",
     "PayloadRefused",
     "PayloadTooLarge",
@@ -138,6 +140,7 @@ __all__ = [
     "StoreUnreachable",
     "SupportsDeadLetters",
     "SupportsInspection",
+    "SupportsPartitions",
     "SupportsPurge",
     "Timeout",
     "TimerBackend",

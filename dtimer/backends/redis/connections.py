@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
 
 from redis.exceptions import ResponseError
 from typing_extensions import override
@@ -23,6 +23,18 @@ CONNECTIONS_MAX: Final = 16
 
 REQUEST_TIMEOUT_DEFAULT_S: Final = 5.0
 """Well above a failover's pause, well below the 10 s after which a delivery's default deadline passes."""
+
+
+class Route(Protocol):
+    """The way to one set of keys."""
+
+    async def request(self, operation: str, *arguments: Argument) -> Reply:
+        """Send one command; see :meth:`Connections.request`."""
+        ...
+
+    def listening(self) -> AbstractAsyncContextManager[Line]:
+        """A new connection for a subscription; see :meth:`Connections.listening`."""
+        ...
 
 
 class Connections:

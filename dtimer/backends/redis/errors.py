@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dtimer.errors import (
     BackendError,
     OutcomeUnknown,
+    PartitionsMismatch,
     SchemaMismatch,
     StoreBusy,
     StoreCorrupt,
@@ -56,6 +57,7 @@ _BY_CODE: Final[dict[str, type[StoreRefused]]] = {
     "WRONGTYPE": StoreCorrupt,
     "DTCORRUPT": StoreCorrupt,
     "DTSCHEMA": SchemaMismatch,
+    "DTPARTITIONS": PartitionsMismatch,
 }
 
 _BY_TEXT: Final[dict[str, type[StoreRefused]]] = {

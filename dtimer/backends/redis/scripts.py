@@ -16,7 +16,7 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Argument, Connections, Reply
+from dtimer.backends.redis.connections import Argument, Reply, Route
 from dtimer.backends.redis.errors import ScriptMissing
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
@@ -38,9 +38,7 @@ class Script:
     source: str = field(repr=False)
     sha1: str = field(init=False, default=Factory(lambda self: _sha1(self.source), takes_self=True))
 
-    async def run(
-        self, connections: Connections, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]
-    ) -> Reply:
+    async def run(self, route: Route, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]) -> Reply:
         """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.request`.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
@@ -48,9 +46,9 @@ class Script:
         """
         call = (len(keys), *keys, *args)
         try:
-            return await connections.request(operation, b"EVALSHA", self.sha1, *call)
+            return await route.request(operation, b"EVALSHA", self.sha1, *call)
         except ScriptMissing:
-            return await connections.request(operation, b"EVAL", self.source, *call)
+            return await route.request(operation, b"EVAL", self.source, *call)
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:

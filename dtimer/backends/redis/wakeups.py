@@ -20,7 +20,7 @@ from typing import Final
 
 from attrs import frozen
 
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Connections
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.errors import before_sending
 from dtimer.backends.redis.line import Line, Reply, pack
 from dtimer.errors import StoreUnreachable
@@ -49,7 +49,7 @@ class Channels:
 
 @asynccontextmanager
 async def subscribe(
-    connections: Connections, channels: Channels, *, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
+    route: Route, channels: Channels, *, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
 ) -> AsyncGenerator[AsyncIterator[Message]]:
     """Hear `channels` from entry on, when the server has confirmed both subscriptions, until exit.
 
@@ -63,10 +63,10 @@ async def subscribe(
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_s):
-                line = await stack.enter_async_context(connections.listening())
+                line = await stack.enter_async_context(route.listening())
                 messages = await _Messages.subscribed(line, channels)
         except TimeoutError as error:
-            raise StoreUnreachable(OPERATION, f"{connections} did not confirm within {timeout_s:g} s") from error
+            raise StoreUnreachable(OPERATION, f"{route} did not confirm within {timeout_s:g} s") from error
         except Exception as error:
             raise before_sending(OPERATION, error) from error
         yield messages
