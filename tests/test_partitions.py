@@ -35,7 +35,7 @@ from dtimer import (
 )
 from dtimer.backends.redis import RedisBackend
 from dtimer.partitions import partition_of
-from dtimer.values import After, EventData, NewEvent
+from dtimer.values import After, EventData, Member, NewEvent
 from support.servers import Server
 from support.waiting import until
 
@@ -337,6 +337,18 @@ async def test_fenced_in_one_partition_is_fenced_in_all(make: Make) -> None:
     async with earlier as again:
         assert again.joined
     await later.leave()
+
+
+async def test_who_is_fenced_in_one_partition_alone_leaves_the_others(backend: RedisBackend) -> None:
+    """The process that joined under its id may never come to them, and nobody else would tell them for 100 s."""
+    timer = DTimer(backend, node_id="n")
+    timer.on("event", print)
+    await timer.join()
+    await backend.partitions[1].join(Member("n", "another", 10_000_000))
+    await until(lambda: not timer.joined)
+    async with asyncio.timeout(10):
+        while await nodes_of(backend) != [[], ["n"], [], []]:  # noqa: ASYNC110  # a store tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_a_store_that_was_emptied_is_joined_again_in_all_partitions(

@@ -24,14 +24,16 @@ from attrs import define, field
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
+from support.cluster import running_cluster
 from support.sentinel import SERVICE, watched
-from support.servers import Binary, running, server_binaries
+from support.servers import HOST, Binary, running, server_binaries
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN_URL: Final = "redis://localhost:6379/0"
 """The server that examples connect to; a server of the tests takes its place."""
 SHOWN_SENTINELS: Final = '[("sentinel-1", 26379), ("sentinel-2", 26379), ("sentinel-3", 26379)]'
+SHOWN_CLUSTER: Final = 'host="cluster-1", port=6379'
 TIME_LIMIT_S: Final = 240
 PYTEST_INI: Final = (
     "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings = error\n"
@@ -187,6 +189,9 @@ def real_addresses(page: Path) -> Generator[dict[str, str]]:
     if SHOWN_SENTINELS in page.read_text(encoding="utf-8"):
         with watched(one_server()) as setup:
             yield {SHOWN_SENTINELS: repr(setup.addresses), '"timers"': repr(SERVICE)}
+    elif SHOWN_CLUSTER in page.read_text(encoding="utf-8"):
+        with running_cluster(one_server()) as six:
+            yield {SHOWN_CLUSTER: f"host={HOST!r}, port={six.servers[0].port}"}
     else:
         with running(one_server()) as server:
             yield {SHOWN_URL: server.url}

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_type
 
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis, RedisCluster, Sentinel
+
 from dtimer import DTimer, RedisBackend, SimBackend, TimerBackend
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.outcomes import PostOutcome
@@ -27,6 +30,12 @@ def redis_has_every_ability(
     redis: RedisBackend,
 ) -> tuple[SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge]:
     return redis, redis, redis, redis
+
+
+def three_kinds_of_clients_make_one(sentinel: Sentinel, cluster: RedisCluster) -> None:
+    for client in (Redis(), sentinel.master_for("timers"), cluster):
+        assert_type(RedisBackend(client, partitions=16), RedisBackend)
+    RedisBackend(SyncRedis())  # type: ignore[arg-type]
 
 
 def the_partitions_of_one_are_backends(redis: RedisBackend) -> Sequence[TimerBackend]:

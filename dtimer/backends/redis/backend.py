@@ -8,7 +8,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Self
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from typing_extensions import override
 
 from dtimer import arguments
@@ -35,7 +35,7 @@ class RedisBackend(RedisPartition):
 
     def __init__(
         self,
-        client: Redis,
+        client: Redis | RedisCluster,
         namespace: str = NAMESPACE_DEFAULT,
         *,
         partitions: int = 1,
@@ -45,7 +45,8 @@ class RedisBackend(RedisPartition):
         """Takes addresses and credentials from `client`; its connections are not used and it is not closed.
 
         Args:
-            client: a ``redis.asyncio.Redis`` that the application owns, for one server or a Sentinel's `master_for`.
+            client: one of redis.asyncio that the application owns: a ``Redis`` for one server, what a Sentinel's
+                ``master_for`` gives, or a ``RedisCluster``.
             namespace: an independent set of events and nodes; ``[A-Za-z0-9_.-]{1,64}``.
             partitions: in how many the namespace is kept; the first use decides, and any other number is refused.
             request_timeout: seconds that one request may take as a whole.

@@ -25,6 +25,9 @@ REQUEST_TIMEOUT_DEFAULT_S: Final = 5.0
 """Well above a failover's pause, well below the 10 s after which a delivery's default deadline passes."""
 
 
+_ASKING: Final = pack((b"ASKING",))
+
+
 class Route(Protocol):
     """The way to one set of keys."""
 
@@ -72,14 +75,24 @@ class Connections:
             OutcomeUnknown: it was sent, at least in part, and the reply was lost.
             BackendClosed: :meth:`close` was called; it was not sent.
         """
-        command = pack(arguments)
+        by_s = asyncio.get_running_loop().time() + self._request_timeout_s
+        return await self.send(operation, pack(arguments), by_s=by_s)
+
+    async def send(self, operation: str, command: bytes, *, by_s: float, asking: bool = False) -> Reply:
+        """The same for a packed command, until the loop's clock shows `by_s`.
+
+        Args:
+            asking: say first that somebody else has sent us here for this once, as a cluster wants it.
+        """
         sent = False
         self._num_requests += 1
         try:
-            async with asyncio.timeout(self._request_timeout_s), self._slots:
+            async with asyncio.timeout_at(by_s), self._slots:
                 line = await self._take(operation)
-                sent = True
                 try:
+                    if asking:
+                        await line.exchange(_ASKING)
+                    sent = True
                     reply = await line.exchange(command)
                 except ResponseError as error:
                     refused = after_sending(operation, error)

@@ -124,6 +124,15 @@ class Line:
         _abort(self._connection, self._writer)
 
 
+async def ask(settings: ConnectionSettings, *command: Argument) -> Reply:
+    """One question on a connection of its own, for as long as it takes."""
+    line = await Line.open(settings)
+    try:
+        return await line.exchange(pack(command))
+    finally:
+        line.drop()
+
+
 def _abort(connection: AbstractConnection, writer: asyncio.StreamWriter | None) -> None:
     if writer is not None:
         # close() would first deliver what is buffered, if need be minutes later, when a partition heals.

@@ -10,7 +10,7 @@ from dtimer.backends.redis import replies
 from dtimer.backends.redis.connections import Argument, Reply, Route
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.records import write_record
-from dtimer.backends.redis.scripts import load_script
+from dtimer.backends.redis.scripts import load_script, sharded
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.wakeups import subscribe
 from dtimer.errors import OutcomeUnknown, StoreUnreachable
@@ -58,6 +58,7 @@ _SCRIPTS: Final = {
         "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect",
     )
 }  # fmt: skip
+_SHARDED: Final = {name: sharded(script) for name, script in _SCRIPTS.items()}
 
 
 class RedisPartition:
@@ -69,13 +70,14 @@ class RedisPartition:
         keys: Keys,
         runtime: Runtime,
         *,
-        num_partitions: int = 1,
+        num_partitions: int | str = 1,
         first: RedisPartition | None = None,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
         """
         Args:
             num_partitions: of the namespace; servers that know another number refuse every operation.
+                While they are being moved it is no number.
             first: the partition that is asked before this one is used, since it knows the number for sure.
             clock_for_tests: tells the time in us since 1970 in place of the server.
         """
@@ -86,6 +88,7 @@ class RedisPartition:
         self._first = first
         self._clock_for_tests = clock_for_tests
         self._route: Route | None = None
+        self._scripts = _SHARDED if servers.sharded else _SCRIPTS
 
     @property
     def namespace(self) -> str:
@@ -169,7 +172,8 @@ class RedisPartition:
     async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
         route = await self._connected("wakeups")
         channels = self._keys.channels(node, epoch)
-        async with subscribe(route, channels, timeout_s=self._servers.request_timeout_s) as messages:
+        timeout_s, sharded = self._servers.request_timeout_s, self._servers.sharded
+        async with subscribe(route, channels, sharded=sharded, timeout_s=timeout_s) as messages:
             yield messages
 
     async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
@@ -196,7 +200,7 @@ class RedisPartition:
             route = await self._connected(operation)
         host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
         common = (self._runtime.token(EPOCH_NUM_BYTES), self._keys.prefix, host_us, self._num_partitions)
-        reply = await _SCRIPTS[operation].run(route, operation, self._keys.all, (*common, *args))
+        reply = await self._scripts[operation].run(route, operation, self._keys.all, (*common, *args))
         return replies.applied(reply, read)
 
     async def _connected(self, operation: str) -> Route:

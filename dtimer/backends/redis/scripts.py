@@ -60,6 +60,11 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
     return Script(name, "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set())))
 
 
+def sharded(script: Script) -> Script:
+    """The same for a cluster, where it publishes to the shard that has the keys."""
+    return Script(script.name, script.source.replace("redis.pcall('PUBLISH'", "redis.pcall('SPUBLISH'"))
+
+
 def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]:
     lines = []
     for line in file.read_text(encoding="utf-8").splitlines():

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from typing_extensions import override
 
-from dtimer.backends.redis.line import Line, pack
+from dtimer.backends.redis.line import ask
 from dtimer.backends.redis.settings import ConnectionSettings, SentinelSettings
 
 ASK_TIMEOUT_S: Final = 1.0
@@ -51,11 +51,7 @@ class SentinelMaster:
         raise RedisConnectionError(f"no sentinel names a master {self._settings.service!r} ({'; '.join(problems)})")
 
     async def _asked(self, sentinel: ConnectionSettings) -> ConnectionSettings:
-        line = await Line.open(sentinel)
-        try:
-            reply = await line.exchange(pack((b"SENTINEL", b"MASTER", self._settings.service)))
-        finally:
-            line.drop()
+        reply = await ask(sentinel, b"SENTINEL", b"MASTER", self._settings.service)
         assert isinstance(reply, list), reply
         words = [word.decode(errors="replace") for word in reply if isinstance(word, bytes)]
         state = dict(zip(words[::2], words[1::2], strict=True))

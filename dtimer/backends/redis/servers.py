@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from dtimer.backends.redis.cluster import Cluster
 from dtimer.backends.redis.connections import Connections, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.sentinel import SentinelMaster
-from dtimer.backends.redis.settings import Place, SentinelSettings, client_settings
+from dtimer.backends.redis.settings import ClusterSettings, Place, SentinelSettings, client_settings
 from dtimer.errors import BackendClosed
 
 
@@ -25,10 +26,27 @@ class Servers:
         """
         self.request_timeout_s = request_timeout_s
         self._embedded = source if isinstance(source, EmbeddedServer) else None
-        self._place = None if isinstance(source, EmbeddedServer) else _place(source)
+        self._cluster: Cluster | None = None
+        self._place: Place | None = None
+        if self._embedded is None:
+            self._set_place(source)
         self._connections: Connections | None = None
         self._starting = asyncio.Lock()
         self._closed = False
+
+    def _set_place(self, client: object) -> None:
+        settings = client_settings(client)
+        if isinstance(settings, ClusterSettings):
+            self._cluster = Cluster(settings, request_timeout_s=self.request_timeout_s)
+        elif isinstance(settings, SentinelSettings):
+            self._place = SentinelMaster(settings)
+        else:
+            self._place = settings
+
+    @property
+    def sharded(self) -> bool:
+        """Messages stay with the server that has the keys: a cluster's other servers need not carry them, too."""
+        return self._cluster is not None
 
     @property
     def url(self) -> str | None:
@@ -41,6 +59,9 @@ class Servers:
         Raises:
             BackendClosed: :meth:`close` was called.
         """
+        if self._cluster is not None:
+            self._cluster.require_open(operation)
+            return self._cluster.route(prefix)
         if self._connections is not None:
             return self._connections
         async with self._starting:
@@ -48,7 +69,7 @@ class Servers:
                 raise BackendClosed(operation, "the backend was closed")
             if self._embedded is not None:
                 await self._embedded.start()
-                self._place = _place(self._embedded.client())
+                self._set_place(self._embedded.client())
             if self._connections is None:
                 assert self._place is not None, "it is given, or that of the embedded server"
                 self._connections = Connections(self._place, request_timeout_s=self.request_timeout_s)
@@ -58,10 +79,7 @@ class Servers:
         self._closed = True
         if self._connections is not None:
             await self._connections.close()
+        if self._cluster is not None:
+            await self._cluster.close()
         if self._embedded is not None:
             await self._embedded.stop()
-
-
-def _place(client: object) -> Place:
-    settings = client_settings(client)
-    return SentinelMaster(settings) if isinstance(settings, SentinelSettings) else settings

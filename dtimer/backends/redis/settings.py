@@ -7,11 +7,11 @@ So every setting that matters is stated here, and none of the application's is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import evolve, field, frozen
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
@@ -29,6 +29,9 @@ _ADDRESS_AND_CREDENTIALS: Final = frozenset(
     {"host", "port", "path", "socket_type", "db", "username", "password", "credential_provider", "client_name"}
 )
 _TLS_PREFIX: Final = "ssl_"
+
+Address: TypeAlias = tuple[str, int]
+"""Host and port."""
 
 
 class Place(Protocol):
@@ -114,12 +117,30 @@ class SentinelSettings:
     host_forced: str | None = None
 
 
-def client_settings(client: object) -> ConnectionSettings | SentinelSettings:
+@frozen
+class ClusterSettings:
+    """What it takes to find the servers of a cluster.
+
+    Attributes:
+        seeds: servers that are known beforehand; one that is up is enough.
+        server: how to connect to any of them.
+        remap: from addresses as the cluster has them to those that lead there from here; None: they are the same.
+    """
+
+    seeds: tuple[Address, ...]
+    server: ConnectionSettings
+    remap: Callable[[Address], Address] | None = None
+
+
+def client_settings(client: object) -> ConnectionSettings | SentinelSettings | ClusterSettings:
     """Take addresses and credentials from a client that the application owns; nothing else of it is used or changed.
 
     Raises:
-        InvalidArgument: it is neither a ``redis.asyncio.Redis`` for one server nor a Sentinel's ``master_for(...)``.
+        InvalidArgument: it is no ``redis.asyncio.Redis`` for one server, no Sentinel's ``master_for(...)``,
+            and no ``redis.asyncio.RedisCluster``.
     """
+    if isinstance(client, RedisCluster):
+        return _cluster_settings(client)
     if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
         return _sentinel_settings(client.connection_pool)
     return connection_settings(client)
@@ -158,6 +179,17 @@ def _sentinel_settings(pool: SentinelConnectionPool) -> SentinelSettings:
         min_other_sentinels=manager.min_other_sentinels,
         # It is an address, and redis-py has no public name for it.
         host_forced=manager._force_master_ip,  # pyright: ignore[reportPrivateUsage]
+    )
+
+
+def _cluster_settings(client: RedisCluster) -> ClusterSettings:
+    manager = client.nodes_manager
+    nodes = {**manager.startup_nodes, **manager.nodes_cache}.values()
+    kwargs = client.connection_kwargs
+    return ClusterSettings(
+        seeds=tuple((str(node.host), int(node.port)) for node in nodes),
+        server=_taken(kwargs["connection_class"], kwargs),
+        remap=manager.address_remap,
     )
 
 

@@ -30,7 +30,8 @@ end
 
 -- Who counts the partitions differently would look for events where they are not.
 if not is_new and (meta[11] or '1') ~= ARGV[4] then
-  return redis.error_reply('DTPARTITIONS the namespace is in ' .. (meta[11] or '1') .. ' partitions, not in ' .. ARGV[4])
+  return redis.error_reply('DTPARTITIONS the namespace is in ' .. (meta[11] or '1') .. ' partitions, not in ' .. ARGV[4]
+    .. '; see dtimer migrate-partitions')
 end
 
 -- Lua takes 'nan' and 'inf' for numbers, too.
