@@ -21,6 +21,7 @@ from dtimer.limits import (
     INSTANT_MAX_US,
     MILLISECOND_US,
     NAME_PATTERN,
+    PARTITIONS_MAX,
     RETRIES_MAX,
     SECOND_US,
 )
@@ -143,6 +144,13 @@ def max_events(value: object) -> int:
     if number <= 0:
         raise InvalidArgument("max_events", f"must be positive, not {value!r}")
     return number
+
+
+def partitions(value: object) -> int:
+    """In how many partitions a namespace is kept."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PARTITIONS_MAX:
+        raise InvalidArgument("partitions", f"must be an int from 1 to {PARTITIONS_MAX}, not {value!r}")
+    return value
 
 
 def max_events_or_less(value: object) -> int:

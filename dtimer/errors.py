@@ -154,6 +154,10 @@ class SchemaMismatch(StoreRefused):
     """The namespace was written by an incompatible version of dtimer (rule F7)."""
 
 
+class PartitionsMismatch(StoreRefused):
+    """The namespace is kept in another number of partitions, or is being moved into one."""
+
+
 class StoreCorrupt(StoreRefused):
     """A key of the namespace has a type that dtimer did not give it (rule F5)."""
 

@@ -48,6 +48,9 @@ CLAIM_EXTRA_ENTRIES: Final = 64
 """Exhausted, expired and unreadable entries that a claim clears without using up its room."""
 PAGE_MAX_ITEMS: Final = 256
 
+PARTITIONS_MAX: Final = 1_024
+"""Of a namespace. Each costs every node a connection, and the namespace some calls a second when it is idle."""
+
 # --- announcements and the ring (rules D6, N3, W1 to W5) ------------------------------------------
 
 UNARMED_OVERDUE_US: Final = 50 * MILLISECOND_US

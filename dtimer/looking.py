@@ -12,7 +12,7 @@ from dtimer.arguments import Delay, IfExistsName
 from dtimer.codec import Codec, PayloadT
 from dtimer.errors import EventExists
 from dtimer.node.listing import Listing
-from dtimer.node.store import Store
+from dtimer.node.partitions import Partitions
 from dtimer.outcomes import DiscardOutcome, ResendOutcome
 from dtimer.values import Window
 from dtimer.views import DeadEvent, Upcoming
@@ -21,10 +21,10 @@ from dtimer.views import DeadEvent, Upcoming
 class Looking(ABC, Generic[PayloadT]):
     """The part of a timer that looks at the store."""
 
-    def _init_looking(self, store: Store, codec: Codec[PayloadT]) -> None:
-        self._store = store
+    def _init_looking(self, partitions: Partitions, codec: Codec[PayloadT]) -> None:
+        self._partitions = partitions
         self._codec = codec
-        self._listing = Listing(store, codec)
+        self._listing = Listing(partitions, codec)
 
     @abstractmethod
     def _check_use(self) -> None:
@@ -34,7 +34,8 @@ class Looking(ABC, Generic[PayloadT]):
         """A live event as it stands; None if there is none (rule R1)."""
         self._check_use()
         id = arguments.event_id(id)
-        answer = await self._store.call(lambda: self._store.backend.peek(id))
+        store = self._partitions.of(id).store
+        answer = await store.call(lambda: store.backend.peek(id))
         return None if answer.value is None else Upcoming(answer.value, answer.at_us, self._codec)
 
     async def upcoming(

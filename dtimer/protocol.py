@@ -249,6 +249,19 @@ class SupportsExamination(Protocol):
 
 
 @runtime_checkable
+class SupportsPartitions(Protocol):
+    """A namespace in parts, each an independent backend: its own epoch, history, clock, ring and arm.
+
+    All rules hold within a part. An event belongs to the part that :func:`dtimer.partitions.partition_of` names.
+    """
+
+    @property
+    def partitions(self) -> Sequence[TimerBackend]:
+        """In their order, and always the same number of them; a namespace in one piece has one."""
+        ...
+
+
+@runtime_checkable
 class SupportsPurge(Protocol):
     """Emptying a namespace, for tests."""
 

@@ -27,13 +27,11 @@ from dtimer.limits import (
     SECOND_US,
 )
 from dtimer.looking import Looking
-from dtimer.node.calls import Calls
-from dtimer.node.confirms import Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.examination import Examination
 from dtimer.node.node import Node
+from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Reports
-from dtimer.node.store import Store
 from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
 from dtimer.posting import Post, PostedId, Posting
 from dtimer.protocol import TimerBackend
@@ -112,14 +110,11 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._reports = Reports(chores)
         self._init_handlers(self._reports, chores)
         self._examination = Examination(backend, chores, self._reports)
-        self._store = Store(backend, self._reports, self._tally)
-        self._calls = Calls(self._store, self._reports.report)
-        self._init_looking(self._store, self._codec)
-        confirms = Confirms(self._store, self._tally, self._reports.report)
+        partitions = Partitions(backend, self._reports, self._tally)
+        self._init_looking(partitions, self._codec)
         self._node = Node(
             node,
-            store=self._store,
-            confirms=confirms,
+            partitions=partitions,
             confirm_timeout_us=timeout_us,
             chores=chores,
             reports=self._reports,
@@ -127,8 +122,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             on_ready=self._ready.tell,
         )
         self._deliveries = Deliveries[PayloadT](
-            self._store,
-            confirms,
+            partitions,
             codec=self._codec,
             max_events=max_events,
             chores=chores,
@@ -277,7 +271,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             if_exists=if_exists,
             headers=headers,
         )
-        (outcome,) = await self._calls.post([new])
+        (outcome,) = await self._partitions.post([new])
         if outcome is PostOutcome.CONFLICT:
             raise EventExists(new.event.id)
         return PostedId.of(new.event.id, outcome)
@@ -293,7 +287,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         news = self._posting.new_events(posts)
-        outcomes = await self._calls.post(news)
+        outcomes = await self._partitions.post(news)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
@@ -309,7 +303,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     async def cancel_many(self, ids: Iterable[str]) -> list[CancelOutcome]:
         """The same for many, in order; up to 512 of them are one call."""
         self._check_use()
-        return await self._calls.cancel([arguments.event_id(id) for id in ids])
+        return await self._partitions.cancel([arguments.event_id(id) for id in ids])
 
     async def confirm(self, event: str | Event[PayloadT]) -> ConfirmOutcome:
         """End an unconfirmed event (rule E1).
@@ -327,7 +321,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._check_use()
         id = arguments.event_id(id)
         delay_us = arguments.delay_us(delay)
-        return (await self._store.call(lambda: self._store.backend.change_delay(id, delay_us=delay_us))).value
+        store = self._partitions.of(id).store
+        return (await store.call(lambda: store.backend.change_delay(id, delay_us=delay_us))).value
 
     # --- inside ------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from dtimer import (
     StoreDenied,
     StoreFull,
     StoreLostWrites,
+    StoreReadOnly,
     StoreUnreachable,
 )
 from dtimer.outcomes import ClaimStatus
@@ -68,7 +69,7 @@ async def in_time(sim: SimBackend, call: Any) -> Any:
 # --- calls (rule F1) ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [StoreUnreachable, StoreBusy, OutcomeUnknown])
+@pytest.mark.parametrize("error", [StoreUnreachable, StoreBusy, StoreReadOnly, OutcomeUnknown])
 async def test_a_read_is_repeated(sim: SimBackend, watched: Watched, timer: DTimer, error: Any) -> None:
     watched.fail("peek", error, times=3)
 
@@ -315,11 +316,11 @@ async def test_a_store_that_disowns_a_node_again_and_again_is_not_besieged(
 
 async def test_another_store_has_another_clock(sim: SimBackend, timer: DTimer, errors: list[DTimerError]) -> None:
     await timer.peek("x")
-    timer._store.clock.learn(10**17, 0, sent_us=0)
+    timer._partitions.all[0].store.clock.learn(10**17, 0, sent_us=0)
     await sim.purge()
     await timer.peek("x")
 
-    assert timer._store.clock.offset_us() == 0
+    assert timer._partitions.all[0].store.clock.offset_us() == 0
 
 
 async def test_a_timer_that_only_posts_tells_of_lost_writes_too(

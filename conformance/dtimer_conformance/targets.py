@@ -86,8 +86,8 @@ class RedisTarget:
         class Clocked(_OpenRedis):
             """With the clock that was handed in."""
 
-            def __init__(self, client: Any, namespace: str) -> None:
-                super().__init__(client, namespace, clock_for_tests=clock)
+            def __init__(self, client: Any, namespace: str, **options: Any) -> None:
+                super().__init__(client, namespace, clock_for_tests=clock, **options)
 
         backend = Clocked.from_url(self.url, namespace)
         try:

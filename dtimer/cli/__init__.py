@@ -45,6 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="Exits with 0 if all is as promised, with 1 if something is not, and with 2 for bad arguments.",
     )
     add_sim_arguments(simulation)
+    migrate = commands.add_parser(
+        "migrate-partitions",
+        help="keep a namespace in another number of partitions",
+        description="Moves a namespace on Redis into another number of partitions. No node may be joined meanwhile.",
+        epilog="Safe to run again after it was interrupted. Exits with 0 if the number is as wanted, and else with 2.",
+    )
+    migrate.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
+    migrate.add_argument("--to", metavar="NUMBER", type=int, required=True, help="how many partitions it is to have")
+    migrate.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
+    kind = migrate.add_mutually_exclusive_group()
+    kind.add_argument("--cluster", action="store_true", help="the URL is that of a server of a Redis Cluster")
+    kind.add_argument("--sentinel", metavar="SERVICE", help="the URL is that of a sentinel that watches over SERVICE")
     parsed = parser.parse_args(arguments)
 
     if parsed.command == "doctor":
@@ -56,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if parsed.command == "conformance":
         return _conformance(parsed.target, parsed.json, parsed.name)
+
+    if parsed.command == "migrate-partitions":
+        from dtimer.cli.migrate import run_migration
+
+        return run_migration(
+            parsed.url, namespace=parsed.namespace, to=parsed.to, cluster=parsed.cluster, sentinel=parsed.sentinel
+        )
 
     from dtimer.cli.demo import run_demo
 

@@ -9,7 +9,7 @@ from typing import Any, Final, assert_never
 from attrs import evolve
 
 from dtimer.counters import Tally
-from dtimer.errors import MalformedWakeup, NodeFenced, StoreUnreachable
+from dtimer.errors import MalformedWakeup, StoreUnreachable
 from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
@@ -17,6 +17,7 @@ from dtimer.node.ears import Ears
 from dtimer.node.planner import ClaimNow, Planner
 from dtimer.node.repeat import PASSING
 from dtimer.node.reports import Reports
+from dtimer.node.room import Room
 from dtimer.node.store import Store
 from dtimer.outcomes import ClaimStatus
 from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
@@ -42,6 +43,9 @@ class Claims:
         *,
         store: Store,
         deliveries: Deliveries[Any],
+        room: Room,
+        disturbance: Disturbance,
+        partition: str,
         confirms: Confirms,
         confirm_timeout_us: int,
         reports: Reports,
@@ -49,12 +53,18 @@ class Claims:
         on_ready: Callable[[], None],
         on_fenced: Callable[[], None],
     ) -> None:
+        """
+        Args:
+            partition: what reports add to tell it from the others; empty if there are none.
+            on_fenced: called when it has come to its end because it was fenced.
+        """
         self.member = member
         self.fenced = False
         self.joined = False
         self._store = store
         self._runtime = store.runtime
         self._deliveries = deliveries
+        self._room = room
         self._confirms = confirms
         self._confirm_timeout_us = confirm_timeout_us
         self._reports = reports
@@ -62,7 +72,8 @@ class Claims:
         self._on_ready = on_ready
         self._on_fenced = on_fenced
         self._planner = Planner(self._runtime.draw, store.backend.pace)
-        self._disturbance = Disturbance(member.node, reports, tally)
+        self._disturbance = disturbance
+        self._partition = partition
         self._ears = Ears(
             store.backend,
             member.node,
@@ -108,13 +119,26 @@ class Claims:
         self._rejoin = True
         self._signal.set()
 
-    async def stop(self) -> None:
-        """Return when the call in flight, if any, has been answered and no other will follow."""
+    def dismiss(self) -> None:
+        """It was fenced in another partition, and so is here."""
+        self.fenced, self.joined = True, False
+        self._signal.set()
+
+    def stop_claiming(self) -> None:
+        """No claim follows the one in flight, and what that brings goes back."""
         self._leaving = True
         self._signal.set()
+
+    async def stop(self) -> None:
+        """Return when the call in flight, if any, has been answered and no other will follow."""
+        self.stop_claiming()
         if self._task is not None:
             await asyncio.wait([self._task])
         await self._close()
+
+    async def tell_store(self) -> None:
+        """It is a member no more."""
+        await self._store.call(lambda: self._store.backend.leave(self.member))
 
     async def _close(self) -> None:
         await self._ears.stop()
@@ -132,6 +156,7 @@ class Claims:
                     self._failed(error)
         finally:
             self._signal.close()
+            self._room.gone(self)
             self._confirms.lane.take_back()
         if self.fenced:
             await self._ears.stop()
@@ -143,7 +168,7 @@ class Claims:
         if self._rejoin and may_call:
             await self._join_again()
             return
-        claim = self._planner.next_claim(now_us, self._deliveries.consumers.room())
+        claim = self._planner.next_claim(now_us, self._room.of(self))
         if isinstance(claim, ClaimNow):
             if claim.deaf:
                 self._deaf(StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard"))
@@ -165,7 +190,7 @@ class Claims:
         batch = self._confirms.take()
         receipts = batch.items if batch is not None else ()
         # One that comes back full is followed by the next at once.
-        room = self._deliveries.consumers.portion()
+        room = self._room.reserve(self)
         nonce = self._runtime.token(NONCE_BYTES)
         self._planner.claiming(self._runtime.now_us(), claim)
         self._tally.claims += 1
@@ -183,6 +208,7 @@ class Claims:
         except Exception as error:
             # What it took, if it was applied, is not known: untracked events are lost, the others come again (F2).
             self._tally.failed_claims += 1
+            self._room.failed(self)
             if batch is not None:
                 self._confirms.failed(batch, error)
             self._failed(error)
@@ -192,6 +218,7 @@ class Claims:
                 batch.cancel()
             raise
         self._worked()
+        self._room.answered(self, len(applied.value.deliveries))
         # The node re-arms itself before anything is handled (rule W4).
         if applied.value.status is ClaimStatus.JOINED:
             self._plan(applied, room)
@@ -199,6 +226,7 @@ class Claims:
             self._confirms.answered(batch, applied.value.confirmed)
         self._welcome(applied)
         self._deliveries.take(applied.value, leaving=self._leaving)
+        self._room.changed()
 
     def _plan(self, applied: Applied[Claimed], room: int) -> None:
         claimed = applied.value
@@ -222,8 +250,7 @@ class Claims:
                 self._planner.failed(self._runtime.now_us())
         elif status is ClaimStatus.FENCED:
             self.fenced, self.joined = True, False
-            what = f"another process has joined as node {self.member.node!r}; this one takes no more events"
-            self._reports.report(NodeFenced(what))
+            self._disturbance.fenced()
         else:
             assert_never(status)
 
@@ -270,10 +297,10 @@ class Claims:
 
     def _failed(self, error: Exception) -> None:
         self._planner.failed(self._runtime.now_us())
-        self._disturbance.began("claims", error)
+        self._disturbance.began(f"claims{self._partition}", error)
 
     def _worked(self) -> None:
-        self._disturbance.ended("claims")
+        self._disturbance.ended(f"claims{self._partition}")
 
     # --- what is heard ---------------------------------------------------------------------------------------
 
@@ -291,12 +318,12 @@ class Claims:
         self._signal.set()
 
     def _listening(self) -> None:
-        self._disturbance.ended("wake-ups")
+        self._disturbance.ended(f"wake-ups{self._partition}")
         self._planner.subscribed(self._runtime.now_us())
         self._signal.set()
 
     def _deaf(self, error: Exception) -> None:
         self._tally.failed_subscriptions += 1
         self._planner.unsubscribed()
-        self._disturbance.began("wake-ups", error)
+        self._disturbance.began(f"wake-ups{self._partition}", error)
         self._signal.set()

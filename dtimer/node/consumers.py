@@ -18,7 +18,6 @@ from attrs import define, field
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler
-from dtimer.limits import BATCH_MAX_ITEMS, CLAIM_PORTION_MIN
 from dtimer.protocol import Runtime
 
 in_hand: ContextVar[Event[Any] | None] = ContextVar("dtimer_in_hand", default=None)
@@ -143,10 +142,6 @@ class Consumers(Generic[PayloadT]):
         if not self._handlers:
             free = min(free, len(self._waiting))
         return max(free, 0)
-
-    def portion(self) -> int:
-        """How many events the next claim asks for: with much room only half, so that handlers run while it is away."""
-        return min(self.room(), BATCH_MAX_ITEMS, max(self.max_events // 2, CLAIM_PORTION_MIN))
 
     # --- handing out -----------------------------------------------------------------------------------
 

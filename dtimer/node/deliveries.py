@@ -14,10 +14,9 @@ from dtimer.counters import Tally
 from dtimer.errors import BackendError, HandlerFailed, InvalidArgument, NotTracked, PayloadRefused, RecordUnreadable
 from dtimer.event import Confirming, Event, Exhausted, exhausted
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX, REFUSED_AGAIN_US
-from dtimer.node.confirms import Confirms
 from dtimer.node.consumers import Consumers
+from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
-from dtimer.node.store import Store
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.values import Claimed, Delivery, Ended, EndReason, Receipt, Release
 
@@ -32,8 +31,7 @@ class Deliveries(Generic[PayloadT]):
 
     def __init__(
         self,
-        store: Store,
-        confirms: Confirms,
+        partitions: Partitions,
         *,
         codec: Codec[PayloadT],
         max_events: int,
@@ -45,15 +43,14 @@ class Deliveries(Generic[PayloadT]):
         before_use: Callable[[], None],
     ) -> None:
         self.consumers = Consumers[PayloadT](
-            store.runtime,
+            partitions.runtime,
             max_events,
             on_change=on_change,
             on_failure=self._handler_failed,
             on_unwanted=self.give_back,
         )
         self.before_use = before_use
-        self._store = store
-        self._confirms = confirms
+        self._partitions = partitions
         self._codec = codec
         self._chores = chores
         self._reports = reports
@@ -135,16 +132,17 @@ class Deliveries(Generic[PayloadT]):
         if not event.tracked:
             return Confirming(None)
         event.settled = True
-        confirming = Confirming(self._confirms.submit(event.receipt))
+        confirming = Confirming(self._partitions.of(event.id).confirms.submit(event.receipt))
         self.consumers.finish_if_iterated(event)
         return confirming
 
     async def confirm_at_end(self, event: Event[PayloadT]) -> None:
         self.before_use()
         event.settled = True
-        ticket = self._confirms.submit(event.receipt)
+        ticket = self._partitions.of(event.id).confirms.submit(event.receipt)
         self.consumers.finish_if_iterated(event)
-        made_room = self.consumers.make_room(event)
+        # With several partitions another one's claim might take the room before this confirm has left.
+        made_room = len(self._partitions.all) == 1 and self.consumers.make_room(event)
         try:
             await ticket.future()
         finally:
@@ -155,11 +153,11 @@ class Deliveries(Generic[PayloadT]):
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""
         receipt = self._receipts.get(id)
         if receipt is None:
-            return await self._confirms.newest(id)
+            return await self._partitions.of(id).confirms.newest(id)
         for event in tuple(self.consumers.unfinished):
             if event.receipt == receipt:
                 return await self.confirm(event)
-        return (await self._confirms.submit(receipt))[0]
+        return (await self._partitions.of(id).confirms.submit(receipt))[0]
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
         self._require_tracked(event)
@@ -171,7 +169,8 @@ class Deliveries(Generic[PayloadT]):
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
         self._require_tracked(event)
         timeout_us = arguments.timeout_us(lasting, "timeout")
-        answer = await self._store.call(lambda: self._store.backend.extend(event.receipt, timeout_us=timeout_us))
+        store = self._partitions.of(event.id).store
+        answer = await store.call(lambda: store.backend.extend(event.receipt, timeout_us=timeout_us))
         return answer.value
 
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
@@ -180,8 +179,9 @@ class Deliveries(Generic[PayloadT]):
             raise InvalidArgument("reason", f"must be a str, not {reason!r}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
         event.settled = True
+        store = self._partitions.of(event.id).store
         try:
-            answer = await self._store.call(lambda: self._store.backend.bury(event.receipt, detail=detail))
+            answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail))
         finally:
             self.consumers.finish_if_iterated(event)
         return answer.value
@@ -242,8 +242,8 @@ class Deliveries(Generic[PayloadT]):
         return outcome
 
     async def _release(self, receipt: Receipt, how: Release, *, delay_us: int, detail: str = "") -> ReleaseOutcome:
-        backend = self._store.backend
-        answer = await self._store.call(lambda: backend.release(receipt, how=how, delay_us=delay_us, detail=detail))
+        store = self._partitions.of(receipt.id).store
+        answer = await store.call(lambda: store.backend.release(receipt, how=how, delay_us=delay_us, detail=detail))
         return answer.value
 
     def _release_untouched(self, receipt: Receipt) -> None:

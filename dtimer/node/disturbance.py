@@ -5,27 +5,24 @@ The log has a line for each, whether or not anybody listens: an outage shows the
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 from dtimer.counters import Tally
-from dtimer.errors import NodeDisturbed
+from dtimer.errors import NodeDisturbed, NodeFenced
 from dtimer.node.reports import Reports
-
-Part: TypeAlias = Literal["claims", "wake-ups"]
 
 
 class Disturbance:
-    """What of a node's way to its store is broken."""
+    """What of a node's way to its store is broken. One for all partitions: they mostly break together."""
 
     def __init__(self, node: str, reports: Reports, tally: Tally) -> None:
         self._node = node
         self._reports = reports
         self._tally = tally
-        self._broken: set[Part] = set()
+        self._broken: set[str] = set()
         self._failures = 0
+        self._is_fenced = False
 
-    def began(self, part: Part, cause: Exception) -> None:
-        """A call failed."""
+    def began(self, part: str, cause: Exception) -> None:
+        """A call failed. The part stands in the report: "claims", or "wake-ups of partition 3"."""
         self._failures += 1
         if not self._broken:
             what = f"node {self._node!r}: its {part} fail ({cause}); it tries again by itself"
@@ -35,7 +32,7 @@ class Disturbance:
             self._reports.report(NodeDisturbed(what), cause)
         self._broken.add(part)
 
-    def ended(self, part: Part) -> None:
+    def ended(self, part: str) -> None:
         """A call worked."""
         if part not in self._broken:
             return
@@ -44,6 +41,13 @@ class Disturbance:
             self._tally.reconnects += 1
             self._reports.warn(f"node {self._node!r}: all works again, after {self._failures} failed attempts")
             self._failures = 0
+
+    def fenced(self) -> None:
+        """Another process has joined under this node's id."""
+        if not self._is_fenced:
+            self._is_fenced = True
+            what = f"another process has joined as node {self._node!r}; this one takes no more events"
+            self._reports.report(NodeFenced(what))
 
     def forget(self) -> None:
         """The node does not try any more."""

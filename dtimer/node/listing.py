@@ -2,50 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import heapq
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
-from typing import Generic
+from typing import Generic, TypeAlias, TypeVar
 
 from dtimer.codec import Codec, PayloadT
 from dtimer.errors import Unsupported
 from dtimer.limits import PAGE_MAX_ITEMS
+from dtimer.node.partitions import Partitions
 from dtimer.node.store import Store
 from dtimer.outcomes import DiscardOutcome, ResendOutcome
 from dtimer.protocol import SupportsDeadLetters
 from dtimer.values import Cursor, DeadLetterCursor, Due, IfExists, Window
 from dtimer.views import DeadEvent, Upcoming
 
+EntryT = TypeVar("EntryT")
+Place: TypeAlias = tuple[int, str]
+"""In a list: by time, then by id."""
+
 
 class Listing(Generic[PayloadT]):
     """Looks at a whole namespace."""
 
-    def __init__(self, store: Store, codec: Codec[PayloadT]) -> None:
-        self._store = store
+    def __init__(self, partitions: Partitions, codec: Codec[PayloadT]) -> None:
+        self._partitions = partitions
         self._codec = codec
 
     async def upcoming(self, window: Window, limit: int | None) -> AsyncIterator[Upcoming[PayloadT]]:
         """Live events in claim order, at most `limit`."""
+        parts = [self._upcoming_of(partition.store, window, limit) for partition in self._partitions.all]
+        async with aclosing(_merged(parts, limit)) as entries:
+            async for entry in entries:
+                yield entry
+
+    async def _upcoming_of(
+        self, store: Store, window: Window, limit: int | None
+    ) -> AsyncGenerator[tuple[Place, Upcoming[PayloadT]]]:
         start: Window | Cursor | None = window
         left = limit
         while start is not None:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
-            answer = await self._store.call(partial(self._store.backend.upcoming, start, limit=size))
+            answer = await store.call(partial(store.backend.upcoming, start, limit=size))
             for pending in answer.value.items:
-                yield Upcoming(pending, answer.at_us, self._codec)
+                yield (pending.next_us, pending.event.id), Upcoming(pending, answer.at_us, self._codec)
             if left is not None:
                 left -= len(answer.value.items)
             start = None if left is not None and left <= 0 else answer.value.next
 
     async def dead_letters(self, limit: int | None) -> AsyncIterator[DeadEvent[PayloadT]]:
         """Dead letters, oldest first, at most `limit`."""
-        backend = self._keeper()
+        parts = [self._dead_letters_of(partition.store, limit) for partition in self._partitions.all]
+        async with aclosing(_merged(parts, limit)) as entries:
+            async for entry in entries:
+                yield entry
+
+    async def _dead_letters_of(
+        self, store: Store, limit: int | None
+    ) -> AsyncGenerator[tuple[Place, DeadEvent[PayloadT]]]:
+        backend = _keeper(store)
         cursor: DeadLetterCursor | None = None
         left = limit
         while True:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
-            page = (await self._store.call(partial(backend.dead_letters, cursor, limit=size))).value
+            page = (await store.call(partial(backend.dead_letters, cursor, limit=size))).value
             for letter in page.items:
-                yield DeadEvent(letter, self._codec)
+                yield (letter.buried_us, letter.id), DeadEvent(letter, self._codec)
             if left is not None:
                 left -= len(page.items)
             cursor = page.next
@@ -53,15 +77,41 @@ class Listing(Generic[PayloadT]):
                 return
 
     async def resend(self, id: str, due: Due, if_exists: IfExists) -> ResendOutcome:
-        backend = self._keeper()
-        return (await self._store.call(lambda: backend.resend(id, due=due, if_exists=if_exists))).value
+        store = self._partitions.of(id).store
+        backend = _keeper(store)
+        return (await store.call(lambda: backend.resend(id, due=due, if_exists=if_exists))).value
 
     async def discard(self, id: str) -> DiscardOutcome:
-        backend = self._keeper()
-        return (await self._store.call(lambda: backend.discard([id]))).value[0]
+        store = self._partitions.of(id).store
+        backend = _keeper(store)
+        return (await store.call(lambda: backend.discard([id]))).value[0]
 
-    def _keeper(self) -> SupportsDeadLetters:
-        backend = self._store.backend
-        if not isinstance(backend, SupportsDeadLetters):
-            raise Unsupported(f"{type(backend).__name__} keeps no dead letters: it is no SupportsDeadLetters")
-        return backend
+
+def _keeper(store: Store) -> SupportsDeadLetters:
+    backend = store.backend
+    if not isinstance(backend, SupportsDeadLetters):
+        raise Unsupported(f"{type(backend).__name__} keeps no dead letters: it is no SupportsDeadLetters")
+    return backend
+
+
+async def _merged(parts: Sequence[AsyncGenerator[tuple[Place, EntryT]]], limit: int | None) -> AsyncGenerator[EntryT]:
+    """The entries of several lists that are in order, in one order, at most `limit`."""
+    async with AsyncExitStack() as stack:
+        for part in parts:
+            await stack.enter_async_context(aclosing(part))
+        firsts = await asyncio.gather(*(anext(part, None) for part in parts))
+        # The part's number keeps equal places from being decided by their entries.
+        heads = [(first[0], number, first[1]) for number, first in enumerate(firsts) if first is not None]
+        heapq.heapify(heads)
+        count = 0
+        while heads:
+            _, number, entry = heads[0]
+            yield entry
+            count += 1
+            if count == limit:
+                return
+            following = await anext(parts[number], None)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                heapq.heapreplace(heads, (following[0], number, following[1]))

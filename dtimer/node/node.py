@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, Final
 
 from dtimer.counters import Tally
@@ -13,11 +14,12 @@ from dtimer.errors import BackendError, HandlerFailed, NodeDisturbed
 from dtimer.event import Event
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
 from dtimer.node.claims import Claims
-from dtimer.node.confirms import Confirms
 from dtimer.node.consumers import in_hand
 from dtimer.node.deliveries import Deliveries
+from dtimer.node.disturbance import Disturbance
+from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Reports
-from dtimer.node.store import Store
+from dtimer.node.room import Room
 from dtimer.values import Member
 
 INCARNATION_BYTES: Final = 8
@@ -34,8 +36,7 @@ class Node:
         self,
         id: str,
         *,
-        store: Store,
-        confirms: Confirms,
+        partitions: Partitions,
         confirm_timeout_us: int,
         chores: Chores,
         reports: Reports,
@@ -43,36 +44,43 @@ class Node:
         on_ready: Callable[[], None],
     ) -> None:
         self.id = id
-        self._store = store
-        self._runtime = store.runtime
-        self._confirms = confirms
+        self._partitions = partitions
+        self._runtime = partitions.runtime
         self._confirm_timeout_us = confirm_timeout_us
         self._chores = chores
         self._reports = reports
         self._tally = tally
         self._on_ready = on_ready
         self._deliveries: Deliveries[Any] | None = None
-        self._claims: Claims | None = None
+        self._room: Room | None = None
+        # One for each partition, or none at all.
+        self._claims: list[Claims] = []
+        self._num_ended = 0
         self._queue: deque[object] = deque()
         self._naps: set[asyncio.Task[None]] = set()
         # Deliveries whose taker itself waits for `join` or `leave`: waiting for them would be for ever.
         # Once for each such call, as one may be over while another waits on.
         self._excused: list[Event[Any]] = []
-        store.on_lost_writes = self._lost_writes
+        for number, partition in enumerate(partitions.all):
+            partition.store.on_lost_writes = partial(self._lost_writes, number)
         chores.on_done = self.changed
 
     @property
     def joined(self) -> bool:
-        return self._claims is not None and self._claims.joined
+        return bool(self._claims) and all(claims.joined for claims in self._claims)
 
     def serve(self, deliveries: Deliveries[Any]) -> None:
         """Whom the events are for; once, before anything else."""
         self._deliveries = deliveries
+        consumers = deliveries.consumers
+        self._room = Room(len(self._partitions.all), consumers.room, lambda: consumers.max_events)
 
     def changed(self) -> None:
         """Room or work under way may have changed."""
-        if self._claims is not None:
-            self._claims.ring()
+        if len(self._claims) == 1:
+            self._claims[0].ring()
+        elif self._room is not None:
+            self._room.changed()
         for nap in self._naps:
             nap.cancel()
 
@@ -83,31 +91,74 @@ class Node:
 
     async def _join(self) -> None:
         async with self._alone():
-            if self._claims is not None:
-                return
-            assert self._deliveries is not None, "serve() comes first"
-            claims = Claims(
-                Member(self.id, self._runtime.token(INCARNATION_BYTES), self._store.backend.pace.poll_us),
-                store=self._store,
-                deliveries=self._deliveries,
-                confirms=self._confirms,
-                confirm_timeout_us=self._confirm_timeout_us,
-                reports=self._reports,
-                tally=self._tally,
-                on_ready=self._on_ready,
-                on_fenced=self._fenced,
-            )
-            # Known before it is joined, so that what happens meanwhile rings at it.
-            self._claims = claims
+            if self._claims:
+                if not any(claims.fenced for claims in self._claims):
+                    return
+                await self._stop(self._claims)
+            # Known before they are joined, so that what happens meanwhile rings at them.
+            self._claims = self._new_claims()
             # A handler may have called this; the tasks that are started here are no part of what it does.
             token = in_hand.set(None)
             try:
-                await claims.start()
+                await self._start(self._claims)
             except BaseException:
-                self._claims = None
+                self._claims = []
                 raise
             finally:
                 in_hand.reset(token)
+
+    def _new_claims(self) -> list[Claims]:
+        assert self._deliveries is not None, "serve() comes first"
+        assert self._room is not None, "as above"
+        disturbance = Disturbance(self.id, self._reports, self._tally)
+        incarnation = self._runtime.token(INCARNATION_BYTES)
+        several = len(self._partitions.all) > 1
+        self._num_ended = 0
+        return [
+            Claims(
+                Member(self.id, incarnation, partition.store.backend.pace.poll_us),
+                store=partition.store,
+                deliveries=self._deliveries,
+                room=self._room,
+                disturbance=disturbance,
+                partition=f" of partition {number}" if several else "",
+                confirms=partition.confirms,
+                confirm_timeout_us=self._confirm_timeout_us,
+                reports=self._reports,
+                tally=self._tally,
+                on_ready=self._partition_ready,
+                on_fenced=self._fenced,
+            )
+            for number, partition in enumerate(self._partitions.all)
+        ]
+
+    async def _start(self, claims: list[Claims]) -> None:
+        """All of them have joined afterwards, or none."""
+        if len(claims) == 1:
+            await claims[0].start()
+            return
+        starting = [asyncio.ensure_future(each.start()) for each in claims]
+        try:
+            await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            await asyncio.wait(starting)
+            await self._stop(claims)
+            raise
+
+    def _partition_ready(self) -> None:
+        if self.joined:
+            self._on_ready()
+
+    async def _stop(self, claims: list[Claims]) -> None:
+        """They claim no more, and their stores know it."""
+        begun = [each for each in claims if each.joined or each.fenced]
+        for each in begun:
+            each.stop_claiming()
+        await asyncio.gather(*(each.stop() for each in begun))
+        left = [each for each in begun if not each.fenced]
+        await asyncio.gather(*(self._tell_store(each) for each in left))
 
     async def leave(self, *, drain: bool, timeout_us: int) -> None:
         """Cease to be a member; nothing more happens if it is none."""
@@ -117,30 +168,35 @@ class Node:
     async def _leave(self, drain: bool, timeout_us: int) -> None:
         async with self._alone():
             until_us = self._runtime.now_us() + timeout_us
-            claims = self._claims
-            if claims is not None:
-                await claims.stop()
-                self._claims = None
-                if not claims.fenced:
-                    await self._tell_store(claims.member)
+            await self._stop(self._claims)
+            self._claims = []
             assert self._deliveries is not None, "serve() comes first"
             self._deliveries.consumers.end_all()
             if drain:
                 await self._drain(self._deliveries, until_us)
-            await self._confirms.lane.idle()
+            for partition in self._partitions.all:
+                await partition.confirms.lane.idle()
 
     def _fenced(self) -> None:
-        self._claims = None
+        """One has come to its end; who is fenced in one partition is out of all."""
+        for claims in self._claims:
+            if not claims.fenced:
+                claims.dismiss()
+                self._chores.start(self._tell_store(claims), f"leaving as node {self.id!r}")
+        self._num_ended += 1
+        if self._num_ended < len(self._claims):
+            return
+        self._claims = []
         if self._deliveries is not None:
             self._deliveries.consumers.end_all()
 
-    def _lost_writes(self) -> None:
-        if self._claims is not None:
-            self._claims.lost_writes()
+    def _lost_writes(self, number: int) -> None:
+        if self._claims:
+            self._claims[number].lost_writes()
 
-    async def _tell_store(self, member: Member) -> None:
+    async def _tell_store(self, claims: Claims) -> None:
         try:
-            await self._store.call(lambda: self._store.backend.leave(member))
+            await claims.tell_store()
         except BackendError as error:
             # Here everything is over all the same; the store finds out when nobody answers its announcements.
             self._reports.report(NodeDisturbed(f"node {self.id!r} left, but could not tell its store"), error)

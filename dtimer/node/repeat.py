@@ -7,15 +7,15 @@ from typing import Final, Generic, NoReturn, TypeVar
 
 from attrs import frozen
 
-from dtimer.errors import BackendError, Known, OutcomeUnknown, StoreBusy, StoreRefused, StoreUnreachable
+from dtimer.errors import BackendError, Known, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreRefused, StoreUnreachable
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.planner import Backoff
 from dtimer.protocol import Runtime
 
 T = TypeVar("T")
 
-PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy)
-"""Failures that may be over in a moment."""
+PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly)
+"""Failures that may be over in a moment. A server that only reads was a master until then: a failover is under way."""
 
 
 @frozen

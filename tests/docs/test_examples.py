@@ -14,6 +14,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +25,16 @@ from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser
 
 from support.installed import installed_path
-from support.servers import Binary, running, server_binaries
+from support.redis_cluster import running_cluster
+from support.sentinel import SERVICE, watched
+from support.servers import HOST, Binary, running, server_binaries
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN_URL: Final = "redis://localhost:6379/0"
 """The server that examples connect to; a server of the tests takes its place."""
+SHOWN_SENTINELS: Final = '[("sentinel-1", 26379), ("sentinel-2", 26379), ("sentinel-3", 26379)]'
+SHOWN_CLUSTER: Final = 'host="cluster-1", port=6379'
 TIME_LIMIT_S: Final = 240
 PYTEST_INI: Final = (
     "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\nfilterwarnings =\n    error\n"
@@ -45,17 +51,20 @@ class Desk:
 
     Attributes:
         path: what Python imports there.
+        addresses: what stands in the page for a server, and what the tests have in its place.
         unrun: files that nothing has run or imported yet.
     """
 
     folder: Path
-    server_url: str
+    addresses: dict[str, str] = field(factory=dict)
     path: str = ""
     unrun: set[str] = field(factory=set)
 
     def write(self, example: Example) -> str:
         """Save a block under its name, with the page's line numbers in its tracebacks."""
-        source = str(example.parsed).replace(SHOWN_URL, self.server_url)
+        source = str(example.parsed)
+        for shown, real in self.addresses.items():
+            source = source.replace(shown, real)
         match = _NAME.match(source)
         tests = "test_" if has_tests(source) else ""
         name = match[1] if match else f"{tests}line_{example.line}.py"
@@ -148,10 +157,9 @@ def test_every_example_runs_and_prints_what_the_page_says(
 ) -> None:
     (tmp_path / "pytest.ini").write_text(PYTEST_INI, encoding="utf-8")
     path = installed_path(tmp_path_factory.mktemp("site"))
-    # With persistence: a node that joins a server without it warns, and these pages are about other things.
-    with running(one_server(), appendonly="yes") as server:
+    with real_addresses(page) as addresses:
         document = parsed(page)
-        desk = document.namespace["desk"] = Desk(tmp_path, server.url, path)
+        desk = document.namespace["desk"] = Desk(tmp_path, addresses, path)
         for example in document:
             example.evaluate()
         unnamed = sorted(name for name in desk.unrun if name.startswith("test_line_"))
@@ -163,7 +171,7 @@ def test_every_example_runs_and_prints_what_the_page_says(
 @pytest.mark.parametrize("page", for_users(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_for_users_are_typed(page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A reader's strict type checker accepts what the reader copies."""
-    desk = Desk(tmp_path, SHOWN_URL)
+    desk = Desk(tmp_path)
     for example in parsed(page):
         if example.region.evaluator is evaluate_python:
             desk.write(example)
@@ -178,6 +186,21 @@ def test_the_examples_for_users_are_typed(page: Path, tmp_path: Path, tmp_path_f
         check=False,
     )
     assert checked.returncode == 0, checked.stdout
+
+
+@contextmanager
+def real_addresses(page: Path) -> Generator[dict[str, str]]:
+    """The servers that a page is about."""
+    if SHOWN_SENTINELS in page.read_text(encoding="utf-8"):
+        with watched(one_server()) as setup:
+            yield {SHOWN_SENTINELS: repr(setup.addresses), '"timers"': repr(SERVICE)}
+    elif SHOWN_CLUSTER in page.read_text(encoding="utf-8"):
+        with running_cluster(one_server()) as six:
+            yield {SHOWN_CLUSTER: f"host={HOST!r}, port={six.servers[0].port}"}
+    else:
+        # With persistence: a node that joins a server without it warns, and these pages are about other things.
+        with running(one_server(), appendonly="yes") as server:
+            yield {SHOWN_URL: server.url}
 
 
 def one_server() -> Binary:

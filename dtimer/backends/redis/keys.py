@@ -17,13 +17,18 @@ class Keys:
     """Names made from a namespace's own.
 
     Attributes:
-        prefix: before every key and every channel: ``{dt}:``.
+        prefix: before every key and every channel: ``{dt}:``, and ``{dt:3}:`` in the partition with this number.
         all: every key, in the order that the scripts expect.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, partition: int = 0) -> None:
+        """
+        Args:
+            partition: the first has the names of a namespace in one piece, which so can tell that it is none.
+                No namespace has a colon in its own name.
+        """
         self.namespace = namespace
-        self.prefix = f"{{{namespace}}}:"
+        self.prefix = f"{{{namespace}:{partition}}}:" if partition else f"{{{namespace}}}:"
         self.all = tuple(self.prefix + name for name in NAMES)
 
     def channels(self, node: str, epoch: str) -> Channels:

@@ -20,13 +20,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 from typing_extensions import override
 
-from dtimer.backends.redis.resp import Parser, Reply, pack
+from dtimer.backends.redis.resp import Argument, Parser, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings
 
 _LOOP_TURNS: Final = 3
 """In one turn of the event loop it sees that a socket is readable, in the next it reads; one to spare."""
 
 _PING: Final = pack((b"PING",))
+_ROLE: Final = pack((b"ROLE",))
 
 
 class Line(asyncio.Protocol):
@@ -64,10 +65,12 @@ class Line(asyncio.Protocol):
             writer = connection._writer
             if writer is None:  # it is set as long as connect() returned normally
                 raise RedisConnectionError("the connection was closed at once")
-            writer.write(_PING)
+            writer.write(_ROLE if settings.master_only else _PING)
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
-                await connection.read_response(disconnect_on_error=False)
+                reply = await connection.read_response(disconnect_on_error=False)
+                if settings.master_only and not (isinstance(reply, list) and reply[0] == b"master"):
+                    raise RedisConnectionError(f"{settings} is no master")
             if await connection.can_read():
                 raise RedisConnectionError("the server ended the connection, or said more than it was asked for")
         except BaseException:
@@ -147,6 +150,15 @@ class Line(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+async def ask(settings: ConnectionSettings, *command: Argument) -> Reply:
+    """One question on a connection of its own, for as long as it takes."""
+    line = await Line.open(settings)
+    try:
+        return await line.exchange(pack(command))
+    finally:
+        line.drop()
 
 
 def _abort(connection: AbstractConnection, writer: asyncio.StreamWriter | None) -> None:

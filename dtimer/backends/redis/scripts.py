@@ -18,7 +18,7 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Connections
+from dtimer.backends.redis.connections import Route
 from dtimer.backends.redis.errors import ScriptMissing
 from dtimer.backends.redis.resp import Argument, Reply, pack_some
 
@@ -44,10 +44,8 @@ class Script:
         init=False, repr=False, default=Factory(lambda self: pack_some((b"EVALSHA", self.sha1)), takes_self=True)
     )
 
-    async def run(
-        self, connections: Connections, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]
-    ) -> Reply:
-        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.send`.
+    async def run(self, route: Route, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]) -> Reply:
+        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.call`.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
         That resends nothing: by saying so the server has said that nothing ran.
@@ -55,9 +53,9 @@ class Script:
         beginning = b"*%d\r\n" % (3 + len(keys) + len(args))
         rest = _packed_keys(tuple(keys)) + pack_some(args)
         try:
-            return await connections.send(operation, b"%b%b%b" % (beginning, self._by_sha1, rest))
+            return await route.call(operation, b"%b%b%b" % (beginning, self._by_sha1, rest))
         except ScriptMissing:
-            return await connections.send(operation, b"%b%b%b" % (beginning, pack_some((b"EVAL", self.source)), rest))
+            return await route.call(operation, b"%b%b%b" % (beginning, pack_some((b"EVAL", self.source)), rest))
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:
@@ -69,6 +67,11 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
     """
     source = "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set()))
     return Script(name, _LIMIT.sub(_limit, source))
+
+
+def sharded(script: Script) -> Script:
+    """The same for a cluster, where it publishes to the shard that has the keys."""
+    return Script(script.name, script.source.replace("redis.pcall('PUBLISH'", "redis.pcall('SPUBLISH'"))
 
 
 def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]:

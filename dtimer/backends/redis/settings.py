@@ -7,11 +7,11 @@ So every setting that matters is stated here, and none of the application's is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
 
-from attrs import field, frozen
-from redis.asyncio import Redis
+from attrs import evolve, field, frozen
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import (
     AbstractConnection,
     Connection,
@@ -19,7 +19,7 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection
+from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
 from typing_extensions import override
 
@@ -30,18 +30,38 @@ _ADDRESS_AND_CREDENTIALS: Final = frozenset(
 )
 _TLS_PREFIX: Final = "ssl_"
 
+Address: TypeAlias = tuple[str, int]
+"""Host and port."""
+
+
+class Place(Protocol):
+    """Where a namespace is kept, which may be another server tomorrow."""
+
+    async def locate(self) -> ConnectionSettings:
+        """The server to connect to now. Raises redis-py's errors, as connecting does."""
+        ...
+
 
 @frozen
 class ConnectionSettings:
-    """All that is needed to make connections to one server.
+    """All that is needed to make connections to one server: a :class:`Place` that never moves.
 
     Attributes:
         connection_class: for TCP, TLS or a unix socket.
         arguments: its arguments; never shown, there is a password among them.
+        master_only: a connection is of use only if the server says that it is a master.
     """
 
     connection_class: type[AbstractConnection]
     arguments: Mapping[str, Any] = field(repr=False)
+    master_only: bool = False
+
+    async def locate(self) -> ConnectionSettings:
+        return self
+
+    def at(self, host: str, port: int) -> ConnectionSettings:
+        """The same for another server."""
+        return evolve(self, arguments={**self.arguments, "host": host, "port": port})
 
     def connection(self) -> AbstractConnection:
         """A new connection, not connected yet."""
@@ -78,23 +98,106 @@ class ConnectionSettings:
         return f"{self.arguments.get('host', 'localhost')}:{self.arguments.get('port', 6379)}"
 
 
-def connection_settings(client: Redis) -> ConnectionSettings:
-    """Take address and credentials from a client that the application owns; nothing else of it is used or changed.
+@frozen
+class SentinelSettings:
+    """What it takes to ask sentinels for a master, and to connect to it.
+
+    Attributes:
+        service: the name under which they watch it.
+        sentinels: all that are known.
+        master: how to connect to it; its address is what they say.
+        min_other_sentinels: one that sees fewer others is not believed.
+        host_forced: the master's host whatever they say, as behind a tunnel; None: as they say.
+    """
+
+    service: str
+    sentinels: tuple[ConnectionSettings, ...]
+    master: ConnectionSettings
+    min_other_sentinels: int = 0
+    host_forced: str | None = None
+
+
+@frozen
+class ClusterSettings:
+    """What it takes to find the servers of a cluster.
+
+    Attributes:
+        seeds: servers that are known beforehand; one that is up is enough.
+        server: how to connect to any of them.
+        remap: from addresses as the cluster has them to those that lead there from here; None: they are the same.
+    """
+
+    seeds: tuple[Address, ...]
+    server: ConnectionSettings
+    remap: Callable[[Address], Address] | None = None
+
+
+def client_settings(client: object) -> ConnectionSettings | SentinelSettings | ClusterSettings:
+    """Take addresses and credentials from a client that the application owns; nothing else of it is used or changed.
 
     Raises:
-        InvalidArgument: it is not a ``redis.asyncio.Redis`` for one server.
+        InvalidArgument: it is no ``redis.asyncio.Redis`` for one server, no Sentinel's ``master_for(...)``,
+            and no ``redis.asyncio.RedisCluster``.
     """
-    if not isinstance(client, Redis):  # pyright: ignore[reportUnnecessaryIsInstance]
-        # RedisCluster, the synchronous clients and valkey-py's are no subclasses.
-        raise InvalidArgument("client", f"must be a redis.asyncio.Redis for one server, not {_kind(client)}")
+    if isinstance(client, RedisCluster):
+        return _cluster_settings(client)
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        return _sentinel_settings(client.connection_pool)
+    return connection_settings(client)
+
+
+def connection_settings(client: object) -> ConnectionSettings:
+    """The same for a client of one server.
+
+    Raises:
+        InvalidArgument: it is no ``redis.asyncio.Redis``, or one for a server that somebody else finds.
+    """
+    if not isinstance(client, Redis):
+        # The synchronous clients and valkey-py's are no subclasses.
+        raise InvalidArgument("client", f"must be a client of redis.asyncio, not {_kind(client)}")
     pool = client.connection_pool
     kind = pool.connection_class
     if isinstance(pool, SentinelConnectionPool) or issubclass(kind, SentinelManagedConnection):
-        raise InvalidArgument("client", "is a Sentinel client, which is not supported yet")
-    if not issubclass(kind, (Connection, UnixDomainSocketConnection)):
+        raise InvalidArgument("client", "is a Sentinel client, where one for a single server is needed")
+    return _taken(kind, pool.connection_kwargs)
+
+
+def _sentinel_settings(pool: SentinelConnectionPool) -> SentinelSettings:
+    if not pool.is_master:
+        raise InvalidArgument("client", "is a Sentinel client for replicas; the one from master_for() is needed")
+    known: dict[type[AbstractConnection], type[AbstractConnection]] = {
+        SentinelManagedConnection: Connection,
+        SentinelManagedSSLConnection: SSLConnection,
+    }
+    manager = pool.sentinel_manager
+    return SentinelSettings(
+        service=pool.service_name,
+        sentinels=tuple(connection_settings(sentinel) for sentinel in manager.sentinels),
+        master=evolve(
+            _taken(known.get(pool.connection_class, pool.connection_class), pool.connection_kwargs), master_only=True
+        ),
+        min_other_sentinels=manager.min_other_sentinels,
+        # It is an address, and redis-py has no public name for it.
+        host_forced=manager._force_master_ip,  # pyright: ignore[reportPrivateUsage]
+    )
+
+
+def _cluster_settings(client: RedisCluster) -> ClusterSettings:
+    manager = client.nodes_manager
+    nodes = {**manager.startup_nodes, **manager.nodes_cache}.values()
+    kwargs = client.connection_kwargs
+    return ClusterSettings(
+        seeds=tuple((str(node.host), int(node.port)) for node in nodes),
+        server=_taken(kwargs["connection_class"], kwargs),
+        remap=manager.address_remap,
+    )
+
+
+def _taken(kind: type[AbstractConnection], settings: Mapping[str, Any]) -> ConnectionSettings:
+    if not issubclass(kind, (Connection, UnixDomainSocketConnection)) or issubclass(kind, SentinelManagedConnection):
         raise InvalidArgument("client", f"connects in a way that dtimer does not know: {kind.__qualname__}")
     arguments = dict[str, Any](socket_keepalive=True) if issubclass(kind, Connection) else {}
-    for name, value in pool.connection_kwargs.items():
+    for name, value in settings.items():
         tls = name.startswith(_TLS_PREFIX) and issubclass(kind, SSLConnection)
         if tls or name in _ADDRESS_AND_CREDENTIALS:
             arguments[name] = value

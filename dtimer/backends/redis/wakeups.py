@@ -15,17 +15,16 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from attrs import frozen
 
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.errors import before_sending
 from dtimer.backends.redis.line import Line
 from dtimer.backends.redis.resp import Reply, pack
-from dtimer.backends.redis.settings import ConnectionSettings
-from dtimer.errors import StoreUnreachable
+from dtimer.errors import StoreRefused, StoreUnreachable
 from dtimer.values import Malformed, Message, Pulse, Wakeup
 
 OPERATION: Final = "wakeups"
@@ -49,54 +48,67 @@ class Channels:
     pulse: str
 
 
+@frozen
+class _Words:
+    """How a kind of subscription is asked for, and what comes of it."""
+
+    subscribe: bytes
+    message: bytes
+    unsubscribed: bytes
+
+
+_PLAIN: Final = _Words(b"subscribe", b"message", b"unsubscribe")
+_SHARDED: Final = _Words(b"ssubscribe", b"smessage", b"sunsubscribe")
+
+
 @asynccontextmanager
 async def subscribe(
-    settings: ConnectionSettings, channels: Channels, *, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
+    route: Route, channels: Channels, *, sharded: bool = False, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
 ) -> AsyncGenerator[AsyncIterator[Message]]:
     """Hear `channels` from entry on, when the server has confirmed both subscriptions, until exit.
 
     The iterator may be abandoned in the middle of a wait (by a timeout, say) and asked again; nothing is lost.
+    On a sharded subscription only the server that has the slot of the channels hears what is published to them;
+    when the slot moves, the iterator raises.
     On a connection that is half open it waits for ever: silence is for the layer above to judge (rule W1).
 
     Raises:
         StoreUnreachable: not subscribed within `timeout_s`; or, from the iterator, nothing is heard any more.
         StoreRefused: the server answered the subscription with an error.
     """
-    line: Line | None = None
-    try:
+    async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_s):
-                line = await Line.open(settings)
-                messages = await _Messages.subscribed(line, channels)
+                line = await stack.enter_async_context(route.listening())
+                messages = await _Messages.subscribed(line, channels, _SHARDED if sharded else _PLAIN)
         except TimeoutError as error:
-            raise StoreUnreachable(OPERATION, f"{settings} did not confirm within {timeout_s:g} s") from error
+            raise StoreUnreachable(OPERATION, f"{route} did not confirm within {timeout_s:g} s") from error
         except Exception as error:
+            if sharded and "unknown command" in str(error):
+                problem = f"{route} is older than Redis 7.0, which a cluster must be for its sharded pubsub"
+                raise StoreRefused(OPERATION, problem) from error
             raise before_sending(OPERATION, error) from error
         yield messages
-    finally:
-        if line is not None:
-            line.drop()
-            # The socket is closed in the next turn of the loop, which may be its last.
-            await asyncio.sleep(0)
 
 
 class _Messages:
     """The iterator. Not a generator: that would end for good at the first cancelled wait."""
 
-    def __init__(self, line: Line, channels: Channels) -> None:
+    def __init__(self, line: Line, channels: Channels, words: _Words) -> None:
         self._line = line
+        self._words = words
         self._pulse_channel = channels.pulse.encode()
         self._early: deque[Message] = deque()
 
     @classmethod
-    async def subscribed(cls, line: Line, channels: Channels) -> _Messages:
+    async def subscribed(cls, line: Line, channels: Channels, words: _Words) -> _Messages:
         """Subscribe, and wait until the server has confirmed it."""
-        messages = cls(line, channels)
+        messages = cls(line, channels, words)
         unconfirmed = {channels.node.encode(), channels.pulse.encode()}
-        reply = await line.exchange(pack((b"SUBSCRIBE", *unconfirmed)))
+        reply = await line.exchange(pack((words.subscribe, *unconfirmed)))
         while True:
             match reply:
-                case [b"subscribe", bytes() as channel, int()]:
+                case [words.subscribe, bytes() as channel, int()]:
                     unconfirmed.discard(channel)
                 case _:
                     # Once the first channel is subscribed, its messages may come before the second one's confirmation.
@@ -114,12 +126,15 @@ class _Messages:
                 reply = await self._line.read()
             except Exception as error:
                 raise StoreUnreachable(OPERATION, f"the subscription broke: {error}") from error
+            if isinstance(reply, list) and reply[0] == self._words.unsubscribed:
+                # Nobody here has asked for it: the slot has moved, and the server has ended the subscription.
+                raise StoreUnreachable(OPERATION, "the slot of the channels has moved to another server")
             self._early.extend(self._read(reply))
         return self._early.popleft()
 
     def _read(self, reply: Reply) -> list[Message]:
         match reply:
-            case [b"message", bytes() as channel, bytes() as raw]:
+            case [self._words.message, bytes() as channel, bytes() as raw]:
                 return [read_pulse(raw) if channel == self._pulse_channel else read_wakeup(raw)]
             case _:
                 return []  # no message: a server may add kinds of replies to a subscription

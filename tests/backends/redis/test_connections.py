@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import redis
-from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.sentinel import Sentinel
 
@@ -20,12 +20,14 @@ from dtimer.backends.redis.connections import (
     Reply,
     connection_settings,
 )
+from dtimer.backends.redis.settings import client_settings
 from dtimer.errors import (
     BackendClosed,
     BackendError,
     InvalidArgument,
     OutcomeUnknown,
     StoreDenied,
+    StoreReadOnly,
     StoreRefused,
     StoreUnreachable,
 )
@@ -102,8 +104,9 @@ def test_nothing_else_is_taken() -> None:
 
 
 REFUSED: dict[str, Callable[[], Any]] = {
-    "sentinel": lambda: Sentinel([("h", 1)]).master_for("m"),
-    "cluster": lambda: RedisCluster(host="h"),
+    "sentinel's replicas": lambda: Sentinel([("h", 1)]).replica_for("m"),
+    "a sentinel itself": lambda: Sentinel([("h", 1)]),
+    "synchronous cluster": lambda: object.__new__(redis.RedisCluster),
     "synchronous": lambda: redis.Redis(host="h"),
     "url": lambda: "redis://h",
 }
@@ -113,7 +116,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
 async def test_other_clients_are_refused_by_name(make: Callable[[], Any]) -> None:
     """Rather than to fail on the first request, or to talk to one server of many."""
     with pytest.raises(InvalidArgument, match="client"):
-        connection_settings(make())
+        client_settings(make())
 
 
 # --- requests -----------------------------------------------------------------------------------------
@@ -354,6 +357,37 @@ async def test_a_restart_of_the_server_between_requests_goes_unnoticed(
     server.restart()
 
     assert await asyncio.gather(*(connections.request("claim", b"PING") for _ in range(5))) == [b"PONG"] * 5
+
+
+async def test_a_server_that_became_a_replica_is_left(private_server: StartServer, connect: Connect) -> None:
+    """A name or a sentinel leads to another one by now, which only connecting anew finds out."""
+    server = private_server()
+    async with Proxy(server.port) as proxy:
+        connections = connect(proxy)
+        await asyncio.gather(*(connections.request("claim", b"PING") for _ in range(3)))
+        with server.client() as client:
+            client.replicaof("127.0.0.1", 1)
+
+        assert type(await failing(connections.request("claim", b"INCR", "counter"))) is StoreReadOnly
+        await until(lambda: not proxy.num_open)
+
+        await connections.request("claim", b"PING")
+        assert proxy.num_accepted == 4
+
+
+async def test_a_silent_server_costs_one_request_not_one_for_each_connection(
+    private_server: StartServer, connect: Connect
+) -> None:
+    """After a failover the old server may never answer again; requests that are sent there are in doubt."""
+    server = private_server()
+    connections = connect(server, request_timeout_s=SHORT_S)
+    await asyncio.gather(*(connections.request("claim", b"PING") for _ in range(3)))
+    server.pause()
+
+    assert type(await failing(connections.request("claim", b"INCR", "counter"))) is OutcomeUnknown
+    assert type(await failing(connections.request("claim", b"INCR", "counter"))) is StoreUnreachable
+
+    server.resume()
 
 
 async def test_bytes_that_nobody_asked_for_end_a_connection(server: Server, connect: Connect) -> None:

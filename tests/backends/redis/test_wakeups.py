@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dtimer.backends.redis.connections import ConnectionSettings, connection_settings
+from dtimer.backends.redis.connections import Connections, connection_settings
 from dtimer.backends.redis.wakeups import Channels, read_pulse, read_wakeup, subscribe
 from dtimer.errors import StoreDenied, StoreUnreachable
 from dtimer.values import Malformed, Message, Pulse, Wakeup
@@ -20,8 +20,8 @@ CHANNELS = Channels(node="{dt}:e1:n:node-1", pulse="{dt}:e1:p")
 SHORT_S = 0.2
 
 
-def settings(target: Server | Proxy, **options: Any) -> ConnectionSettings:
-    return connection_settings(Redis(host=target.host, port=target.port, **options))
+def connections(target: Server | Proxy, **options: Any) -> Connections:
+    return Connections(connection_settings(Redis(host=target.host, port=target.port, **options)))
 
 
 # --- texts --------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_little_is_kept_of_a_large_message() -> None:
 async def test_what_is_published_after_entry_is_heard_in_order(server: Server) -> None:
     """Entry waits for the server's confirmation, so nothing said afterwards is missed."""
     with server.client() as client:
-        async with subscribe(settings(server), CHANNELS) as messages:
+        async with subscribe(connections(server), CHANNELS) as messages:
             client.publish(CHANNELS.node, "1 30 20 7")
             client.publish(CHANNELS.pulse, "1 node-2 21 8")
             client.publish(CHANNELS.node, "nonsense")
@@ -99,7 +99,7 @@ async def test_what_is_published_after_entry_is_heard_in_order(server: Server) -
 async def test_a_large_message_does_not_disturb_the_next(server: Server) -> None:
     """It comes in many pieces."""
     with server.client() as client:
-        async with subscribe(settings(server), CHANNELS) as messages:
+        async with subscribe(connections(server), CHANNELS) as messages:
             client.publish(CHANNELS.node, b"x" * (1 << 20))
             client.publish(CHANNELS.node, "1 30 20 7")
 
@@ -110,7 +110,7 @@ async def test_a_large_message_does_not_disturb_the_next(server: Server) -> None
 async def test_a_wait_that_was_given_up_loses_nothing(server: Server) -> None:
     """A node waits with a timeout, over and over."""
     with server.client() as client:
-        async with subscribe(settings(server), CHANNELS) as messages:
+        async with subscribe(connections(server), CHANNELS) as messages:
             for _ in range(3):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(anext(messages), timeout=0.01)
@@ -122,7 +122,7 @@ async def test_a_wait_that_was_given_up_loses_nothing(server: Server) -> None:
 async def test_leaving_ends_the_subscription_and_its_connection(server: Server) -> None:
     """The store counts listeners; a ghost would be told to come (rule N3)."""
     with server.client() as client:
-        async with subscribe(settings(server, client_name="ours"), CHANNELS):
+        async with subscribe(connections(server, client_name="ours"), CHANNELS):
             assert client.pubsub_numsub(CHANNELS.node, CHANNELS.pulse) == [
                 (CHANNELS.node.encode(), 1),
                 (CHANNELS.pulse.encode(), 1),
@@ -134,7 +134,7 @@ async def test_leaving_ends_the_subscription_and_its_connection(server: Server) 
 
 async def test_leaving_wakes_whoever_still_waits(server: Server) -> None:
     """No task may be left waiting on a closed connection."""
-    async with subscribe(settings(server), CHANNELS) as messages:
+    async with subscribe(connections(server), CHANNELS) as messages:
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)
 
@@ -151,7 +151,7 @@ async def test_leaving_wakes_whoever_still_waits(server: Server) -> None:
 async def test_a_server_that_goes_is_noticed_at_once(private_server: StartServer, how: str) -> None:
     """And stays noticed: the subscription never comes back by itself, what was said meanwhile would be missing (N4)."""
     server = private_server()
-    async with subscribe(settings(server), CHANNELS) as messages:
+    async with subscribe(connections(server), CHANNELS) as messages:
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)
         getattr(server, how)()
@@ -167,7 +167,7 @@ async def test_a_server_that_goes_is_noticed_at_once(private_server: StartServer
 @pytest.mark.parametrize("reset", [False, True])
 async def test_a_connection_that_is_cut_is_noticed_at_once(server: Server, reset: bool) -> None:
     """Whether it ends or is reset."""
-    async with Proxy(server.port) as proxy, subscribe(settings(proxy), CHANNELS) as messages:
+    async with Proxy(server.port) as proxy, subscribe(connections(proxy), CHANNELS) as messages:
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)
         proxy.cut(reset=reset)
@@ -179,7 +179,7 @@ async def test_a_connection_that_is_cut_is_noticed_at_once(server: Server, reset
 async def test_what_came_before_the_end_is_still_heard(server: Server) -> None:
     """It was said while somebody listened."""
     with server.client() as client:
-        async with Proxy(server.port) as proxy, subscribe(settings(proxy), CHANNELS) as messages:
+        async with Proxy(server.port) as proxy, subscribe(connections(proxy), CHANNELS) as messages:
             client.publish(CHANNELS.node, "1 30 20 7")
             client.publish(CHANNELS.node, "1 30 20 8")
             assert await anext(messages) == Wakeup(due_us=30, at_us=20, seq=7)
@@ -197,7 +197,7 @@ async def test_nobody_there_is_unreachable(private_server: StartServer) -> None:
     server.kill()
 
     with pytest.raises(StoreUnreachable, match="wakeups"):
-        async with subscribe(settings(server), CHANNELS):
+        async with subscribe(connections(server), CHANNELS):
             pass
 
 
@@ -207,7 +207,7 @@ async def test_a_silent_server_is_unreachable(private_server: StartServer) -> No
     server.pause()
 
     with pytest.raises(StoreUnreachable, match="wakeups"):
-        async with subscribe(settings(server), CHANNELS, timeout_s=SHORT_S):
+        async with subscribe(connections(server), CHANNELS, timeout_s=SHORT_S):
             pass
 
 
@@ -217,7 +217,7 @@ async def test_a_network_that_stalls_at_the_subscription_is_unreachable(server: 
         proxy.stall(lambda sent: b"SUBSCRIBE" in sent)
 
         with pytest.raises(StoreUnreachable, match="wakeups"):
-            async with subscribe(settings(proxy), CHANNELS, timeout_s=SHORT_S):
+            async with subscribe(connections(proxy), CHANNELS, timeout_s=SHORT_S):
                 pass
 
         proxy.pass_on()
@@ -231,14 +231,14 @@ async def test_a_forbidden_channel_is_denied(server: Server, channels: list[str]
         client.execute_command("ACL", "SETUSER", "deaf", "reset", "on", ">pw", "+@all", "resetchannels", *channels)
 
     with pytest.raises(StoreDenied, match="wakeups"):
-        async with subscribe(settings(server, username="deaf", password="pw"), CHANNELS):
+        async with subscribe(connections(server, username="deaf", password="pw"), CHANNELS):
             pass
 
 
 async def test_what_the_listener_raises_is_his_own(server: Server) -> None:
     """The errors of the body are not the subscription's."""
     with pytest.raises(TimeoutError, match="mine"):
-        async with subscribe(settings(server), CHANNELS):
+        async with subscribe(connections(server), CHANNELS):
             raise TimeoutError("mine")
 
 
@@ -248,7 +248,7 @@ async def test_cancelling_the_entry_leaves_no_connection(server: Server) -> None
         for turns in range(12):
 
             async def listen() -> None:
-                async with subscribe(settings(server, client_name="ours"), CHANNELS):
+                async with subscribe(connections(server, client_name="ours"), CHANNELS):
                     await asyncio.Event().wait()
 
             task = asyncio.create_task(listen())

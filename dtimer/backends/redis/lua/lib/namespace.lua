@@ -1,12 +1,13 @@
 -- One namespace: its keys, its clock, its place in history. Included first by every script.
 -- KEYS  the nine keys of the namespace, in this order
 -- ARGV  1 an epoch, used if the namespace is new; 2 the prefix of its channels;
---       3 the host's time in us, for tests only, else empty: the server's TIME
--- What an operation takes itself starts at ARGV[4].
+--       3 the host's time in us, for tests only, else empty: the server's TIME;
+--       4 in how many partitions the namespace is, this being one of them
+-- What an operation takes itself starts at ARGV[5].
 
 local META, QUEUE, RECORDS, STATES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local RING, NODES, LIVES, LETTERS, BURIED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local FIRST = 4 -- the operation's first own argument
+local FIRST = 5 -- the operation's first own argument
 
 -- Lua cannot roll back, so types are checked before anything is written (F5).
 -- Sizes are asked for: an answer is no table, as that of TYPE is, and so costs half as much.
@@ -21,12 +22,18 @@ for i = 1, 9 do
 end
 
 local meta = redis.call('HMGET', META, 'schema', 'epoch', 'seq', 'last', 'skew', 'arm', 'arm_due', 'arm_at', 'position',
-  'dropped')
+  'dropped', 'partitions')
 local is_new = not meta[1]
 if is_new then
   meta = {'1', ARGV[1], '0', '0', '0', '', '0', '0', '0', '0'}
 elseif not string.find(meta[1], '^1%.') and meta[1] ~= '1' then
   return redis.error_reply('DTSCHEMA the namespace has schema ' .. meta[1] .. ', this is schema 1')
+end
+
+-- Who counts the partitions differently would look for events where they are not.
+if not is_new and (meta[11] or '1') ~= ARGV[4] then
+  return redis.error_reply('DTPARTITIONS the namespace is in ' .. (meta[11] or '1') .. ' partitions, not in ' .. ARGV[4]
+    .. '; see dtimer migrate-partitions')
 end
 
 -- Lua takes 'nan' and 'inf' for numbers, too.
@@ -92,6 +99,7 @@ local function save()
   if is_new then
     redis.call('HSET', META, 'schema', '1', 'epoch', epoch, 'seq', seq, 'last', last, 'skew', skew, 'arm', arm,
       'arm_due', arm_due, 'arm_at', arm_at, 'position', position, 'dropped', dropped)
+    if ARGV[4] ~= '1' then redis.call('HSET', META, 'partitions', ARGV[4]) end
     return
   end
   redis.call('HSET', META, 'seq', seq, 'last', last)

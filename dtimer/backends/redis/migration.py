@@ -1,0 +1,249 @@
+"""Moving a namespace into another number of partitions, while nobody uses it.
+
+Theory of operation
+-------------------
+From beginning to end the number that every partition keeps is ``from>to``, which no operation accepts.
+So nobody changes anything meanwhile, and it can be done with plain commands, bit by bit and across servers.
+A partition keeps its keys' names whatever the number of all; so only events that belong elsewhere by the new number
+move. Each is copied with its time, record and state, then removed where it was, the queue's entry last.
+Being interrupted anywhere leaves the mark, and events that are in one place or in two, the same in both:
+the same migration can be begun again, and ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from attrs import define, frozen
+from redis.asyncio import Redis, RedisCluster, Sentinel
+
+from dtimer import arguments
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Argument, Reply, Route
+from dtimer.backends.redis.keys import NAMES, Keys
+from dtimer.backends.redis.partition import RedisPartition
+from dtimer.backends.redis.servers import Servers
+from dtimer.errors import InvalidArgument, PartitionsMismatch, StoreCorrupt, StoreRefused
+from dtimer.limits import NAMESPACE_DEFAULT
+from dtimer.partitions import partition_of
+from dtimer.runtime import AsyncioRuntime
+
+OPERATION: Final = "migrate_partitions"
+BATCH_MAX_ITEMS: Final = 64
+"""Events moved at a time: 64 MiB at most, if payloads are within their default limit."""
+
+
+@frozen
+class Migrated:
+    """What a migration did.
+
+    Attributes:
+        before: the number of partitions; None if there is no such namespace, and so nothing to do.
+        events: live events that were moved to another partition; those that stayed are not counted.
+        dead_letters: the same for dead letters.
+    """
+
+    before: int | None
+    after: int
+    events: int = 0
+    dead_letters: int = 0
+
+
+async def migrate_partitions(
+    client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT, *, partitions: int
+) -> Migrated:
+    """Keep the namespace in so many partitions from now on. No node may be joined; posts are refused meanwhile.
+
+    Safe to call again after it was interrupted, and the only thing that can be done with the namespace then.
+
+    Raises:
+        InvalidArgument: before any I/O.
+        StoreRefused: nodes are joined; nothing has been changed.
+        PartitionsMismatch: another migration was interrupted, and must be finished first.
+        BackendError: it was interrupted.
+    """
+    to = arguments.partitions(partitions)
+    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    try:
+        return await _Migration(servers, arguments.name(namespace, "namespace"), to).run()
+    finally:
+        await servers.close()
+
+
+def client_for(url: str, *, cluster: bool = False, service: str | None = None) -> Redis | RedisCluster:
+    """A client for a URL: of one server, of a server of a cluster, or of a sentinel that watches over `service`."""
+    try:
+        if cluster:
+            return RedisCluster.from_url(url)
+        if service is None:
+            return Redis.from_url(url)
+        parts = urlsplit(url)
+        credentials: dict[str, Any] = {
+            name: unquote(value)
+            for name, value in (("username", parts.username), ("password", parts.password))
+            if value
+        }
+        sentinel = Sentinel([(parts.hostname or "localhost", parts.port or 26379)])
+        database, tls = int(parts.path.strip("/") or 0), parts.scheme == "rediss"
+        client: Redis = sentinel.master_for(service, db=database, ssl=tls, **credentials)
+        return client
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InvalidArgument("url", f"is not a redis:// or rediss:// URL: {error}") from error
+
+
+@define
+class _Part:
+    """One set of keys."""
+
+    route: Route
+    keys: dict[str, str]
+
+    async def do(self, *command: Argument) -> Reply:
+        return await self.route.request(OPERATION, *command)
+
+
+class _Migration:
+    def __init__(self, servers: Servers, namespace: str, to: int) -> None:
+        self._servers = servers
+        self._namespace = namespace
+        self._to = to
+
+    async def run(self) -> Migrated:
+        first = await self._part(0)
+        stored = await _stored(first)
+        if stored is None:
+            return Migrated(None, self._to)
+        number, _, target = stored.partition(">")
+        before = int(number)
+        if target and target != str(self._to):
+            problem = f"a migration from {number} to {target} partitions was interrupted; finish that first"
+            raise PartitionsMismatch(OPERATION, problem)
+        if stored == str(self._to):
+            return Migrated(before, self._to)
+        parts = [await self._part(place) for place in range(max(before, self._to))]
+        if not target:
+            await self._require_no_nodes(parts[:before])
+        mark = f"{before}>{self._to}"
+        for place, part in enumerate(parts):
+            await self._mark(place, part, mark, {str(before), str(self._to)} if place < before else None)
+        try:
+            # Somebody may have joined in between.
+            await self._require_no_nodes(parts[:before])
+        except StoreRefused:
+            if not target:
+                for part in reversed(parts[:before]):
+                    await _set_number(part, before)
+            raise
+        events = letters = 0
+        for place in range(before):
+            events += await self._move(place, parts, "queue", ("records", "states"))
+            letters += await self._move(place, parts, "buried", ("letters",))
+        for part in parts[self._to :]:
+            # Its meta stays, with a number that refuses whoever still posts by the old one.
+            await part.do(b"DEL", *(key for name, key in part.keys.items() if name != "meta"))
+            await _set_number(part, self._to)
+        # The first goes last: until then its mark tells that there is something to finish.
+        for part in reversed(parts[: self._to]):
+            await part.do(b"DEL", *(part.keys[name] for name in ("ring", "nodes", "lives")))
+            await part.do(b"HSET", part.keys["meta"], "arm", "")
+            await _set_number(part, self._to)
+        return Migrated(before, self._to, events, letters)
+
+    async def _part(self, place: int) -> _Part:
+        keys = Keys(self._namespace, place)
+        return _Part(await self._servers.route(OPERATION, keys.prefix), dict(zip(NAMES, keys.all, strict=True)))
+
+    async def _mark(self, place: int, part: _Part, mark: str, known: set[str] | None) -> None:
+        """From now on no operation is accepted; a partition that nobody has used is made, with the mark.
+
+        Args:
+            known: the numbers that it may have; None if it is out of use, and so may have any of an earlier time.
+        """
+        marked = RedisPartition(self._servers, Keys(self._namespace, place), AsyncioRuntime(), num_partitions=mark)
+        try:
+            await marked.open()
+        except PartitionsMismatch as error:
+            stored = await _stored(part)
+            if known is not None and stored not in known:
+                problem = f"partition {place} is one of {stored}; this is not the namespace that it was"
+                raise StoreCorrupt(OPERATION, problem) from error
+            await part.do(b"HSET", part.keys["meta"], "partitions", mark)
+
+    async def _require_no_nodes(self, parts: Sequence[_Part]) -> None:
+        nodes: set[str] = set()
+        for part in parts:
+            time = await part.do(b"TIME")
+            skew = await part.do(b"HGET", part.keys["meta"], "skew")
+            assert isinstance(time, list), time
+            seconds, microseconds = time
+            assert isinstance(seconds, bytes), time
+            assert isinstance(microseconds, bytes), time
+            now_us = int(seconds) * 1_000_000 + int(microseconds) + int(skew if isinstance(skew, bytes) else 0)
+            nodes.update(map(_text, _list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
+        if nodes:
+            problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
+            raise StoreRefused(OPERATION, problem)
+
+    async def _move(self, place: int, parts: Sequence[_Part], queue: str, hashes: Sequence[str]) -> int:
+        """What is in this partition and does not belong there any more; how many were moved."""
+        source = parts[place]
+        stay = moved = 0
+        while True:
+            entries = _list(
+                await source.do(b"ZRANGE", source.keys[queue], stay, stay + BATCH_MAX_ITEMS - 1, "WITHSCORES")
+            )
+            if not entries:
+                return moved
+            groups: dict[int, list[tuple[bytes, bytes]]] = {}
+            for id, score in zip(map(_bytes, entries[::2]), map(_bytes, entries[1::2]), strict=True):
+                groups.setdefault(partition_of(_text(id), self._to), []).append((id, score))
+            stay += len(groups.pop(place, []))
+            for target, group in groups.items():
+                await _copy(source, parts[target], queue, hashes, group)
+                ids = [id for id, _ in group]
+                for name in hashes:
+                    await source.do(b"HDEL", source.keys[name], *ids)
+                await source.do(b"ZREM", source.keys[queue], *ids)
+                moved += len(group)
+
+
+async def _copy(
+    source: _Part, target: _Part, queue: str, hashes: Sequence[str], group: Sequence[tuple[bytes, bytes]]
+) -> None:
+    for name in hashes:
+        values = _list(await source.do(b"HMGET", source.keys[name], *(id for id, _ in group)))
+        # What is missing here was moved before an interruption, or never was.
+        fields = [(id, value) for (id, _), value in zip(group, values, strict=True) if isinstance(value, bytes)]
+        if fields:
+            await target.do(b"HSET", target.keys[name], *(part for field in fields for part in field))
+    await target.do(b"ZADD", target.keys[queue], *(part for id, score in group for part in (score, id)))
+
+
+async def _stored(part: _Part) -> str | None:
+    """The number that is kept; None if there is no such partition."""
+    schema, number = _list(await part.do(b"HMGET", part.keys["meta"], "schema", "partitions"))
+    if schema is None:
+        return None
+    return "1" if number is None else _text(number)
+
+
+async def _set_number(part: _Part, number: int) -> None:
+    if number == 1:
+        await part.do(b"HDEL", part.keys["meta"], "partitions")
+    else:
+        await part.do(b"HSET", part.keys["meta"], "partitions", number)
+
+
+def _list(reply: Reply) -> list[Reply]:
+    assert isinstance(reply, list), reply
+    return reply
+
+
+def _bytes(reply: Reply) -> bytes:
+    assert isinstance(reply, bytes), reply
+    return reply
+
+
+def _text(reply: Reply) -> str:
+    return _bytes(reply).decode("utf-8", "surrogateescape")

@@ -1,0 +1,253 @@
+"""One partition of a namespace, or the only one: each operation is one Lua script and one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from dtimer.backends.redis import examination, replies
+from dtimer.backends.redis.connections import Route
+from dtimer.backends.redis.keys import Keys
+from dtimer.backends.redis.records import write_record
+from dtimer.backends.redis.resp import Argument, Reply
+from dtimer.backends.redis.scripts import load_script, sharded
+from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.wakeups import subscribe
+from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable
+from dtimer.outcomes import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    ExtendOutcome,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.protocol import Runtime
+from dtimer.values import (
+    After,
+    Applied,
+    Claimed,
+    Cursor,
+    DeadLetterCursor,
+    DeadLetterPage,
+    Due,
+    Finding,
+    IfExists,
+    Inspection,
+    Member,
+    Message,
+    NewEvent,
+    Pace,
+    Page,
+    Pending,
+    Receipt,
+    Release,
+    Window,
+)
+
+T = TypeVar("T")
+
+EPOCH_NUM_BYTES: Final = 8
+
+_SCRIPTS: Final = {
+    name: load_script(name)
+    for name in (
+        "open", "post", "cancel", "change_delay", "claim", "confirm", "confirm_newest", "release", "extend", "bury",
+        "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect",
+    )
+}  # fmt: skip
+_POSTED: Final = replies.each_of(replies.POST)
+_CANCELLED: Final = replies.each_of(replies.CANCEL)
+_CONFIRMED: Final = replies.each_of(replies.CONFIRM)
+_DISCARDED: Final = replies.each_of(replies.DISCARD)
+_SHARDED: Final = {name: sharded(script) for name, script in _SCRIPTS.items()}
+
+
+class RedisPartition:
+    """A :class:`dtimer.TimerBackend` on one set of keys. The rules are in the scripts."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        keys: Keys,
+        runtime: Runtime,
+        *,
+        num_partitions: int | str = 1,
+        first: RedisPartition | None = None,
+        clock_for_tests: Callable[[], int] | None = None,
+    ) -> None:
+        """
+        Args:
+            num_partitions: of the namespace; servers that know another number refuse every operation.
+                While they are being moved it is no number.
+            first: the partition that is asked before this one is used, since it knows the number for sure.
+            clock_for_tests: tells the time in us since 1970 in place of the server.
+        """
+        self._servers = servers
+        self._keys = keys
+        self._runtime = runtime
+        self._num_partitions = num_partitions
+        self._first = first
+        self._clock_for_tests = clock_for_tests
+        self._route: Route | None = None
+        self._scripts = _SHARDED if servers.sharded else _SCRIPTS
+
+    @property
+    def namespace(self) -> str:
+        return self._keys.namespace
+
+    @property
+    def runtime(self) -> Runtime:
+        return self._runtime
+
+    @property
+    def pace(self) -> Pace:
+        return Pace()
+
+    async def open(self) -> Applied[None]:
+        return await self._run("open", (), replies.nothing)
+
+    async def close(self) -> None:
+        """Its connections are the backend's."""
+
+    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
+        args: list[Argument] = []
+        for new in events:
+            args += (new.event.id, _IF_EXISTS[new.if_exists] + _due(new.due), write_record(new.event))
+        return await self._run("post", args, _POSTED)
+
+    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
+        return await self._run("cancel", ids, _CANCELLED)
+
+    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
+        return await self._run("change_delay", (id, f"+{delay_us}"), replies.one_of(replies.CHANGE))
+
+    async def claim(
+        self,
+        member: Member,
+        *,
+        room: int,
+        confirm_timeout_us: int,
+        nonce: str,
+        confirming: Sequence[Receipt] = (),
+        pulse: bool = False,
+    ) -> Applied[Claimed]:
+        args: list[Argument] = [member.node, member.incarnation, room, confirm_timeout_us, nonce, int(pulse)]
+        args += (member.poll_us, len(confirming), *_flat(confirming))
+        return await self._run("claim", args, replies.claimed(nonce))
+
+    async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
+        return await self._run("confirm", _flat(receipts), _CONFIRMED)
+
+    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
+        return await self._run("confirm_newest", (id,), replies.one_of(replies.CONFIRM))
+
+    async def release(
+        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
+    ) -> Applied[ReleaseOutcome]:
+        args = (*_flat((receipt,)), how.value, f"+{delay_us}", detail)
+        return await self._run("release", args, replies.one_of(replies.RELEASE))
+
+    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
+        return await self._run("extend", (*_flat((receipt,)), timeout_us), replies.one_of(replies.EXTEND))
+
+    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
+        return await self._run("bury", (*_flat((receipt,)), detail), replies.one_of(replies.BURY))
+
+    async def peek(self, id: str) -> Applied[Pending | None]:
+        return await self._run("peek", (id,), replies.peeked(id))
+
+    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
+        if isinstance(start, Window):
+            args: tuple[Argument, ...] = (limit, "w", _or_empty(start.offset_us), _or_empty(start.duration_us))
+        else:
+            args = (limit, "c", start.after_us, start.after_id, _or_empty(start.until_us))
+        return await self._run("upcoming", args, replies.page)
+
+    async def join(self, member: Member) -> Applied[bool]:
+        return await self._run("join", (member.node, member.incarnation, member.poll_us), replies.truth)
+
+    async def leave(self, member: Member) -> Applied[bool]:
+        return await self._run("leave", (member.node, member.incarnation), replies.truth)
+
+    @asynccontextmanager
+    async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
+        route = await self._connected("wakeups")
+        channels = self._keys.channels(node, epoch)
+        timeout_s, sharded = self._servers.request_timeout_s, self._servers.sharded
+        async with subscribe(route, channels, sharded=sharded, timeout_s=timeout_s) as messages:
+            yield messages
+
+    async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
+        args: tuple[Argument, ...] = (limit,) if cursor is None else (limit, cursor.after_us, cursor.after_id)
+        return await self._run("dead_letters", args, replies.dead_letter_page)
+
+    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
+        args = (id, _due(due), _IF_EXISTS[if_exists])
+        return await self._run("resend", args, replies.one_of(replies.RESEND))
+
+    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
+        return await self._run("discard", ids, _DISCARDED)
+
+    async def inspect(self) -> Applied[Inspection]:
+        return await self._run("inspect", (), replies.inspection)
+
+    async def examine(self) -> tuple[Finding, ...]:
+        if self._servers.are_our_own:
+            return ()  # we wrote their settings, and whoever gave no path wanted nothing kept
+        route = await self._connected("examine")
+        info = _text(await route.request("examine", b"INFO"))
+        try:
+            save = _text(await route.request("examine", b"CONFIG", b"GET", b"save"))
+        except StoreRefused:  # managed servers often forbid it
+            save = None
+        return examination.findings(info, save)
+
+    async def purge(self) -> None:
+        route = await self._servers.route("purge", self._keys.prefix)
+        await route.request("purge", b"DEL", *self._keys.all)
+
+    async def _run(self, operation: str, args: Sequence[Argument], read: Callable[[Reply], T]) -> Applied[T]:
+        route = self._route
+        if route is None:
+            route = await self._connected(operation)
+        host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
+        common = (self._runtime.token(EPOCH_NUM_BYTES), self._keys.prefix, host_us, self._num_partitions)
+        reply = await self._scripts[operation].run(route, operation, self._keys.all, (*common, *args))
+        return replies.applied(reply, read)
+
+    async def _connected(self, operation: str) -> Route:
+        route = await self._servers.route(operation, self._keys.prefix)
+        if self._first is not None:
+            try:
+                await self._first.open()
+            except OutcomeUnknown as error:
+                problem = f"the first partition was asked, and its reply was lost: {error.problem}"
+                raise StoreUnreachable(operation, problem) from error
+        self._route = route
+        return route
+
+
+_IF_EXISTS: Final = {IfExists.REPLACE: "r", IfExists.KEEP: "k", IfExists.ERROR: "e"}
+
+
+def _text(reply: Reply) -> str:
+    """A text, alone or as the second of a pair."""
+    last = reply[-1] if isinstance(reply, list) and reply else reply
+    return last.decode(errors="replace") if isinstance(last, bytes) else ""
+
+
+def _due(due: Due) -> str:
+    return f"+{due.delay_us}" if isinstance(due, After) else f"={due.due_us}"
+
+
+def _flat(receipts: Sequence[Receipt]) -> list[Argument]:
+    return [part for receipt in receipts for part in (receipt.id, receipt.number, receipt.nonce)]
+
+
+def _or_empty(number: int | None) -> Argument:
+    return b"" if number is None else number
