@@ -14,3 +14,10 @@ def rights_of_the_guide() -> list[str]:
     found: list[str] = re.findall(r"^ACL SETUSER shop (.*)$", ACL_GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(found) == 1
     return found[0].split()
+
+
+def more_rights(case: str) -> list[str]:
+    """What the guide adds in some case."""
+    found: list[str] = re.findall(rf"^\| {case} \| `(.*)` \|$", ACL_GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(found) == 1
+    return found[0].replace("\\|", "|").split()

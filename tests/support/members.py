@@ -73,4 +73,9 @@ async def _listed(server: Server, backend: RedisBackend, node: Node) -> bool:
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     """What dtimer has logged."""
-    return [record for record in caplog.records if record.name == "dtimer"]
+    # What is said of the settings at the first join is no fault, and these servers keep nothing on purpose.
+    return [
+        record
+        for record in caplog.records
+        if record.name == "dtimer" and not record.getMessage().startswith("the store may lose events")
+    ]

@@ -105,7 +105,7 @@ class _Messages:
         """Subscribe, and wait until the server has confirmed it."""
         messages = cls(line, channels, words)
         unconfirmed = {channels.node.encode(), channels.pulse.encode()}
-        reply = await line.exchange(pack((words.subscribe, *unconfirmed)))
+        reply = await line.exchange(pack((words.subscribe.upper(), *unconfirmed)))
         while True:
             match reply:
                 case [words.subscribe, bytes() as channel, int()]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
@@ -24,12 +22,12 @@ from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ClusterSettings, client_settings
 from dtimer.partitions import partition_of
 from dtimer.values import After, EventData, NewEvent
+from support.guide import more_rights, rights_of_the_guide
 from support.redis_cluster import ClusterServer, Six, binaries_for_clusters, running_cluster
 from support.servers import HOST, Server, server_binaries
 from support.steady_load import Load, under_load
 from support.waiting import until
 
-REFERENCE = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "redis-keys.md").read_text(encoding="utf-8")
 NUM_PARTITIONS = 6
 TAGS = ["dt", *(f"dt:{number}" for number in range(1, NUM_PARTITIONS))]
 BACK_WITHIN_S = 6.0
@@ -303,13 +301,15 @@ async def test_a_subscription_ends_when_the_slot_is_known_to_be_elsewhere(six: S
     await known.close()
 
 
-async def test_a_user_with_the_permissions_of_the_reference_can_do_everything(six: Six, backend: RedisBackend) -> None:
+async def test_a_user_with_the_rights_of_the_guide_can_do_everything(six: Six, backend: RedisBackend) -> None:
     """They are copied into production as they stand."""
-    (single,) = re.findall(r"^ACL SETUSER dtimer (.*)$", REFERENCE, re.MULTILINE)
-    (partitions,) = re.findall(r"several partitions add `(.*)`", REFERENCE)
-    (more,) = re.findall(r"On a Redis Cluster `(.*?)` are needed", REFERENCE)
+    rights = [
+        *rights_of_the_guide(),
+        *more_rights("a namespace with several partitions"),
+        *more_rights("a Redis Cluster"),
+    ]
     for server in six.servers:
-        server.call("ACL", "SETUSER", "dtimer", *single.split(), *partitions.split(), *more.split())
+        server.call("ACL", "SETUSER", "dtimer", *(right.replace("{shop", "{dt") for right in rights))
     user = RedisCluster(host=HOST, port=six.servers[0].port, username="dtimer", password="password")
     taken: list[str] = []
     async with RedisBackend(user, partitions=NUM_PARTITIONS) as strict:

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from dtimer.backends.redis.connections import Connections, connection_settings
-from dtimer.backends.redis.errors import ScriptMissing, after_sending, before_sending, refusal
+from dtimer.backends.redis.errors import Redirected, ScriptMissing, after_sending, before_sending, refusal
 from dtimer.errors import (
     BackendError,
     Known,
@@ -61,7 +61,7 @@ REPLIES: list[tuple[str, type[StoreRefused]]] = [
     (f"ERR user_script:3: DTSCHEMA 2 is not 1{REDIS_7}", SchemaMismatch),
     (f"{REDIS_6_2}user_script:3: DTSCHEMA 2 is not 1", SchemaMismatch),
     ("NOSCRIPT No matching script. Please use EVAL.", ScriptMissing),
-    ("MOVED 3999 127.0.0.1:6381", StoreRefused),
+    ("MOVED 3999 127.0.0.1:6381", Redirected),
     ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", StoreRefused),
     ("BUSYKEY Target key name already exists.", StoreRefused),
     ("ERR unknown command 'EVALSHAX'", StoreRefused),
