@@ -71,7 +71,9 @@ async def test_a_namespace_at_rest_costs_two_calls_a_second_and_a_sign_of_life_f
             # A window of ten seconds has one sign of life of each node, at most.
             assert asked <= NOISE_FACTOR * (CALLS_PER_S + number * SECOND_US / POLL_MAX_US)
             assert asked > 0.5
-            assert sorted(int(entry["sub"]) for entry in connections) == [0] * number + [2] * number
+            # One for calls and one for wake-ups; the look at the settings may have opened one more.
+            assert sum(int(entry["sub"]) == 2 for entry in connections) == number
+            assert number <= sum(int(entry["sub"]) == 0 for entry in connections) <= 2 * number
         assert not any(process.errors for process in processes)
 
 
