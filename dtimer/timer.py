@@ -274,7 +274,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             if_exists=if_exists,
             headers=headers,
         )
-        (outcome,) = await self._calls.post([new])
+        outcome = await self._calls.post(new)
         if outcome is PostOutcome.CONFLICT:
             raise EventExists(new.event.id)
         return PostedId.of(new.event.id, outcome)
@@ -290,7 +290,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         news = self._posting.new_events(posts)
-        outcomes = await self._calls.post(news)
+        outcomes = await self._calls.post_many(news)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
