@@ -271,7 +271,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             if_exists=if_exists,
             headers=headers,
         )
-        (outcome,) = await self._partitions.post([new])
+        outcome = await self._partitions.of(new.event.id).calls.post(new)
         if outcome is PostOutcome.CONFLICT:
             raise EventExists(new.event.id)
         return PostedId.of(new.event.id, outcome)
@@ -287,7 +287,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         news = self._posting.new_events(posts)
-        outcomes = await self._partitions.post(news)
+        outcomes = await self._partitions.post_many(news)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)

@@ -40,17 +40,26 @@ async def test_a_lone_post_waits_for_nobody(watched: Watched) -> None:
     assert watched.calls == [("post", 1)] * 3
 
 
-async def test_callers_that_were_answered_together_ask_together(watched: Watched) -> None:
-    """A batch must not shatter into two that alternate."""
-    timer = DTimer(watched)
-
+async def ask_again_and_again(timer: DTimer, num_callers: int) -> None:
     async def caller() -> None:
         for _ in range(5):
             await timer.post(None, 1_000)
 
-    await asyncio.gather(*(caller() for _ in range(64)))
+    await asyncio.gather(*(caller() for _ in range(num_callers)))
 
-    assert watched.calls == [("post", 64)] * 5
+
+async def test_callers_that_were_answered_together_ask_together(watched: Watched) -> None:
+    """A batch must not shatter into small ones that alternate."""
+    await ask_again_and_again(DTimer(watched), 63)
+
+    assert watched.calls == [("post", 63)] * 5
+
+
+async def test_the_calls_of_many_callers_go_side_by_side_with_them(watched: Watched) -> None:
+    """While one half waits for the store the other asks; so neither store nor callers are idle."""
+    await ask_again_and_again(DTimer(watched), 64)
+
+    assert watched.calls == [("post", 64)] + [("post", 32)] * 8
 
 
 async def test_a_long_list_is_split_in_order(watched: Watched) -> None:
@@ -140,6 +149,19 @@ async def test_confirms_go_alone_when_nothing_is_to_be_claimed(watched: Watched)
         assert all(outcomes)
         assert watched.count("confirm") == [5]
         assert len(watched.count("claim")) == claims
+
+
+async def test_confirms_go_with_a_claim_that_is_to_be_made_soon(watched: Watched) -> None:
+    """Rule W3: in a steady stream of events one call does both."""
+    timer = DTimer(watched)
+    timer.on("event", confirm)
+    await timer.post_many(Post(payload=n, delay=100 + n, max_retries=1) for n in range(10))
+    async with timer:
+        await watched.sim.advance(500)
+
+    # Nothing is due after the last one.
+    assert watched.count("confirm") == [1]
+    assert timer.counters.confirmed == 10
 
 
 async def test_confirms_go_without_being_joined(watched: Watched) -> None:

@@ -31,7 +31,10 @@ class Calls:
         self._posts: Lane[NewEvent, PostOutcome] = Lane("post", self._send_posts, unheard)
         self._cancels: Lane[str, CancelOutcome] = Lane("cancel", self._send_cancels, unheard)
 
-    async def post(self, events: Sequence[NewEvent]) -> list[PostOutcome]:
+    async def post(self, new: NewEvent) -> PostOutcome:
+        return (await self._posts.submit((new,), size_bytes(new)))[0]
+
+    async def post_many(self, events: Sequence[NewEvent]) -> list[PostOutcome]:
         return await _in_order([self._posts.submit(part, size) for part, size in in_calls(events, size_bytes)])
 
     async def cancel(self, ids: Sequence[str]) -> list[CancelOutcome]:

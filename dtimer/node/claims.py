@@ -168,7 +168,8 @@ class Claims:
         if self._rejoin and may_call:
             await self._join_again()
             return
-        claim = self._planner.next_claim(now_us, self._room.of(self))
+        room = self._room.of(self)
+        claim = self._planner.next_claim(now_us, room, confirming=bool(self._confirms.lane.outbox))
         if isinstance(claim, ClaimNow):
             if claim.deaf:
                 self._deaf(StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard"))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from dtimer.node.outbox import Batch, Outbox, Ticket
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
+
+SIDE_BY_SIDE_MIN: Final = 32
+"""So many callers are worth a call of their own: the store works on it while the others' callers do.
+With fewer, a call costs more than what goes on side by side.
+"""
 
 
 class Lane(Generic[ItemT, ReplyT]):
@@ -61,10 +66,8 @@ class Lane(Generic[ItemT, ReplyT]):
 
     async def _send(self) -> None:
         batch = self.outbox.take()
-        if batch is not None:
-            await self._call(batch)
-
-    async def _call(self, batch: Batch[ItemT, ReplyT]) -> None:
+        if batch is None:
+            return
         try:
             replies = await self._request(batch.items)
         except Exception as error:
@@ -73,10 +76,24 @@ class Lane(Generic[ItemT, ReplyT]):
             batch.cancel()
             raise
         else:
+            self._task = None
+            if len(self.outbox) >= SIDE_BY_SIDE_MIN and self._ring is None:
+                # Enough for a call of their own, so they go before the callers that are answered now ask again.
+                self._start()
+            self._answer(batch, replies)
+
+    def _answer(self, batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
+        if len(batch.tickets) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
             batch.answer(replies)
+            return
+        # What the first half's callers ask for next is on its way before the second half's callers run.
+        first, second = batch.halves()
+        first.answer(replies[: len(first.items)])
+        asyncio.get_running_loop().call_soon(second.answer, replies[len(first.items) :])
 
     def _sent(self, task: asyncio.Task[None]) -> None:
-        self._task = None
+        if self._task is task:
+            self._task = None
         if task.cancelled():
             # The loop is being shut down.
             self.outbox.cancel()

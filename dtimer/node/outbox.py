@@ -41,7 +41,8 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 
     @override
     def __await__(self) -> Generator[object, None, Sequence[ReplyT]]:
-        return (yield from self.future().__await__())
+        self.awaited = True
+        return (yield from self._future)
 
     def future(self) -> asyncio.Future[Sequence[ReplyT]]:
         """What an awaiting caller waits for."""
@@ -91,6 +92,14 @@ class Batch(Generic[ItemT, ReplyT]):
             ticket.answer(replies[start:end])
             start = end
 
+    def halves(self) -> tuple[Batch[ItemT, ReplyT], Batch[ItemT, ReplyT]]:
+        """The same tickets, in their order, as two batches."""
+        middle = len(self.tickets) // 2
+        return (
+            Batch(self.tickets[:middle], self.operation, self._unheard),
+            Batch(self.tickets[middle:], self.operation, self._unheard),
+        )
+
     def fail(self, error: Exception) -> None:
         """The call failed: each caller gets an error of its own; what nobody awaits is reported."""
         for ticket in self.tickets:
@@ -120,8 +129,8 @@ class Outbox(Generic[ItemT, ReplyT]):
         self._unheard = unheard
         self._tickets: deque[Ticket[ItemT, ReplyT]] = deque()
 
-    def __bool__(self) -> bool:
-        return bool(self._tickets)
+    def __len__(self) -> int:
+        return len(self._tickets)
 
     def submit(self, items: Sequence[ItemT], size_bytes: int) -> Ticket[ItemT, ReplyT]:
         """Hand in items, not more than one call takes."""

@@ -51,9 +51,11 @@ class Partitions:
         """Where the event with this id is, if it is anywhere."""
         return self.all[partition_of(id, len(self.all))]
 
-    async def post(self, events: Sequence[NewEvent]) -> list[PostOutcome]:
+    async def post_many(self, events: Sequence[NewEvent]) -> list[PostOutcome]:
         """Schedule events; what belongs to one partition in list order (rule P5)."""
-        return await self._spread(events, lambda new: new.event.id, lambda partition, part: partition.calls.post(part))
+        return await self._spread(
+            events, lambda new: new.event.id, lambda partition, part: partition.calls.post_many(part)
+        )
 
     async def cancel(self, ids: Sequence[str]) -> list[CancelOutcome]:
         return await self._spread(ids, str, lambda partition, part: partition.calls.cancel(part))

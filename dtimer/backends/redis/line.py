@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 from typing_extensions import override
 
+from dtimer.backends.redis.prompt import PromptFuture
 from dtimer.backends.redis.resp import Argument, Parser, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings
 
@@ -44,7 +45,7 @@ class Line(asyncio.Protocol):
         self._parser = Parser()
         self._replies: deque[Reply | ResponseError] = deque()
         self._ended: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: PromptFuture | None = None
         self._loop = asyncio.get_running_loop()
         self._poll = None
         if hasattr(select, "poll"):  # everywhere but on Windows
@@ -97,7 +98,7 @@ class Line(asyncio.Protocol):
         while not self._replies:
             if self._ended is not None:
                 raise self._ended
-            self._waiter = self._loop.create_future()
+            self._waiter = PromptFuture()
             await self._waiter
         reply = self._replies.popleft()
         if isinstance(reply, ResponseError):
@@ -136,7 +137,9 @@ class Line(asyncio.Protocol):
             self._replies += self._parser.feed(data)
         except InvalidResponse as error:
             self._end(error)
-        self._wake()
+        # The last thing done here, since who waits goes on at once, and may send the next request.
+        if self._waiter is not None:
+            self._waiter.wake()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -145,11 +148,8 @@ class Line(asyncio.Protocol):
     def _end(self, why: Exception) -> None:
         if self._ended is None:
             self._ended = why
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            self._waiter.wake_soon()
 
 
 async def ask(settings: ConnectionSettings, *command: Argument) -> Reply:
