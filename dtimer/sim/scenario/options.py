@@ -14,6 +14,7 @@ from dtimer.sim.faulty.plan import Faults
 HOUR_S: Final = 3_600.0
 FAULTS_PER_HOUR: Final = 60.0
 NODES_MAX: Final = 200
+HOURS_MIN: Final = 0.001
 HOURS_MAX: Final = 24 * 366.0
 RATE_MAX: Final = 10_000_000.0
 
@@ -38,7 +39,7 @@ class Options:
     """
 
     nodes: int = field(default=3, validator=_within(1, NODES_MAX))
-    hours: float = field(default=1.0, validator=_within(0.001, HOURS_MAX))
+    hours: float = field(default=1.0, validator=_within(HOURS_MIN, HOURS_MAX))
     rate: float = field(default=600.0, validator=_within(0, RATE_MAX))
     faults: Faults = field(factory=lambda: Faults.everything(FAULTS_PER_HOUR))
 
