@@ -54,6 +54,7 @@ class Options:
     def from_json(cls, parts: dict[str, Any]) -> Self:
         """Raises InvalidArgument if :meth:`to_json` did not write it."""
         try:
-            return cls(**{**parts, "faults": Faults.from_json(json.dumps(parts["faults"]))})
+            figures = {name: value for name, value in parts.items() if name != "faults"}
+            return cls(**figures, faults=Faults.from_json(json.dumps(parts["faults"])))
         except (TypeError, KeyError) as error:
             raise InvalidArgument("options", f"are not what Options.to_json writes: {error!r}") from error

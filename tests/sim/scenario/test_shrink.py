@@ -59,7 +59,9 @@ def made_up(steps: int = 400, faults: int = 50, *, failed_us: int = 1_800_000_00
     calls: list[Step] = [PostStep(4.0 * n + 0.123456, f"e{n}", n, delay_ms=4_321, count=7) for n in range(steps)]
     script = [(30.0 * n + 0.654321, Pause(f"n{n % 8 + 1}", for_s=2.345678)) for n in range(faults)]
     options = Options(nodes=8, hours=0.5, faults=Faults(script=script))
-    run = Run(seed=1, error=None, trace=(), digest="", counts={}, script=(), duration_us=failed_us, result=None)
+    run: Run[None] = Run(
+        seed=1, error=None, trace=(), digest="", counts={}, script=(), duration_us=failed_us, result=None
+    )
     violation = Violation("D2", failed_us, "n1", "", "")
     return Outcome(case=Case(seed=1, options=options, steps=tuple(calls)), run=run, violations=(violation,))
 
