@@ -13,7 +13,7 @@ DEV = $(or $(PYTHON),$(error No Python >= 3.11 found. Install one, or name it: m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck soak reports lock clean
+.PHONY: help setup demo test lint format typecheck soak reports digests lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,9 @@ soak: ## node processes and a server under faults, judged (ARGS="--minutes 60 --
 
 reports: ## write conformance/reports/ anew
 	@$(DEV) reports
+
+digests: ## write anew what simulated runs are held to, after a change of rules, nodes or workload
+	@$(DEV) digests
 
 # The only target that needs uv: it alone resolves for all supported Pythons and platforms at once. hiredis stays out:
 # once it is installed, redis-py uses its parser everywhere, and the default one would go untested.

@@ -254,6 +254,12 @@ def soak(arguments: Sequence[str]) -> int:
     return prepared()[0].run("python", "-P", "-m", "soak", *arguments, PYTHONPATH=str(ROOT / "tests"))
 
 
+def digests(_: Sequence[str]) -> int:
+    """Writes anew what simulated runs are held to; for whoever has changed rules, nodes or the workload."""
+    tests = ["tests/sim/faulty/test_simulation.py", "tests/sim/scenario/test_cases.py"]
+    return prepared()[0].run("pytest", "-k", "every_python", *tests, DTIMER_WRITE_DIGESTS="1")
+
+
 def clean(_: Sequence[str]) -> int:
     names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
     sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts")]
@@ -275,6 +281,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "soak": soak,
     "reports": reports,
+    "digests": digests,
     "clean": clean,
 }
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from attrs import evolve
+
 from dtimer.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -46,14 +48,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_sim(given: argparse.Namespace) -> int:
     """0 if all is well, 1 if something is not as promised, 2 for bad arguments, 130 after Ctrl-C."""
     try:
+        _check_folders(given.timeline, given.save)
         if given.replay is not None:
             return _replay(_read_case(given.replay), given)
         return _campaign(given)
-    except (InvalidArgument, OSError) as error:
+    except InvalidArgument as error:
         print(f"dtimer sim: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _check_folders(*paths: str | None) -> None:
+    """Before anything is run: a failure found in an hour must have a place to go."""
+    for path in paths:
+        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+            raise InvalidArgument(path, "cannot be written: it must be a file in a directory that exists")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidArgument(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(path, f"is no text: {error}") from error
 
 
 # --- many seeds -----------------------------------------------------------------------------------------------
@@ -69,10 +88,11 @@ def _campaign(given: argparse.Namespace) -> int:
     jobs = cores() if given.jobs is None else given.jobs
     if jobs < 1:
         raise InvalidArgument("--jobs", f"must be at least 1, not {jobs}")
+    if given.seed is not None and given.seed < 0:
+        raise InvalidArgument("--seed", f"must not be negative, as {given.seed} is")
     options = Options(nodes=given.nodes, hours=given.hours, rate=given.rate)
     if given.faults is not None:
-        text = Path(given.faults).read_text(encoding="utf-8")
-        options = Options(nodes=given.nodes, hours=given.hours, rate=given.rate, faults=Faults.from_json(text))
+        options = evolve(options, faults=Faults.from_json(_read(given.faults)))
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
     seeds = range(first, first + given.seeds)
     print(
@@ -81,8 +101,11 @@ def _campaign(given: argparse.Namespace) -> int:
     )
     began_s = time.monotonic()
     reports: list[SeedReport] = []
-    with _progress(given.seeds, given.seeds * given.hours) as show:
-        for report in run_seeds(options, seeds, jobs=min(jobs, given.seeds), on_progress=show):
+    with (
+        _progress(given.seeds, given.seeds * given.hours) as show,
+        contextlib.closing(run_seeds(options, seeds, jobs=jobs, on_progress=show)) as coming,
+    ):
+        for report in coming:
             reports.append(report)
             if report.violations:
                 break
@@ -139,10 +162,9 @@ def _explain(case: Case, given: argparse.Namespace) -> int:
     from dtimer.sim.scenario.runner import run_case
     from dtimer.sim.scenario.shrink import Shrinker
 
-    kind = _kind(run_case(case))
     parts = len(case.steps) + len(case.options.faults.script)
     print(f"\nseed {case.seed} fails; reducing its {parts:,} calls and faults", flush=True)
-    shrinker = Shrinker(case, lambda each: _kind(run_case(each, record=False)) == kind, runs_max=SHRINK_RUNS_MAX)
+    shrinker = Shrinker(run_case(case, record=False), runs_max=SHRINK_RUNS_MAX)
     small = shrinker.shrink()
     outcome = run_case(small)
     print(
@@ -156,11 +178,6 @@ def _explain(case: Case, given: argparse.Namespace) -> int:
         _draw(outcome, given.timeline)
     print(f"\nreplay: dtimer sim --replay {path}")
     return 1
-
-
-def _kind(outcome: Outcome) -> str:
-    """What the first violation is about, without its figures."""
-    return outcome.violations[0].kind if outcome.violations else ""
 
 
 def _show(outcome: Outcome) -> None:
@@ -192,7 +209,7 @@ def _draw(outcome: Outcome, path: str) -> None:
 
 
 def _read_case(path: str) -> Case:
-    return _case_of(Path(path).read_text(encoding="utf-8"))
+    return _case_of(_read(path))
 
 
 def _case_of(text: str) -> Case:

@@ -48,17 +48,22 @@ class BrokenSimTarget:
             yield sim
 
     def _break(self, sim: Any) -> None:
-        part = Path(self.mutant.file).stem
-        broken = _module(f"broken_{part}", self.mutant.source())
-        if part == "clock":
-            sim._store_clock = broken.StoreClock()
-            return
-        machine = broken
-        if part != "machine":
-            machine = _module("broken_machine", Path(dtimer.semantics.machine.__file__).read_text(encoding="utf-8"))
-            for name in ("Ring", "DeadLetters"):
-                setattr(machine, name, getattr(broken, name, getattr(machine, name)))
-        sim._machine = machine.Machine(sim._machine.epoch)
+        if Path(self.mutant.file).stem == "clock":
+            sim._store_clock = _module("broken_clock", self.mutant.source()).StoreClock()
+        else:
+            sim._machine = broken_machine(self.mutant)(sim._machine.epoch)
+
+
+def broken_machine(mutant: Mutant) -> Any:
+    """The class, with its ring or dead letters broken if the mutant is of those."""
+    part = Path(mutant.file).stem
+    broken = _module(f"broken_{part}", mutant.source())
+    if part == "machine":
+        return broken.Machine
+    machine = _module("broken_machine", Path(dtimer.semantics.machine.__file__).read_text(encoding="utf-8"))
+    for name in ("Ring", "DeadLetters"):
+        setattr(machine, name, getattr(broken, name, getattr(machine, name)))
+    return machine.Machine
 
 
 @contextmanager

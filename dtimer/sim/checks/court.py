@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dtimer.errors import BackendError, EventExists, Known
+from dtimer.outcomes import ConfirmOutcome, PostOutcome
+from dtimer.posting import PostedId
+from dtimer.sim.checks.honesty import Honesty, Watch
 from dtimer.sim.checks.ledger import Ledger
 from dtimer.sim.checks.promptness import Promptness
 from dtimer.sim.checks.violation import Violation
 from dtimer.sim.faulty.world import World
+from dtimer.values import Receipt
 
 
 class Condemned(Exception):
@@ -25,6 +30,7 @@ class Court:
         self._world: World | None = None
         self._ledger: Ledger | None = None
         self._promptness: Promptness | None = None
+        self._honesty: Honesty | None = None
 
     def open(self, world: World) -> None:
         """Begin to watch."""
@@ -34,7 +40,9 @@ class Court:
         self._ledger = Ledger(lambda: world.now_us, self._complain)
         self._promptness = Promptness(world, self._complain)
         self._ledger.on_delivery = self._promptness.delivered
+        self._honesty = Honesty(lambda: world.now_us, self._complain)
         world.watch(self._ledger)
+        world.watch(self._honesty)
         world.watch(self._promptness)
 
     def look(self) -> None:
@@ -48,6 +56,30 @@ class Court:
         if self._promptness is not None:
             self._promptness.members()
         self._judge()
+
+    def watch(self, host: str, max_events: int) -> Watch:
+        """For a program that has just been started."""
+        return Watch(host, max_events, self._complain)
+
+    def told_posted(self, id: str, payload: bytes, told: PostedId | EventExists | BackendError) -> None:
+        """What the client was told of one post; no other has the payload."""
+        if self._honesty is None or self._ledger is None:
+            return
+        if isinstance(told, BackendError):
+            if told.known is Known.NOT_APPLIED:
+                self._honesty.told_not_posted(id, payload, f"{type(told).__name__}")
+        elif isinstance(told, EventExists):
+            # If it was applied, and another event replaced it before the repetition, that one is in the way indeed.
+            entry = self._ledger.live.get(id)
+            if entry is not None and entry.data.payload == payload:
+                self._honesty.told_not_posted(id, payload, "that another event exists")
+        elif told.outcome is not PostOutcome.KEPT:
+            self._honesty.told_posted(id, payload)
+
+    def told_confirmed(self, host: str, receipt: Receipt, outcome: ConfirmOutcome) -> None:
+        """What a handler was told of its confirm."""
+        if self._honesty is not None and outcome is ConfirmOutcome.CONFIRMED:
+            self._honesty.told_confirmed(host, receipt)
 
     def close(self) -> None:
         """Everything is over: nothing is left in the book that the store has lost."""

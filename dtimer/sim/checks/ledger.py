@@ -178,17 +178,17 @@ class Ledger:
     def _posted(self, host: str, operation: op.Post, applied: Applied[tuple[PostOutcome, ...]]) -> None:
         self._expect(len(applied.value) == len(operation.events), "P5", host, "", "outcomes are missing")
         for new, outcome in zip(operation.events, applied.value, strict=False):
-            self._put(host, new.event, new.due, new.if_exists, outcome.value, applied.at_us)
+            self._put(host, new.event, new.due, new.if_exists, outcome.value, at_us=applied.at_us)
 
     def _resent(self, host: str, operation: op.Resend, applied: Applied[ResendOutcome]) -> None:
         data = self.dead.get(operation.id)
         if data is None or applied.value in {ResendOutcome.NOT_FOUND, ResendOutcome.UNREADABLE}:
             return
-        self._put(host, data, operation.due, operation.if_exists, applied.value.value, applied.at_us)
+        self._put(host, data, operation.due, operation.if_exists, applied.value.value, at_us=applied.at_us)
         if applied.value:
             self._set(self.dead, operation.id, None)
 
-    def _put(self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, at_us: int) -> None:
+    def _put(self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, *, at_us: int) -> None:
         before = self.live.get(data.id)
         if before is not None and data.nonce and before.data.nonce == data.nonce:
             expected = "repeated"

@@ -18,13 +18,15 @@ from dtimer.values import Applied, Claimed, Delivery, Parked
 
 BOUND_US: Final = 1_100 * MILLISECOND_US
 """An event may be so late while a node with room can reach the store: a second, and the ways of two calls."""
+PEACE_BOUND_US: Final = 100 * MILLISECOND_US
+"""The same while nothing is wrong with anybody: whoever is armed comes, and others take what is overdue by 50 ms."""
 RECOVERY_US: Final = 20 * SECOND_US
 """So long after its last trouble a node is a full member again: its longest silent call has ended (5 s), its longest
 pause between tries is over (2 s), it has missed its own pulse, and it has claimed."""
 SILENCE_US: Final = POLL_MAX_US + 2 * REPEAT_WITHIN_US
 """A node in good health is not silent for longer."""
-LOOK_US: Final = 250 * MILLISECOND_US
-CALLS_MAX: Final = 200
+LOOK_US: Final = SECOND_US
+CALLS_MAX: Final = 400
 """In one look, of a node that is given nothing: more is a loop without a pause."""
 
 _UNSETTLING: Final = frozenset(
@@ -59,8 +61,6 @@ class Promptness:
         self._complain = complain
         self._nodes = {name: _Health() for name in world.nodes}
         self._unsettled_us = 0
-        self.latest_us = 0
-        """The most that an event was late within the bound."""
 
     # --- what is watched ---------------------------------------------------------------------------------
 
@@ -101,13 +101,16 @@ class Promptness:
     def delivered(self, host: str, delivery: Delivery) -> None:
         """A delivery: it must not be late if somebody could have taken it."""
         late_us = delivery.at_us - delivery.due_us
-        if late_us <= BOUND_US:
-            self.latest_us = max(self.latest_us, late_us)
+        if late_us <= PEACE_BOUND_US:
             return
-        due_us = self._world.now_us - late_us
-        for name, node in self._nodes.items():
-            well = node.well_since_us is not None and node.well_since_us <= due_us - RECOVERY_US
-            if well and node.room > 0 and self._unsettled_us <= due_us - RECOVERY_US:
+        before_us = self._world.now_us - late_us - RECOVERY_US
+        if self._unsettled_us > before_us:
+            return
+        well = [node.well_since_us is not None and node.well_since_us <= before_us for node in self._nodes.values()]
+        if late_us <= BOUND_US and not all(well):
+            return
+        for (name, node), is_well in zip(self._nodes.items(), well, strict=True):
+            if is_well and node.room > 0:
                 words = f"{late_us / SECOND_US:.3f} s late, though {name} had room and could reach the store"
                 self._complain("D7", host, delivery.event.id, words)
                 return
@@ -145,6 +148,9 @@ class Promptness:
                 self._complain("N4", name, "", "it is not in the ring, long after the last fault")
             elif member.parked not in {None, Parked.FULL}:
                 self._complain("N4", name, "", f"it is parked as {member.parked}, long after the last fault")
+            elif self._nodes[name].room > 0 and not self._world.hears(name):
+                # One without room does not look by itself, and so cannot miss its own pulse.
+                self._complain("N4", name, "", "it hears no wake-ups, long after the last fault")
 
     def _is_well(self, host: Host) -> bool:
         link = host.link

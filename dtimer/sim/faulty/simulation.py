@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, Generic, TextIO, TypeAlias, TypeVar
 
 from attrs import field, frozen
@@ -70,6 +72,12 @@ class Run(Generic[T]):
         if self.error is not None:
             raise self.error
         return self._result  # type: ignore[return-value]  # it is there if there was no error
+
+    def timeline(self, path: str | os.PathLike[str]) -> None:
+        """Draw the trace: write a page for a browser, with a lane for each node; it needs nothing else."""
+        from dtimer.sim.show.timeline import timeline_html
+
+        Path(path).write_text(timeline_html(self.trace, title=f"dtimer simulation, seed {self.seed}"), encoding="utf-8")
 
 
 class Simulation:

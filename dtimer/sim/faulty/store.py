@@ -24,7 +24,7 @@ from dtimer.values import Applied
 
 LOSE_MAX_US: Final = 10 * SECOND_US
 """The journal goes back so far at least. Servers that write to disk once a second lose about one."""
-CHECKPOINT_MIN_OPERATIONS: Final = 1_000
+CHECKPOINT_MIN_OPERATIONS: Final = 100
 """Between two copies of a machine there are at least so many operations, and as many as it has live events."""
 
 Refusal: TypeAlias = Literal["read_only", "out_of_memory", "loading", "busy"]

@@ -66,6 +66,13 @@ class World:
         at_us = max(machine.last_us, self._server.store.clock_offset_us + self.now_us)
         return machine.apply(op.Inspect(), at_us=at_us, reach=lambda _: False).value
 
+    def hears(self, node: str, namespace: str = NAMESPACE_DEFAULT) -> bool:
+        """Whether the node has a subscription to the wake-ups of a namespace as it is now, and a living one."""
+        machine = self._server.store.machine(namespace)
+        if machine is None:
+            return False
+        return any(not subscription.deaf for subscription in self._server.channels.of_node(machine.epoch, node))
+
     @property
     def counts(self) -> Mapping[str, int]:
         """What has happened so far, by what it is."""

@@ -75,8 +75,11 @@ class FailureLog:
 
     def defer(self, context: Context) -> None:
         """To be told in the end."""
-        if _is_certain(context):
-            self._deferred.append(context)
+        self._deferred.append(context)
+
+    def forget_uncertain(self) -> None:
+        """A process was killed. What it did not come to see would hold all its objects until the end."""
+        self._deferred = list(filter(_is_certain, self._deferred))
 
     def last_ones(self) -> list[Context]:
         """What was deferred, and the errors that nobody took until now."""

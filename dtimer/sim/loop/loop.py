@@ -86,6 +86,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
     @override
     def killed(self, process: Process) -> None:
         super().killed(process)
+        self._failures.forget_uncertain()
         if self._thread is None:
             self._bury()
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from dtimer import DTimer, Event, JsonValue
 from dtimer.errors import BackendError
 from dtimer.sim.chance import Chance
+from dtimer.sim.checks.court import Court
+from dtimer.sim.checks.honesty import Watch
 from dtimer.sim.faulty.host import Host
 
 MAX_EVENTS: Final = (1, 2, 8, 32)
 CONFIRM_TIMEOUT_S: Final = 5.0
+LINGER_S: Final = 0.05
+"""So long does a program go on after it has left, to see whether something is given to it all the same."""
 
 
 class HandlerError(Exception):
@@ -27,29 +31,46 @@ class Application:
         on_timer: told of every timer that is made, before it joins.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, court: Court) -> None:
         self._seed = seed
+        self._court = court
         self.calm = False
         self.on_timer: Callable[[Host, DTimer[JsonValue]], None] = lambda host, timer: None
 
     async def __call__(self, host: Host) -> None:
         max_events = Chance(self._seed, "node", host.name).pick(MAX_EVENTS)
         timer = DTimer(host.backend(), node_id=host.name, max_events=max_events, confirm_timeout=CONFIRM_TIMEOUT_S)
-        timer.on("event", self._handle)
+        watch = self._court.watch(host.name, max_events)
+
+        def handle(event: Event[JsonValue]) -> Awaitable[None]:
+            # Seen when it is called: its task begins a moment later.
+            watch.begins(event.id, tracked=event.tracked)
+            return self._watched(watch, event)
+
+        timer.on("event", handle)
         timer.on("exhausted", lambda ended: host.note("exhausted", id=ended.id, reason=ended.reason.value))
         self.on_timer(host, timer)
         async with timer:
             await host.forever()
+            watch.leaving = True
+        watch.left = True
+        await asyncio.sleep(LINGER_S)
 
-    async def _handle(self, event: Event[JsonValue]) -> None:
+    async def _watched(self, watch: Watch, event: Event[JsonValue]) -> None:
+        try:
+            await self._handle(watch.host, event)
+        finally:
+            watch.ends()
+
+    async def _handle(self, host: str, event: Event[JsonValue]) -> None:
         if self.calm:
-            await self._confirm(event)
+            await self._confirm(host, event)
             return
         chance = Chance(self._seed, "handler", event.id, event.receipt.nonce, event.delivery)
         deed = chance.below(100)
         await asyncio.sleep(chance.below(500) / 1_000)
         if deed < 68:
-            await self._confirm(event)
+            await self._confirm(host, event)
         elif deed < 76:
             raise HandlerError
         elif deed < 82:
@@ -59,11 +80,11 @@ class Application:
             if event.tracked:
                 await event.extend(chance.between(1, 20))
             await asyncio.sleep(chance.between(1, 15))
-            await self._confirm(event)
+            await self._confirm(host, event)
         elif deed < 94:
             # Most likely past its deadline.
             await asyncio.sleep(chance.between(1, 20))
-            await self._confirm(event)
+            await self._confirm(host, event)
         elif deed < 96:
             if event.tracked:
                 await event.bury("as the seed would have it")
@@ -71,11 +92,11 @@ class Application:
             await asyncio.sleep(chance.between(60, 600))
         # else: it returns, and nobody confirms.
 
-    @staticmethod
-    async def _confirm(event: Event[JsonValue]) -> None:
+    async def _confirm(self, host: str, event: Event[JsonValue]) -> None:
         # What is not known to have worked comes again, or has been ended; both are as promised.
         if event.tracked:
             try:
-                await event.confirm()
+                outcome = await event.confirm()
             except BackendError:
                 return
+            self._court.told_confirmed(host, event.receipt, outcome)

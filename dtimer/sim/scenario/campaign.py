@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing.queues import SimpleQueue
-from typing import Final
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 
@@ -18,7 +19,8 @@ from dtimer.sim.faulty.world import World
 from dtimer.sim.scenario.options import HOUR_S, Options
 from dtimer.sim.scenario.runner import Outcome, run_seed
 
-LOOK_S: Final = 0.1
+_Worker: TypeAlias = "Connection[Any, Any]"
+"""Takes seeds, and gives reports and, meanwhile, what :meth:`_Board.heard` is told."""
 
 
 @frozen(kw_only=True)
@@ -71,11 +73,14 @@ def report_of(outcome: Outcome) -> SeedReport:
 
 def run_seeds(
     options: Options, seeds: Sequence[int], *, jobs: int, on_progress: Callable[[Progress], None]
-) -> Iterator[SeedReport]:
-    """The report of each seed, in the order in which they are done.
+) -> Generator[SeedReport]:
+    """The report of each seed, in their order, so that the first that fails is the same however many work at it.
 
     Args:
         jobs: so many processes; 1 runs them here.
+
+    Raises:
+        EOFError: a process has died.
     """
     if jobs == 1 or len(seeds) == 1:
         board = _Board(on_progress)
@@ -84,24 +89,71 @@ def run_seeds(
             board.done(report)
             yield report
         return
+    board = _Board(on_progress)
+    done: dict[int, SeedReport] = {}
+    todo = deque(seeds)
+    with _workers(options, min(jobs, len(seeds))) as workers:
+        for worker in workers:
+            worker.send(todo.popleft())
+        for seed in seeds:
+            while seed not in done:
+                for ready in wait(workers):
+                    worker = cast("_Worker", ready)
+                    match worker.recv():
+                        case SeedReport() as report:
+                            done[report.seed] = report
+                            board.done(report)
+                            if todo:
+                                worker.send(todo.popleft())
+                        case BaseException() as error:
+                            raise error
+                        case heard:
+                            board.heard(*heard)
+            yield done.pop(seed)
+
+
+@contextmanager
+def _workers(options: Options, count: int) -> Generator[list[_Worker]]:
+    """Connections to so many processes, which end with the block. Nothing is shared that could be left behind."""
     # Spawned, not forked: the caller may have threads, a progress bar's for one.
     context = multiprocessing.get_context("spawn")
-    mailbox: SimpleQueue[tuple[int, float, int, int]] = context.SimpleQueue()
-    board = _Board(on_progress)
-    with ProcessPoolExecutor(jobs, context, _begin, (mailbox,)) as pool:
-        waiting: set[Future[SeedReport]] = {pool.submit(_run, options, seed) for seed in seeds}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=LOOK_S, return_when=FIRST_COMPLETED)
-                while not mailbox.empty():
-                    board.heard(*mailbox.get())
-                for future in done:
-                    report = future.result()
-                    board.done(report)
-                    yield report
-        finally:
-            for future in waiting:
-                future.cancel()
+    processes: list[SpawnProcess] = []
+    connections: list[_Worker] = []
+    try:
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(options, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            processes.append(process)
+            connections.append(ours)  # pyright: ignore[reportArgumentType]  # a pipe is no other on Windows, to us
+        yield connections
+    finally:
+        for process, connection in zip(processes, connections, strict=True):
+            connection.close()
+            process.terminate()
+        for process in processes:
+            process.join()
+
+
+def _work(options: Options, boss: _Worker) -> None:
+    """A process's whole life: a seed comes, its report goes, until there is nobody any more who could send one."""
+    # Ctrl-C is for the process that asked; it ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            seed: int = boss.recv()
+            try:
+                report = report_of(run_seed(options, seed, on_progress=_teller(seed, boss)))
+            except Exception as error:
+                error.add_note(f"raised in the run of seed {seed}")
+                boss.send(error)
+            else:
+                boss.send(report)
+
+
+def _teller(seed: int, boss: _Worker) -> Callable[[float, World], None]:
+    return lambda now_s, world: boss.send((seed, *_seen(now_s, world)))
 
 
 class _Board:
@@ -141,27 +193,6 @@ class _Board:
 
 def _seen(now_s: float, world: World) -> tuple[float, int, int]:
     return now_s / HOUR_S, world.counts.get("faults", 0), world.counts.get("delivered", 0)
-
-
-_mailbox: SimpleQueue[tuple[int, float, int, int]] | None = None
-
-
-def _begin(mailbox: SimpleQueue[tuple[int, float, int, int]]) -> None:
-    global _mailbox  # noqa: PLW0603  # a process of the pool has no other way to be handed a queue
-    _mailbox = mailbox
-    # Ctrl-C is for the process that asked; it ends the others.
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _run(options: Options, seed: int) -> SeedReport:
-    mailbox = _mailbox
-    assert mailbox is not None, "_begin() comes first"
-
-    def tell(now_s: float, world: World) -> None:
-        mailbox.put((seed, *_seen(now_s, world)))
-
-    return report_of(run_seed(options, seed, on_progress=tell))
 
 
 def cores() -> int:

@@ -14,6 +14,7 @@ from dtimer.sim.faulty.plan import Faults
 HOUR_S: Final = 3_600.0
 FAULTS_PER_HOUR: Final = 60.0
 NODES_MAX: Final = 200
+HOURS_MIN: Final = 0.001
 HOURS_MAX: Final = 24 * 366.0
 RATE_MAX: Final = 10_000_000.0
 
@@ -38,7 +39,7 @@ class Options:
     """
 
     nodes: int = field(default=3, validator=_within(1, NODES_MAX))
-    hours: float = field(default=1.0, validator=_within(0.001, HOURS_MAX))
+    hours: float = field(default=1.0, validator=_within(HOURS_MIN, HOURS_MAX))
     rate: float = field(default=600.0, validator=_within(0, RATE_MAX))
     faults: Faults = field(factory=lambda: Faults.everything(FAULTS_PER_HOUR))
 
@@ -53,6 +54,7 @@ class Options:
     def from_json(cls, parts: dict[str, Any]) -> Self:
         """Raises InvalidArgument if :meth:`to_json` did not write it."""
         try:
-            return cls(**{**parts, "faults": Faults.from_json(json.dumps(parts["faults"]))})
+            figures = {name: value for name, value in parts.items() if name != "faults"}
+            return cls(**figures, faults=Faults.from_json(json.dumps(parts["faults"])))
         except (TypeError, KeyError) as error:
             raise InvalidArgument("options", f"are not what Options.to_json writes: {error!r}") from error

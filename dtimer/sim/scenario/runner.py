@@ -10,7 +10,7 @@ from typing import Final, TextIO
 
 from attrs import field, frozen
 
-from dtimer import DTimer, EventExists, JsonValue, Post, Retry
+from dtimer import DTimer, EventExists, JsonCodec, JsonValue, Post, PostedId, Retry
 from dtimer.errors import BackendError
 from dtimer.limits import SECOND_US
 from dtimer.sim.checks.court import Court
@@ -25,6 +25,7 @@ from dtimer.sim.scenario.steps import (
     CancelStep,
     ChangeDelayStep,
     ConfirmStep,
+    LoseReplyStep,
     PeekStep,
     PostStep,
     ResendStep,
@@ -84,15 +85,17 @@ def run_case(
         keep=keep,
         trace_file=trace_file,
     )
-    application = Application(case.seed)
+    application = Application(case.seed, court)
     simulation.node(application)
 
     async def scenario(world: World) -> None:
         court.open(world)
         async with _looking(court):
-            await _play(world, case, on_progress)
+            await _play(world, case, court, on_progress)
             world.heal()
             application.calm = True
+            # Whoever was asked to end has yet to leave, and to be started again.
+            await world.until(lambda: _all_run(world), every_s=DRAIN_LOOK_S)
             await asyncio.sleep(RECOVERY_US / SECOND_US)
             court.members()
             await _drain(world)
@@ -120,7 +123,7 @@ async def _looking(court: Court) -> AsyncGenerator[None]:
         looking.cancel()
 
 
-async def _play(world: World, case: Case, on_progress: Callable[[float, World], None] | None) -> None:
+async def _play(world: World, case: Case, court: Court, on_progress: Callable[[float, World], None] | None) -> None:
     """Let the clients make their calls at their times, each by itself, and the time of the run pass."""
     timer = DTimer(world.backend())
     async with asyncio.TaskGroup() as calls:
@@ -133,20 +136,22 @@ async def _play(world: World, case: Case, on_progress: Callable[[float, World], 
                 on_progress(told_s, world)
             await asyncio.sleep(at_s - world.now_s)
             if step is not None:
-                calls.create_task(_call(timer, step))
+                calls.create_task(_call(world, court, timer, step))
 
 
-async def _call(timer: DTimer[JsonValue], step: Step) -> None:
+async def _call(world: World, court: Court, timer: DTimer[JsonValue], step: Step) -> None:
     try:
-        await _ask(timer, step)
+        await _ask(world, court, timer, step)
     except (BackendError, EventExists):
         return  # the store was away, or said no; watchers have seen what it was
 
 
-async def _ask(timer: DTimer[JsonValue], step: Step) -> None:
+async def _ask(world: World, court: Court, timer: DTimer[JsonValue], step: Step) -> None:
     match step:
         case PostStep():
-            await timer.post_many(posts(step))
+            await _post(court, timer, posts(step))
+        case LoseReplyStep():
+            world.client.link.lose_next_replies(1, "disconnect")
         case CancelStep():
             await timer.cancel(step.id)
         case ChangeDelayStep():
@@ -162,6 +167,18 @@ async def _ask(timer: DTimer[JsonValue], step: Step) -> None:
                 await timer.resend(letter.id)
         case _:
             raise AssertionError(f"nobody knows how to {step}")
+
+
+async def _post(court: Court, timer: DTimer[JsonValue], posts: Sequence[Post[JsonValue]]) -> None:
+    told: Sequence[PostedId | EventExists | BackendError]
+    try:
+        told = await timer.post_many(posts)
+    except BackendError as error:
+        told = [error] * len(posts)
+    codec = JsonCodec()
+    for post, one in zip(posts, told, strict=True):
+        assert post.id is not None, "all posts of a step have ids"
+        court.told_posted(post.id, codec.encode(post.payload), one)
 
 
 def posts(step: PostStep) -> Sequence[Post[JsonValue]]:
@@ -180,6 +197,11 @@ def posts(step: PostStep) -> Sequence[Post[JsonValue]]:
         )
         for index in range(step.count)
     ]
+
+
+def _all_run(world: World) -> bool:
+    hosts = [world.host(name) for name in world.nodes]
+    return all(host.up and not host.stopping for host in hosts)
 
 
 async def _drain(world: World) -> None:

@@ -94,8 +94,16 @@ class ResendStep(Step):
     kind = "resend"
 
 
+@frozen
+class LoseReplyStep(Step):
+    """No call, but bad luck: the next reply to the client is lost, and its connection with it."""
+
+    kind = "lose_reply"
+
+
 KINDS: Final[Mapping[str, type[Step]]] = {
-    step.kind: step for step in (PostStep, CancelStep, ChangeDelayStep, ConfirmStep, PeekStep, UpcomingStep, ResendStep)
+    step.kind: step
+    for step in (PostStep, CancelStep, ChangeDelayStep, ConfirmStep, PeekStep, UpcomingStep, ResendStep, LoseReplyStep)
 }
 
 
@@ -137,8 +145,10 @@ def _one(at_s: float, number: int, chance: Chance) -> Step:
         return ConfirmStep(at_s, known)
     if kind < 94:
         return PeekStep(at_s, known)
-    if kind < 98:
+    if kind < 96:
         return UpcomingStep(at_s, chance.pick((1, 50)))
+    if kind < 98:
+        return LoseReplyStep(at_s)
     return ResendStep(at_s)
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from dtimer.sim.faulty.trace import Field, Record
 
+CLOCK_WIDTH: Final = 16
+"""Of a moment in the first day."""
 _QUIET: Final = frozenset({"reply", "pulse", "call"})
 """Of every call the store's record tells enough, as long as all goes well."""
 _MARKS: Final[Mapping[str, str]] = {"fault": "*", "fault_end": "*", "violation": "!", "down": "*", "up": "*"}
@@ -20,9 +22,11 @@ def lines(records: Iterable[Record], *, everything: bool = False) -> Iterator[st
     """
     shown = [record for record in records if everything or _matters(record)]
     who_width = max((len(str(record["who"])) for record in shown), default=0)
+    width = max(CLOCK_WIDTH, *(len(clock(_number(record["t"]))) for record in shown[-1:]), 0)
     for record in shown:
         mark = _MARKS.get(str(record["what"]), " ")
-        yield f"{clock(_number(record['t'])):>16} {mark} {record['who']!s:{who_width}}  {describe(record)}".rstrip()
+        when = clock(_number(record["t"]))
+        yield f"{when:>{width}} {mark} {record['who']!s:{who_width}}  {describe(record)}".rstrip()
 
 
 def clock(time_us: int) -> str:
@@ -49,7 +53,9 @@ def describe(record: Record) -> str:
 def _matters(record: Record) -> bool:
     if record["what"] in _QUIET:
         return False
-    return not (record["what"] == "applied" and record.get("method") == "claim" and not record.get("got"))
+    if record["what"] != "applied" or record.get("method") != "claim":
+        return True
+    return any(record.get(name) for name in ("got", "ids", "ended", "unreadable"))
 
 
 def _applied(record: Record) -> str:
@@ -63,6 +69,8 @@ def _applied(record: Record) -> str:
     if record["method"] == "claim":
         got = [_delivery(each) for each in _items(record.get("got"))]
         words.append("takes " + (", ".join(got) if got else "nothing"))
+        words += [f"{id}: {reason}" for id, reason in map(_items, _items(record.get("ended")))]
+        words += [f"{id}: unreadable" for id in _texts(record.get("unreadable"))]
     return " ".join(words)
 
 
@@ -73,13 +81,21 @@ def _fault(record: Record) -> str:
     return " ".join([str(record["fault"]), str(record.get("node") or ""), *parameters]).strip()
 
 
+def _violation(record: Record) -> str:
+    about = f", {record['id']}" if record["id"] else ""
+    return f"VIOLATION of {record['rules']} at {record['at']}{about}: {record['text']}"
+
+
 def _delivery(got: Field) -> str:
     id, number, num_retries = _items(got)
     return f"{id} (delivery {number}, retries {num_retries})"
 
 
 _WORDS: Final[Mapping[str, Callable[[Record], str]]] = {
+    "run": lambda record: f"seed {record['seed']}, nodes {', '.join(_texts(record['nodes']))}",
     "applied": _applied,
+    "call": lambda record: " ".join([f"asks for {record['method']}", *_texts(record["ids"])]),
+    "reply": lambda record: f"has the reply to {record['method']}",
     "fault": _fault,
     "fault_end": lambda record: f"{record['fault']} {record.get('node') or ''} is over",
     "announce": lambda record: f"tells {record['to']} to come: {record['fate']}",
@@ -87,8 +103,13 @@ _WORDS: Final[Mapping[str, Callable[[Record], str]]] = {
         f"handler of {record['id']} (delivery {record['delivery']}, retries {record['num_retries']})"
     ),
     "handled": lambda record: f"handler of {record['id']} (delivery {record['delivery']}) {record['how']}",
-    "call_failed": lambda record: f"{record.get('method', 'call')} failed: {record.get('error', '')}",
-    "reply_lost": lambda record: f"the reply to {record.get('method', 'a call')} is lost",
+    "call_failed": lambda record: f"{record['method']} failed: {record['error']}: {record['problem']}",
+    "reply_lost": lambda record: f"the reply to {record['method']} of {record['from']} is lost",
+    "request_lost": lambda record: f"the {record['method']} of {record['from']} is lost on its way",
+    "pulse": lambda record: f"tells all that {record['from']} has looked",
+    "up": lambda record: f"starts its process {record['incarnation']}",
+    "down": lambda record: f"its process {record['incarnation']} is gone: {record['how']}",
+    "violation": _violation,
     "log": lambda record: f"{str(record['level']).lower()}: {record['message']}",
 }
 

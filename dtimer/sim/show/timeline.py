@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable
 from importlib.resources import files
 from typing import Final
 
 from dtimer.sim.faulty.trace import Record
 
-_TITLE: Final = "__TITLE__"
-_RECORDS: Final = "__RECORDS__"
+_PLACES: Final = re.compile("__(TITLE|RECORDS)__")
 
 
 def timeline_html(records: Iterable[Record], *, title: str = "dtimer simulation") -> str:
@@ -25,4 +25,6 @@ def timeline_html(records: Iterable[Record], *, title: str = "dtimer simulation"
     data = json.dumps(list(records), separators=(",", ":"), ensure_ascii=True)
     # Ids and notes are anybody's words; without a "<" none of them can end the script element that holds them.
     data = data.replace("<", "\\u003c")
-    return template.replace(_TITLE, html.escape(title)).replace(_RECORDS, data, 1)
+    parts = {"TITLE": html.escape(title), "RECORDS": data}
+    # At one go: what stands in for one place may look like the other.
+    return _PLACES.sub(lambda place: parts[place[1]], template)

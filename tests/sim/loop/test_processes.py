@@ -7,6 +7,7 @@ import contextvars
 import gc
 import subprocess
 import sys
+import warnings
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -413,14 +414,32 @@ def test_nobody_hears_of_what_was_suspended(
             gc.collect()
             assert [end() for end in ends] == [None, None], "it would not be dropped before the end of the run"
         await asyncio.sleep(1)
-        assert not asyncio.all_tasks() - {asyncio.current_task()}
+        assert not all_tasks() - {asyncio.current_task()}
 
-    loop.run(main())
-    gc.collect()
+    all_tasks = asyncio.all_tasks
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        loop.run(main())
+        gc.collect()
 
+    assert warned == []
     assert "never" not in said
     assert "cancelled" not in said
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_nobody_hears_of_a_dead_task_that_is_dropped_later(loop: SimLoop, started: bool) -> None:
+    async def main() -> None:
+        process = loop.process("dead")
+        kept = [process.create_task(asyncio.sleep(5))]
+        await asyncio.sleep(1 if started else 0)
+        process.kill()
+        await asyncio.sleep(1)
+        kept.clear()
+        await asyncio.sleep(1)
+
+    loop.run(main())
 
 
 def test_a_process_that_kills_itself_ends_before_its_next_step(loop: SimLoop) -> None:
@@ -669,10 +688,15 @@ def test_memory_stays_flat_however_many_processes_come_and_go(loop: SimLoop) -> 
             for _ in range(5):
                 process.create_task(tick([]))
             process.run(loop.call_later, 1e6, print)
+            # Another error that the dead will not come to see.
+            process.run(fail_later)
             await asyncio.sleep(2.5)
             process.kill()
             if round_ % 100 == 99:
                 counts.append(count())
+
+    def fail_later() -> None:
+        loop.call_later(2.5, loop.create_future().set_exception, LookupError(), context=loop.world.context)
 
     def count() -> int:
         gc.collect()

@@ -1,0 +1,130 @@
+"""Users who are lied to, or given more than they asked for, are heard."""
+
+from __future__ import annotations
+
+import pytest
+
+from dtimer.outcomes import ClaimStatus, ConfirmOutcome, PostOutcome
+from dtimer.semantics import operations as op
+from dtimer.sim.checks.honesty import REMEMBERED_US, Honesty, Watch
+from dtimer.values import After, Applied, Claimed, Delivery, EventData, Member, NewEvent, Receipt
+
+ONCE = EventData(id="once", payload=b"2", nonce="p2")
+RECEIPT = Receipt("a", 1, "c")
+
+
+class Case:
+    def __init__(self) -> None:
+        self.now_us = 0
+        self.complaints: list[str] = []
+        self.honesty = Honesty(lambda: self.now_us, self.complain)
+
+    def complain(self, rules: str, who: str, id: str, what: str) -> None:
+        self.complaints.append(rules)
+
+    def posts(self, outcome: PostOutcome = PostOutcome.CREATED) -> None:
+        post = op.Post((NewEvent(ONCE, After(0)),))
+        self.honesty.on_applied("client", 1, "dt", post, Applied("epoch", 1, 1, (outcome,)))
+
+    def gives(self) -> None:
+        given = Delivery(
+            event=ONCE, receipt=Receipt("once", 1, "c"), due_us=1, at_us=1, num_retries=0, deadline_us=None
+        )
+        claim = op.Claim(member=Member("n1", "0001", 1), room=1, confirm_timeout_us=1, nonce="c")
+        self.honesty.on_applied(
+            "n1", 1, "dt", claim, Applied("epoch", 1, 1, Claimed(status=ClaimStatus.JOINED, deliveries=(given,)))
+        )
+
+    def confirms(self, outcome: ConfirmOutcome = ConfirmOutcome.CONFIRMED) -> None:
+        self.honesty.on_applied("n1", 1, "dt", op.Confirm((RECEIPT,)), Applied("epoch", 1, 1, (outcome,)))
+
+
+def test_a_post_that_was_never_applied_did_not_work() -> None:
+    case = Case()
+    case.posts(PostOutcome.KEPT)
+    case.honesty.told_posted("once", b"2")
+    assert case.complaints == ["P5"]
+
+
+def test_a_post_that_was_applied_did_something() -> None:
+    case = Case()
+    case.posts()
+    case.honesty.told_not_posted("once", b"2", "StoreUnreachable")
+    assert case.complaints == ["F1"]
+
+
+def test_what_is_at_most_once_is_not_posted_again_after_its_delivery() -> None:
+    case = Case()
+    case.posts()
+    case.gives()
+    case.posts()
+    assert case.complaints == ["F1"]
+
+
+@pytest.mark.parametrize("until_us", [0, None])
+def test_unless_the_store_has_lost_the_delivery(until_us: int | None) -> None:
+    case = Case()
+    case.posts()
+    case.now_us = 5
+    case.gives()
+    case.honesty.on_rolled_back(until_us)
+    case.posts()
+    assert case.complaints == []
+
+
+def test_a_confirm_that_was_never_applied_did_not_work() -> None:
+    case = Case()
+    case.confirms(ConfirmOutcome.STALE)
+    case.honesty.told_confirmed("n1", RECEIPT)
+    assert case.complaints == ["E1"]
+
+
+def test_the_truth_is_no_offence() -> None:
+    case = Case()
+    case.honesty.told_not_posted("once", b"2", "StoreUnreachable")
+    case.posts()
+    case.honesty.told_posted("once", b"2")
+    case.confirms()
+    case.honesty.told_confirmed("n1", RECEIPT)
+    case.honesty.on_rolled_back(None)
+    case.honesty.told_confirmed("n1", RECEIPT)
+    assert case.complaints == []
+
+
+def test_it_does_not_remember_for_ever() -> None:
+    case = Case()
+    for _ in range(1_000):
+        case.now_us += REMEMBERED_US // 10
+        case.honesty.on_applied(
+            "client", 1, "dt", op.Confirm((Receipt("a", case.now_us, "c"),)),
+            Applied("epoch", 1, 1, (ConfirmOutcome.CONFIRMED,)),
+        )  # fmt: skip
+    assert len(case.honesty._confirmed) <= 11
+
+
+class TestAProgram:
+    def test_has_no_more_handlers_than_it_has_room(self) -> None:
+        case = Case()
+        watch = Watch("n1", 2, case.complain)
+        for _ in range(5):
+            watch.begins("a", tracked=True)
+            watch.ends()
+        watch.begins("a", tracked=True)
+        watch.begins("b", tracked=True)
+        assert case.complaints == []
+        watch.begins("c", tracked=True)
+        assert case.complaints == ["N2"]
+
+    def test_is_given_only_what_would_be_lost_while_it_leaves(self) -> None:
+        case = Case()
+        watch = Watch("n1", 2, case.complain, leaving=True)
+        watch.begins("a", tracked=False)
+        assert case.complaints == []
+        watch.begins("b", tracked=True)
+        assert case.complaints == ["N1"]
+
+    def test_is_given_nothing_when_it_has_left(self) -> None:
+        case = Case()
+        watch = Watch("n1", 2, case.complain, leaving=True, left=True)
+        watch.begins("a", tracked=False)
+        assert case.complaints == ["N1"]
