@@ -250,9 +250,13 @@ def reports(_: Sequence[str]) -> int:
     return prepared()[0].run("python", "scripts/reports.py")
 
 
+def bench(arguments: Sequence[str]) -> int:
+    return prepared()[0].run("python", "-m", "benchmarks", *arguments)
+
+
 def clean(_: Sequence[str]) -> int:
     names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
-    sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts")]
+    sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts", "benchmarks")]
     caches = [cache for source in sources for cache in source.rglob("__pycache__")]
     for path in [*(ROOT / name for name in names), *caches]:
         shutil.rmtree(path, ignore_errors=True)
@@ -270,6 +274,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "format": format_code,
     "demo": demo,
     "reports": reports,
+    "bench": bench,
     "clean": clean,
 }
 
