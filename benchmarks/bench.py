@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,7 +37,7 @@ class Sizes:
         namespaces: numbers of namespaces that are compared.
         nodes: the same for nodes in one namespace.
         delay_max_ms: of timers that are posted at a steady rate.
-        lead_s: between the last post and the due time of many: processes start meanwhile, workers join and settle.
+        lead_s: between the last post and the due time of many: workers join meanwhile, and settle.
         side_by_side: also where the goals do not compare, everybody is measured.
     """
 
@@ -70,7 +70,7 @@ FULL: Final = Sizes(
     namespaces=(1, 10, 100, 1_000),
     nodes=(1, 10, 50),
     delay_max_ms=5_000,
-    lead_s=3.5,
+    lead_s=2.0,
     side_by_side=True,
 )
 QUICK: Final = Sizes(
@@ -86,7 +86,7 @@ QUICK: Final = Sizes(
     namespaces=(1, 100),
     nodes=(1, 50),
     delay_max_ms=1_000,
-    lead_s=1.8,
+    lead_s=1.0,
     side_by_side=False,
 )
 
@@ -133,7 +133,7 @@ class Bench:
     server: Server
     sizes: Sizes
     peers: Sequence[Peer]
-    commands: dict[str, Sequence[str]]
+    commands: Mapping[str, Sequence[str]]
     figures: Figures = field(factory=Figures)
 
     @property

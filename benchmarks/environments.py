@@ -35,7 +35,7 @@ def python_command(peer: str, uvloop: bool) -> list[str]:
     if not _is_stamped(folder, stamp):
         shutil.rmtree(folder, ignore_errors=True)
         _run(f"{peer}: virtual environment", [sys.executable, "-m", "venv", folder], ROOT)
-        install = "-m pip --disable-pip-version-check install --quiet --no-deps".split()
+        install = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
         _run(f"{peer}: packages", [python, *install, "-r", COMMON, "-r", requirements], ROOT)
         _stamp(folder, stamp)
     module = f"benchmarks.peers.{peer.replace('-', '_')}_peer"
@@ -47,15 +47,16 @@ def node_command(peer: str, folder_name: str) -> list[str]:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise NotInstalled("node or npm is not on PATH")
-    manifest = HERE / "npm" / folder_name / "package.json"
+    manifest, lock = (HERE / "npm" / folder_name / name for name in ("package.json", "package-lock.json"))
     folder = PLACE / "node" / folder_name
-    stamp = _digest(manifest)
+    stamp = _digest(manifest, lock)
     if not _is_stamped(folder, stamp):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         shutil.copy(manifest, folder)
-        install = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-        _run(f"{peer}: packages", install, folder)
+        shutil.copy(lock, folder)
+        # Not `npm ci`: it wants the optional packages of every platform in the lock, and some registries lack a few.
+        _run(f"{peer}: packages", [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
         _stamp(folder, stamp)
     return [node, str(HERE / "peers" / f"{folder_name}.mjs"), str(folder / "package.json")]
 
@@ -75,7 +76,7 @@ def _run(what: str, command: Sequence[str | Path], folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotInstalled(f"{what}: {error}") from error
     if result.returncode:
-        end = "\n".join((result.stdout + result.stderr).strip().splitlines()[-5:])
+        end = "\n".join((result.stdout + result.stderr).strip().splitlines()[-12:])
         raise NotInstalled(f"{what}: exit code {result.returncode}: {end}")
 
 

@@ -72,6 +72,13 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
 class Serving:
     """One peer, doing what it is told."""
 
@@ -87,7 +94,7 @@ class Serving:
 
     async def do_open(self, url: str, namespace: str, settings: Settings) -> dict[str, object]:
         await self._peer.open(url, namespace, settings)
-        versions = {package: importlib.metadata.version(package) for package in self._peer.packages}
+        versions = {package: _version(package) for package in self._peer.packages}
         return {"versions": versions, "runtime": f"Python {sys.version.split()[0]}"}
 
     async def do_post(  # noqa: PLR0917  # called by name
