@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,12 +39,14 @@ class Result:
     """One run.
 
     Attributes:
+        command: what to run for the same, reports left out.
         values: for each figure and subject the values of its rounds.
         curves: for each rate and subject the lateness in ms at `CURVE_POINTS` equal steps from the least to the most.
         left_out: peers that could not be set up, and why.
     """
 
     made: str
+    version: str
     commit: str
     machine: str
     server: str
@@ -59,6 +62,12 @@ class Result:
     def median(self, figure: str, subject: str) -> float | None:
         values = self.values.get(figure, {}).get(subject)
         return statistics.median(values) if values else None
+
+    @property
+    def conditions(self) -> str:
+        """Under which it was measured."""
+        rounds = f"{self.rounds} alternating round{'' if self.rounds == 1 else 's'}"
+        return f"{self.machine}, {self.server} without persistence, medians of {rounds}"
 
     def title(self, subject: str) -> str:
         return next((known.title for known in self.subjects if known.key == subject), subject)
@@ -93,6 +102,7 @@ def result_of(bench: Bench, arguments: Sequence[str], uvloop: bool, left_out: Ma
     }
     return Result(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=_version(),
         commit=_commit(),
         machine=f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}",
         server=bench.server.name,
@@ -111,6 +121,11 @@ def _curve(values: Sequence[float]) -> list[float]:
     ordered = sorted(values)
     last = len(ordered) - 1
     return [round(ordered[last * step // CURVE_POINTS], 3) for step in range(CURVE_POINTS + 1)]
+
+
+def _version() -> str:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return str(project["version"])
 
 
 def _commit() -> str:

@@ -44,6 +44,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "growth": growth.measure,
 }
 
+REPORTS: Final = ("--json", "--html", "--markdown")
 QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")
 """The fastest; the others poll, and take longer than a quick look may."""
 
@@ -95,6 +96,18 @@ def _numbers(value: str) -> tuple[int, ...]:
     return tuple(sorted(int(number.replace("_", "")) for number in value.split(",")))
 
 
+def _measuring(words: Sequence[str]) -> list[str]:
+    """The arguments without those that say where reports go: what was measured does not depend on them."""
+    kept: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        if word in REPORTS:
+            next(waiting, None)
+        elif not word.startswith(tuple(f"{option}=" for option in REPORTS)):
+            kept.append(word)
+    return kept
+
+
 def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
     sizes = QUICK if arguments.quick else FULL
     if arguments.rounds:
@@ -119,7 +132,7 @@ def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
             if name in arguments.only:
                 print(name, file=sys.stderr, flush=True)
                 measure(bench)
-        return result_of(bench, words, arguments.uvloop, left_out)
+        return result_of(bench, _measuring(words), arguments.uvloop, left_out)
 
 
 def _command(peer: Peer, uvloop: bool) -> list[str]:

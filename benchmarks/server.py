@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -58,12 +59,22 @@ class Work:
         )
 
 
+def _binary() -> Path:
+    """The host's own Redis, or else the Valkey that the environment has.
+
+    Packages for tests put old servers into the environment's programs, which come first on its path.
+    """
+    own = Path(sys.prefix) / "bin"
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != own]
+    found = shutil.which("redis-server", path=os.pathsep.join(folders))
+    return Path(found) if found is not None else server_binary()
+
+
 class Server:
     """A Redis or Valkey without persistence, on a free port of the loopback interface."""
 
     def __init__(self) -> None:
-        found = shutil.which("redis-server")
-        self.binary = Path(found) if found is not None else server_binary()
+        self.binary = _binary()
         printed = subprocess.run([self.binary, "--version"], check=True, capture_output=True, text=True).stdout
         match = re.match(r"(Redis|Valkey) server v=([0-9.]+)", printed)
         self.name = f"{match[1]} {match[2]}" if match is not None else printed.strip()

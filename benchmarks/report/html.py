@@ -56,10 +56,7 @@ LATE_MIN_MS: Final = 0.1
 
 
 def page(result: Result) -> str:
-    made = (
-        f"dtimer {result.commit} · {result.made} · {result.machine} · {result.server} without persistence · "
-        f"medians of {result.rounds} alternating round{'' if result.rounds == 1 else 's'}"
-    )
+    made = f"dtimer {result.version} ({result.commit}), {result.made}, {result.conditions}"
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -67,9 +64,9 @@ def page(result: Result) -> str:
         f"<title>dtimer side by side</title><style>{STYLE}</style></head><body>",
         f'<h1>dtimer and its peers, side by side</h1><p class="soft">{escape(made)}<br>{escape(result.command)}</p>',
     ]
+    parts += ["<h2>Goals</h2>", _table(goals(result))]
     if lines := failures(result):
         parts += ["<h2>Without a figure</h2>", _list(lines)]
-    parts += ["<h2>Goals</h2>", _table(goals(result))]
     for heading in dict.fromkeys(row[0] for row in BARS):
         plots = [_bars(result, figure, title, unit) for group, figure, title, unit in BARS if group == heading]
         parts += _section(heading, plots)
@@ -112,12 +109,12 @@ def _lateness(result: Result) -> list[str]:
     for figure, title in RATES:
         by_subject = result.curves.get(figure, {})
         series: list[svg.Series] = []
-        colours = iter(svg.COLOURS)
-        for subject in result.subjects:
+        # By the place in the list, so that a peer has one colour in all plots.
+        for index, subject in enumerate(result.subjects):
             if subject.key not in by_subject:
                 continue
             points = [(ms, 100 * step / CURVE_POINTS) for step, ms in enumerate(by_subject[subject.key])]
-            colour = svg.OURS_COLOUR if subject.key == OURS else next(colours)
+            colour = svg.OURS_COLOUR if subject.key == OURS else svg.COLOURS[index % len(svg.COLOURS)]
             series.append(svg.Series(subject.title, points, colour))
         goals_here = {goal.figure: goal.limit for goal in GOALS if goal.figure.startswith(f"{figure}.")}
         marks = [(goals_here[f"{figure}.{part}"], at) for part, at in (("p50", 50.0), ("p99", 99.0))]

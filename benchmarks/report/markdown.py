@@ -14,8 +14,9 @@ END: Final = "<!-- end of figures -->"
 
 def markdown(result: Result) -> str:
     lines = [
-        f"Measured {result.made} with dtimer {result.commit} on {result.machine}, {result.server} without persistence; "
-        f"medians of {result.rounds} alternating round{'' if result.rounds == 1 else 's'}.",
+        f"Measured {result.made} with dtimer {result.version}: {result.conditions}.",
+        "",
+        f"`{result.command}`",
         "",
         *(f"- {line}" for line in settings(result)),
     ]

@@ -24,7 +24,7 @@ PLOT_HEIGHT: Final = 330
 MARGIN_LEFT: Final = 62
 MARGIN_BOTTOM: Final = 46
 MARGIN_TOP: Final = 12
-LEGEND_PX: Final = 190
+LEGEND_PX: Final = 214
 
 
 @frozen

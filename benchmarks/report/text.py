@@ -8,8 +8,7 @@ from benchmarks.result import Result
 
 def text(result: Result) -> str:
     parts = [
-        f"dtimer {result.commit}, {result.made}, {result.machine}, {result.server} without persistence, "
-        f"medians of {result.rounds} alternating round{'' if result.rounds == 1 else 's'}",
+        f"dtimer {result.version} ({result.commit}), {result.made}, {result.conditions}",
         "\n".join(settings(result)),
         *(_table(table) for table in tables(result)),
     ]

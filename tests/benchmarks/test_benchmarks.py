@@ -139,6 +139,7 @@ def test_ours_is_measured_and_reported(measured: Result, tmp_path: Path) -> None
     document.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
     write_into(document, again)
     written = document.read_text()
+    assert '`make bench ARGS="--quick"`' in written
     assert written.startswith("above")
     assert written.endswith("below\n")
     assert "old" not in written
@@ -150,7 +151,7 @@ def test_a_broken_run_is_told_by_the_exit_status(tmp_path: Path, capsys: pytest.
     from benchmarks.result import Result
     from benchmarks.run import main
 
-    good = Result("now", "c", "m", "s", "make bench", 1, False, [], {}, {}, [])
+    good = Result("now", "0.1.0", "c", "m", "s", "make bench", 1, False, [], {}, {}, [])
     good.write(tmp_path / "good.json")
     slow = Failure("late.2000", "arq", "too slow to post", broken=False)
     evolve(good, failures=[slow]).write(tmp_path / "slow.json")
