@@ -12,6 +12,7 @@ from benchmarks.process import number
 
 POSTS_NUM: Final = 300
 SETTLE_S: Final = 1.0
+JOIN_TIMEOUT_S: Final = 600.0
 
 
 def measure(bench: Bench) -> None:
@@ -26,7 +27,7 @@ def _watch(bench: Bench, kind: str, count: int) -> None:
     seconds = bench.sizes.idle_s / 2
     bench.server.flush()
     with bench.process(ours) as nodes, bench.process(ours) as poster:
-        nodes.ask("work", workers=count)
+        nodes.ask("work", workers=count, timeout_s=JOIN_TIMEOUT_S)
         post(poster, "one", 10, step_ms=1_000)
         time.sleep(SETTLE_S)
         before = bench.server.work()
@@ -36,7 +37,7 @@ def _watch(bench: Bench, kind: str, count: int) -> None:
         before = bench.server.work()
         reply = post(poster, "one", POSTS_NUM, first=100, step_ms=-1_000, spread_ms=0)
         announcing = bench.server.work() - before
-        nodes.ask("rest")
+        nodes.ask("rest", timeout_s=JOIN_TIMEOUT_S)
     figures, key = bench.figures, ours.key
     polls = max(1, idle.by_command.get("evalsha", 0))
     figures.add(f"{kind}.{count}.calls", key, idle.by_command.get("evalsha", 0) / seconds)

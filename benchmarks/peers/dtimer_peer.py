@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -9,6 +10,8 @@ from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
 from dtimer import DTimer, Event, JsonValue, Post, RedisBackend
 
 MAX_RETRIES = 3
+JOIN_AT_ONCE = 8
+"""A thousand nodes keep one process busy; more at once would not be connected in time."""
 
 
 class Ours:
@@ -48,12 +51,13 @@ class Ours:
             # Apart, each is in a namespace of its own, the first in that of the posts.
             node = self._timer(f"{self._namespace}-{number}" if self._apart and number else self._namespace)
             node.on("event", handle)
-            await node.join()
             self._nodes.append(node)
+        for first in range(0, workers, JOIN_AT_ONCE):
+            await asyncio.gather(*(node.join() for node in self._nodes[first : first + JOIN_AT_ONCE]))
 
     async def rest(self) -> None:
-        for node in self._nodes:
-            await node.leave()
+        for first in range(0, len(self._nodes), JOIN_AT_ONCE):
+            await asyncio.gather(*(node.leave() for node in self._nodes[first : first + JOIN_AT_ONCE]))
         self._nodes.clear()
 
     async def close(self) -> None:
