@@ -260,9 +260,13 @@ def digests(_: Sequence[str]) -> int:
     return prepared()[0].run("pytest", "-k", "every_python", *tests, DTIMER_WRITE_DIGESTS="1")
 
 
+def bench(arguments: Sequence[str]) -> int:
+    return prepared()[0].run("python", "-m", "benchmarks", *arguments)
+
+
 def clean(_: Sequence[str]) -> int:
     names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
-    sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts")]
+    sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts", "benchmarks")]
     caches = [cache for source in sources for cache in source.rglob("__pycache__")]
     for path in [*(ROOT / name for name in names), *caches]:
         shutil.rmtree(path, ignore_errors=True)
@@ -282,6 +286,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "soak": soak,
     "reports": reports,
     "digests": digests,
+    "bench": bench,
     "clean": clean,
 }
 

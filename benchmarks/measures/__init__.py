@@ -1,0 +1,1 @@
+"""What is measured: a module for each, with a function that takes the Bench and fills in its figures."""

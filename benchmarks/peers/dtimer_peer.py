@@ -1,0 +1,77 @@
+"""dtimer, this project: DTimer on a RedisBackend, handlers that confirm by ``async with event``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
+from dtimer import DTimer, Event, JsonValue, Post, RedisBackend
+
+MAX_RETRIES = 3
+JOIN_AT_ONCE = 8
+"""A thousand nodes keep one process busy; more at once would not be connected in time."""
+
+
+class Ours:
+    packages = ("redis", "hiredis")
+
+    def __init__(self) -> None:
+        self._stores: list[RedisBackend] = []
+        self._nodes: list[DTimer[JsonValue]] = []
+
+    async def open(self, url: str, namespace: str, settings: Settings) -> None:
+        self._url, self._namespace = url, namespace
+        self._max_events = int(settings["max_events"])
+        self._apart = bool(settings.get("apart", 0))
+        self._poster = self._timer(namespace)
+
+    def _timer(self, namespace: str) -> DTimer[JsonValue]:
+        store = RedisBackend.from_url(self._url, namespace)
+        self._stores.append(store)
+        return DTimer(store, max_events=self._max_events)
+
+    async def post(self, timer: Timer) -> None:
+        await self._poster.post(_payload(timer), at=_due(timer), max_retries=MAX_RETRIES)
+
+    async def post_many(self, timers: Sequence[Timer]) -> None:
+        posts = [Post[JsonValue](payload=_payload(timer), at=_due(timer), max_retries=MAX_RETRIES) for timer in timers]
+        for result in await self._poster.post_many(posts):
+            if isinstance(result, Exception):
+                raise result
+
+    async def work(self, workers: int, fired: Fired, confirmed: Confirmed) -> None:
+        async def handle(event: Event[JsonValue]) -> None:
+            async with event:
+                fired(event.payload)  # type: ignore[arg-type]  # what post() was given
+            confirmed()
+
+        for number in range(workers):
+            # Apart, each is in a namespace of its own, the first in that of the posts.
+            node = self._timer(f"{self._namespace}-{number}" if self._apart and number else self._namespace)
+            node.on("event", handle)
+            self._nodes.append(node)
+        for first in range(0, workers, JOIN_AT_ONCE):
+            await asyncio.gather(*(node.join() for node in self._nodes[first : first + JOIN_AT_ONCE]))
+
+    async def rest(self) -> None:
+        for first in range(0, len(self._nodes), JOIN_AT_ONCE):
+            await asyncio.gather(*(node.leave() for node in self._nodes[first : first + JOIN_AT_ONCE]))
+        self._nodes.clear()
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+
+
+def _payload(timer: Timer) -> JsonValue:
+    return {"n": timer["n"], "due_ms": timer["due_ms"], "text": timer["text"]}
+
+
+def _due(timer: Timer) -> datetime:
+    return datetime.fromtimestamp(timer["due_ms"] / 1000, UTC)
+
+
+if __name__ == "__main__":
+    serve(Ours())

@@ -1,0 +1,141 @@
+"""``make bench``: set up, measure in turn, report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve
+
+from benchmarks.bench import FULL, QUICK, Bench, Measure
+from benchmarks.catalogue import OURS, PEERS, Peer
+from benchmarks.environments import NotInstalled, node_command, python_command
+from benchmarks.measures import (
+    backlog,
+    calls,
+    drains,
+    growth,
+    idling,
+    lateness,
+    memory,
+    nodes,
+    posts,
+    raw,
+)
+from benchmarks.report.html import page
+from benchmarks.report.markdown import write_into
+from benchmarks.report.text import text
+from benchmarks.result import Result, result_of
+from benchmarks.server import Server
+
+MEASURES: Final[dict[str, Measure]] = {
+    "raw": raw.measure,
+    "posts": posts.measure,
+    "drains": drains.measure,
+    "lateness": lateness.measure,
+    "calls": calls.measure,
+    "memory": memory.measure,
+    "idle": idling.measure,
+    "backlog": backlog.measure,
+    "nodes": nodes.measure,
+    "growth": growth.measure,
+}
+
+REPORTS: Final = ("--json", "--html", "--markdown")
+QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")
+"""The fastest; the others poll, and take longer than a quick look may."""
+
+
+def main(words: Sequence[str]) -> int:
+    arguments = _arguments(words)
+    result = Result.read(arguments.read) if arguments.read else _measured(arguments, words)
+    print(text(result), end="")
+    if arguments.json:
+        result.write(arguments.json)
+    if arguments.html:
+        arguments.html.write_text(page(result))
+    if arguments.markdown:
+        write_into(arguments.markdown, result)
+    return 1 if result.broken else 0
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small numbers, one round: a look, not a figure")
+    parser.add_argument("--only", type=_names(MEASURES), default=list(MEASURES), help=f"of {', '.join(MEASURES)}")
+    keys = [peer.key for peer in PEERS]
+    said = f"besides ours; --quick has {', '.join(QUICK_PEERS)}; of {', '.join(keys[1:])}"
+    parser.add_argument("--peers", type=_names(keys), help=said)
+    parser.add_argument("--rounds", type=int, help="how often everybody takes their turn")
+    parser.add_argument("--backlogs", type=_numbers, help="pending timers to compare, say 10000,1000000,10000000")
+    parser.add_argument("--uvloop", action="store_true", help="for all Python peers, and ours")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page of plots")
+    parser.add_argument("--markdown", type=Path, metavar="PAGE", help="renew the tables of a page of the documentation")
+    parser.add_argument(
+        "--from", type=Path, metavar="FILE", dest="read", help="report what --json wrote; measure nothing"
+    )
+    return parser.parse_args(words)
+
+
+def _names(known: Sequence[str] | dict[str, Measure]) -> Callable[[str], list[str]]:
+    def parse(value: str) -> list[str]:
+        names = value.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _numbers(value: str) -> tuple[int, ...]:
+    return tuple(sorted(int(number.replace("_", "")) for number in value.split(",")))
+
+
+def _measuring(words: Sequence[str]) -> list[str]:
+    """The arguments without those that say where reports go: what was measured does not depend on them."""
+    kept: list[str] = []
+    waiting = iter(words)
+    for word in waiting:
+        if word in REPORTS:
+            next(waiting, None)
+        elif not word.startswith(tuple(f"{option}=" for option in REPORTS)):
+            kept.append(word)
+    return kept
+
+
+def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
+    sizes = QUICK if arguments.quick else FULL
+    if arguments.rounds:
+        sizes = evolve(sizes, rounds=arguments.rounds)
+    if arguments.backlogs:
+        sizes = evolve(sizes, backlogs=arguments.backlogs)
+    wanted = arguments.peers or (QUICK_PEERS if arguments.quick else [peer.key for peer in PEERS])
+    commands: dict[str, Sequence[str]] = {}
+    left_out: dict[str, str] = {}
+    for peer in PEERS:
+        if peer.key == OURS or peer.key in wanted:
+            try:
+                commands[peer.key] = _command(peer, arguments.uvloop)
+            except NotInstalled as error:
+                if peer.key == OURS:
+                    sys.exit(f"error: {error}")
+                left_out[peer.key] = str(error)
+                print(f"{peer.title} is left out: {error}", file=sys.stderr, flush=True)
+    with Server() as server:
+        bench = Bench(server, sizes, [peer for peer in PEERS if peer.key in commands], commands)
+        for name, measure in MEASURES.items():
+            if name in arguments.only:
+                print(name, file=sys.stderr, flush=True)
+                measure(bench)
+        return result_of(bench, _measuring(words), arguments.uvloop, left_out)
+
+
+def _command(peer: Peer, uvloop: bool) -> list[str]:
+    if peer.runtime == "node":
+        return node_command(peer.key, peer.folder)
+    return python_command(peer.key, uvloop)

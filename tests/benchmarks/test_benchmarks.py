@@ -1,0 +1,165 @@
+"""The benchmark runs, on a real server, and no figure comes from a broken run."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from attrs import evolve
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+    from benchmarks.result import Result
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no part of the package, and the root is not on the path."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("fires", "complaint"),
+    [
+        pytest.param([[0, 5], [1, 5]], "1 of 3 did not fire", id="lost"),
+        pytest.param([[0, 5], [1, 5], [2, 5], [1, 9]], "timer 1 fired twice", id="twice"),
+        pytest.param([[0, 5], [1, -2_000], [2, 5]], "fired 2.0 ms early", id="early"),
+        pytest.param([[0, 5], [1, 5], [2, 5], [7, 5]], "1 fired that were not due", id="not due"),
+    ],
+)
+def test_a_run_that_broke_a_promise_makes_no_figure(fires: list[list[int]], complaint: str) -> None:
+    from benchmarks.measures.firing import checked
+    from benchmarks.process import Broken
+
+    with pytest.raises(Broken, match=complaint):
+        checked([fires], range(3))
+
+
+def test_the_fires_of_all_processes_count_together() -> None:
+    from benchmarks.measures.firing import checked
+
+    assert checked([[[0, 30], [2, 10]], [[1, 20]]], range(3)) == [10, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("against", "base", "sense", "limit", "ratio", "reached"),
+    [
+        pytest.param("the fastest peer", "", "at least", 2, 60 / 40, False, id="the fastest of all"),
+        pytest.param("the fastest in Python", "", "at least", 2, 60 / 10, True, id="the fastest in Python"),
+        pytest.param("dtimer 0.3.3 (Node)", "", "at least", 3, 60 / 20, True, id="the original"),
+        pytest.param("", "g", "at most", 1.5, 60 / 50, True, id="another figure of ours"),
+        pytest.param("", "", "at most", 59, None, False, id="a plain limit"),
+        pytest.param("", "unknown", "at most", 1, None, None, id="not measured"),
+    ],
+)
+def test_a_goal_is_judged_against_what_it_names(  # noqa: PLR0917
+    against: str, base: str, sense: str, limit: float, ratio: float | None, reached: bool | None
+) -> None:
+    from benchmarks.goals import Goal, judge
+
+    figures = {("f", "dtimer"): 60.0, ("f", "bullmq"): 40.0, ("f", "dtimer-node"): 20.0, ("f", "saq"): 10.0}
+    figures["g", "dtimer"] = 50.0
+    runtimes = {"dtimer": "python", "bullmq": "node", "dtimer-node": "node", "saq": "python"}
+    goal = Goal("what", "f", "at least" if sense == "at least" else "at most", limit, "/s", against=against, base=base)
+
+    verdict = judge(goal, lambda figure, key: figures.get((figure, key)), runtimes)
+
+    assert (verdict.ratio, verdict.reached) == (ratio, reached)
+
+
+def test_every_peer_has_a_module_and_pinned_packages() -> None:
+    from benchmarks.catalogue import PEERS
+
+    for peer in PEERS:
+        if peer.runtime == "node":
+            files = [
+                f"peers/{peer.folder}.mjs",
+                f"npm/{peer.folder}/package.json",
+                f"npm/{peer.folder}/package-lock.json",
+            ]
+        else:
+            files = [f"peers/{peer.key.replace('-', '_')}_peer.py", f"requirements/{peer.key}.txt"]
+        for file in files:
+            assert (ROOT / "benchmarks" / file).is_file(), file
+
+
+def test_no_pinned_package_names_a_registry() -> None:
+    """They are taken from wherever the machine's own clients are set up to."""
+    for lock in (ROOT / "benchmarks" / "npm").glob("*/package-lock.json"):
+        assert '"resolved"' not in lock.read_text()
+
+
+@pytest.fixture
+def measured() -> Result:
+    """Ours, on a server of the benchmark's own, with tiny numbers: what the environments would add is left out."""
+    from benchmarks.bench import QUICK, Bench
+    from benchmarks.catalogue import OURS, PEERS
+    from benchmarks.measures import drains, lateness, posts
+    from benchmarks.result import result_of
+    from benchmarks.server import Server
+
+    sizes = evolve(QUICK, posts_one=50, posts_many=200, drain=200, pace_s=0.2, quiet_s=0.5)
+    commands = {OURS: [sys.executable, "-m", "benchmarks.peers.dtimer_peer"]}
+    with Server() as server:
+        bench: Bench = Bench(server, sizes, [peer for peer in PEERS if peer.key == OURS], commands)
+        for measure in (posts.measure, drains.measure, lateness.measure):
+            measure(bench)
+        return result_of(bench, ["--quick"], uvloop=False, left_out={"bullmq": "no node here"})
+
+
+def test_ours_is_measured_and_reported(measured: Result, tmp_path: Path) -> None:
+    from benchmarks.report.html import page
+    from benchmarks.report.markdown import BEGIN, END, write_into
+    from benchmarks.report.text import text
+    from benchmarks.result import Result
+
+    assert not measured.failures
+    for figure in ("post.one", "post.callers", "post.batch", "drain.100", "drain.8", "late.500.p99", "work.cpu_us"):
+        value = measured.median(figure, "dtimer")
+        assert value is not None, figure
+        assert value > 0, figure
+
+    measured.write(tmp_path / "result.json")
+    again = Result.read(tmp_path / "result.json")
+    assert again == measured
+
+    shown = text(again)
+    assert "posts, 64 callers" in shown
+    assert "bullmq is left out: no node here" in shown
+    drawn = page(again)
+    assert "<script" not in drawn
+    plots = [ET.fromstring("<svg" + part.partition("</svg>")[0] + "</svg>") for part in drawn.split("<svg")[1:]]
+    assert len(plots) > 5
+    document = tmp_path / "page.md"
+    document.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n")
+    write_into(document, again)
+    written = document.read_text()
+    assert '`make bench ARGS="--quick"`' in written
+    assert written.startswith("above")
+    assert written.endswith("below\n")
+    assert "old" not in written
+    assert "| posts, one caller |" in written
+
+
+def test_a_broken_run_is_told_by_the_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks.bench import Failure
+    from benchmarks.result import Result
+    from benchmarks.run import main
+
+    good = Result("now", "0.1.0", "c", "m", "s", "make bench", 1, False, [], {}, {}, [])
+    good.write(tmp_path / "good.json")
+    slow = Failure("late.2000", "arq", "too slow to post", broken=False)
+    evolve(good, failures=[slow]).write(tmp_path / "slow.json")
+    evolve(good, failures=[slow, Failure("drain.100", "saq", "1 of 9 did not fire", broken=True)]).write(
+        tmp_path / "broken.json"
+    )
+
+    assert main(["--from", str(tmp_path / "good.json")]) == 0
+    assert main(["--from", str(tmp_path / "slow.json")]) == 0
+    assert main(["--from", str(tmp_path / "broken.json")]) == 1
+    assert "BROKEN RUN: drain.100, saq: 1 of 9 did not fire" in capsys.readouterr().out
