@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dtimer.arguments import Delay, Retry, Timeout
+from dtimer.arguments import Delay, Durable, Retry, Timeout
 from dtimer.codec import Codec, JsonCodec, JsonValue
 from dtimer.counters import Counters
 from dtimer.errors import (
@@ -23,6 +23,7 @@ from dtimer.errors import (
     MalformedWakeup,
     NodeDisturbed,
     NodeFenced,
+    NotDurable,
     NotTracked,
     OutcomeUnknown,
     PartitionsMismatch,
@@ -60,6 +61,7 @@ from dtimer.outcomes import (
 from dtimer.posting import Post, PostedId
 from dtimer.protocol import (
     SupportsDeadLetters,
+    SupportsDurability,
     SupportsExamination,
     SupportsInspection,
     SupportsPartitions,
@@ -104,6 +106,7 @@ __all__ = [
     "DeadEvent",
     "Delay",
     "DiscardOutcome",
+    "Durable",
     "EndReason",
     "Event",
     "EventExists",
@@ -120,6 +123,7 @@ __all__ = [
     "MalformedWakeup",
     "NodeDisturbed",
     "NodeFenced",
+    "NotDurable",
     "NotTracked",
     "OutcomeUnknown",
     "PartitionsMismatch",
@@ -148,6 +152,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnreachable",
     "SupportsDeadLetters",
+    "SupportsDurability",
     "SupportsExamination",
     "SupportsInspection",
     "SupportsPartitions",

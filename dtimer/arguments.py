@@ -22,10 +22,11 @@ from dtimer.limits import (
     MILLISECOND_US,
     NAME_PATTERN,
     PARTITIONS_MAX,
+    REPLICAS_MAX,
     RETRIES_MAX,
     SECOND_US,
 )
-from dtimer.values import After, At, Due, IfExists, RetryPolicy
+from dtimer.values import After, At, Due, Durability, IfExists, RetryPolicy
 
 Delay: TypeAlias = float | timedelta
 """A number of milliseconds, or a timedelta."""
@@ -165,6 +166,45 @@ def payload_max_bytes(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidArgument("payload_max_bytes", f"must be a positive int, not {value!r}")
     return value
+
+
+@frozen(init=False)
+class Durable:
+    """How far a post must have got before it returns: on so many replicas, on disk, or both.
+
+    Attributes:
+        durability: the same in the units of the boundary.
+    """
+
+    durability: Durability
+
+    def __init__(self, *, replicas: int = 0, disk: bool = False, within: Timeout = 1.0) -> None:
+        """
+        Args:
+            replicas: so many must have it (``WAIT``); with `disk`, on their disks.
+            disk: it must be in the server's append-only file, on disk (``WAITAOF``, from Redis 7.2 and Valkey on).
+            within: seconds, or a timedelta, to wait for that.
+
+        Raises:
+            InvalidArgument: one of them, or nothing is asked for.
+        """
+        if type(replicas) is not int or not 0 <= replicas <= REPLICAS_MAX:
+            raise InvalidArgument("replicas", f"must be a whole number from 0 to {REPLICAS_MAX}, not {replicas!r}")
+        if not replicas and not flag(disk, "disk"):
+            raise InvalidArgument("replicas", "must be 1 or more, unless disk is set: nothing is asked for otherwise")
+        # attrs makes this method, which pyright does not know.
+        self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            Durability(replicas=replicas, disk=disk, within_us=timeout_us(within, "within"))
+        )
+
+
+def durability(value: object) -> Durability | None:
+    """What a caller gave; None leaves it to the backend."""
+    if value is None:
+        return None
+    if not isinstance(value, Durable):
+        raise InvalidArgument("durability", f"must be a Durable, not {value!r}")
+    return value.durability
 
 
 def flag(value: object, argument: str) -> bool:

@@ -74,6 +74,7 @@ class Known(Enum):
 
     NOT_APPLIED = "it was not applied"
     PERHAPS_APPLIED = "it may have been applied"
+    APPLIED = "it was applied"
 
 
 REPEATABLE: frozenset[str] = frozenset(
@@ -128,6 +129,12 @@ class OutcomeUnknown(BackendError):
     """The request was sent and its reply was lost (rule F1)."""
 
     known = Known.PERHAPS_APPLIED
+
+
+class NotDurable(BackendError):
+    """It was applied, and did not get as far as was asked for in time; it may still, or be lost with the primary."""
+
+    known = Known.APPLIED
 
 
 class StoreRefused(BackendError):

@@ -48,6 +48,8 @@ CLAIM_EXTRA_ENTRIES: Final = 64
 """Exhausted, expired and unreadable entries that a claim clears without using up its room."""
 PAGE_MAX_ITEMS: Final = 256
 
+REPLICAS_MAX: Final = 100
+"""No primary has more; a larger number is a mistake."""
 PARTITIONS_MAX: Final = 1_024
 """Of a namespace. Each costs every node a connection, and the namespace some calls a second when it is idle."""
 

@@ -40,6 +40,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Durability,
     Finding,
     IfExists,
     Inspection,
@@ -258,6 +259,21 @@ class SupportsPartitions(Protocol):
     @property
     def partitions(self) -> Sequence[TimerBackend]:
         """In their order, and always the same number of them; a namespace in one piece has one."""
+        ...
+
+
+@runtime_checkable
+class SupportsDurability(Protocol):
+    """Answering a post when it is safe from more than the crash of its caller."""
+
+    async def post_durably(
+        self, events: Sequence[NewEvent], durability: Durability
+    ) -> Applied[tuple[PostOutcome, ...]]:
+        """As :meth:`TimerBackend.post`, and wait; nobody else waits for that.
+
+        Raises:
+            NotDurable: it was applied, but is not known to have got so far in time.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ from typing import Final, Self, cast, overload
 from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.arguments import Delay, IfExistsName, Retry, Timeout
+from dtimer.arguments import Delay, Durable, IfExistsName, Retry, Timeout
 from dtimer.codec import Codec, JsonCodec, JsonValue, PayloadT
 from dtimer.counters import Counters, Tally
 from dtimer.errors import EventExists, WrongProcessOrLoop
@@ -231,6 +231,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         keep: bool = False,
         if_exists: IfExistsName = "replace",
         headers: Mapping[str, str] | None = None,
+        durability: Durable | None = None,
     ) -> PostedId:
         """Schedule an event. Posts of one turn of the event loop travel together (rules P1 to P7).
 
@@ -247,6 +248,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             keep: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
             if_exists: what happens when a live event has the id.
             headers: small strings beside the payload.
+            durability: how far it must have got before this returns; the backend's own if not given.
 
         Returns:
             The id, with the `outcome`.
@@ -255,9 +257,11 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             InvalidArgument: before any I/O.
             EventExists: with ``if_exists="error"``.
             OutcomeUnknown: it may have been scheduled.
+            NotDurable: it has been, but is not known to have got as far as was asked for.
             BackendError: it has not been.
         """
         self._check_use()
+        wanted = arguments.durability(durability)
         new = self._posting.new_event(
             payload=payload,
             delay=delay,
@@ -271,12 +275,14 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             if_exists=if_exists,
             headers=headers,
         )
-        outcome = await self._partitions.of(new.event.id).calls.post(new)
+        outcome = await self._partitions.of(new.event.id).calls.post(new, wanted)
         if outcome is PostOutcome.CONFLICT:
             raise EventExists(new.event.id)
         return PostedId.of(new.event.id, outcome)
 
-    async def post_many(self, posts: Iterable[Post[PayloadT]]) -> list[PostedId | EventExists]:
+    async def post_many(
+        self, posts: Iterable[Post[PayloadT]], *, durability: Durable | None = None
+    ) -> list[PostedId | EventExists]:
         """Schedule events in their order; one result for each, which for a conflict is the error, not raised (rule P5).
 
         All are checked before any is sent. Up to 512 of them, and 8 MiB, are applied whole or not at all.
@@ -286,8 +292,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             BackendError: what one part met; the others may have been applied.
         """
         self._check_use()
+        wanted = arguments.durability(durability)
         news = self._posting.new_events(posts)
-        outcomes = await self._partitions.post_many(news)
+        outcomes = await self._partitions.post_many(news, wanted)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)

@@ -440,6 +440,21 @@ class Inspection:
     ring: tuple[RingMember, ...]
 
 
+@frozen(kw_only=True)
+class Durability:
+    """How far a post must have got before its caller is answered, beyond the store's own acknowledgement.
+
+    Attributes:
+        replicas: so many have it; on their disks, if `disk` is set.
+        disk: it is in the append-only file of the store, and that is on disk.
+        within_us: how long to wait for that.
+    """
+
+    replicas: int = 0
+    disk: bool = False
+    within_us: int
+
+
 class Risk(Enum):
     """How the settings of a store can lose events that it acknowledged."""
 
@@ -470,6 +485,7 @@ __all__ = [
     "DeadLetterPage",
     "Delivery",
     "Due",
+    "Durability",
     "EndReason",
     "Ended",
     "EventData",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from dtimer.errors import BackendError
+from dtimer.errors import BackendError, Unsupported
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Ticket, in_calls
 from dtimer.node.store import Store
 from dtimer.outcomes import CancelOutcome, PostOutcome
 from dtimer.posting import size_bytes
-from dtimer.values import After, NewEvent
+from dtimer.protocol import SupportsDurability
+from dtimer.values import After, Applied, Durability, NewEvent
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
@@ -28,23 +29,45 @@ class Calls:
 
     def __init__(self, store: Store, unheard: Callable[[Exception], None]) -> None:
         self._store = store
+        self._unheard = unheard
+        self._durable: dict[Durability, Lane[NewEvent, PostOutcome]] = {}
         self._posts: Lane[NewEvent, PostOutcome] = Lane("post", self._send_posts, unheard)
         self._cancels: Lane[str, CancelOutcome] = Lane("cancel", self._send_cancels, unheard)
 
-    async def post(self, new: NewEvent) -> PostOutcome:
-        return (await self._posts.submit((new,), size_bytes(new)))[0]
+    async def post(self, new: NewEvent, durability: Durability | None = None) -> PostOutcome:
+        posts = self._posts if durability is None else self._durable_posts(durability)
+        return (await posts.submit((new,), size_bytes(new)))[0]
 
-    async def post_many(self, events: Sequence[NewEvent]) -> list[PostOutcome]:
-        return await _in_order([self._posts.submit(part, size) for part, size in in_calls(events, size_bytes)])
+    async def post_many(self, events: Sequence[NewEvent], durability: Durability | None = None) -> list[PostOutcome]:
+        posts = self._posts if durability is None else self._durable_posts(durability)
+        return await _in_order([posts.submit(part, size) for part, size in in_calls(events, size_bytes)])
 
     async def cancel(self, ids: Sequence[str]) -> list[CancelOutcome]:
         return await _in_order([self._cancels.submit(part, size) for part, size in in_calls(ids, len)])
 
-    async def _send_posts(self, events: Sequence[NewEvent]) -> Sequence[PostOutcome]:
+    def _durable_posts(self, durability: Durability) -> Lane[NewEvent, PostOutcome]:
+        """Those that wait for as much as each other; nobody else waits with them."""
+        posts = self._durable.get(durability)
+        if posts is None:
+            backend = self._store.backend
+            if not isinstance(backend, SupportsDurability):
+                raise Unsupported(f"{type(backend).__name__} keeps no replicas: it is no SupportsDurability")
+
+            async def send(events: Sequence[NewEvent]) -> Sequence[PostOutcome]:
+                return await self._send_posts(events, lambda: backend.post_durably(events, durability))
+
+            posts = self._durable[durability] = Lane("post", send, self._unheard)
+        return posts
+
+    async def _send_posts(
+        self,
+        events: Sequence[NewEvent],
+        request: Callable[[], Awaitable[Applied[tuple[PostOutcome, ...]]]] | None = None,
+    ) -> Sequence[PostOutcome]:
         def safe(error: BackendError) -> bool:
             return all(self._due_later(new) for new in events)
 
-        return (await self._store.call(lambda: self._store.backend.post(events), safe=safe)).value
+        return (await self._store.call(request or (lambda: self._store.backend.post(events)), safe=safe)).value
 
     def _due_later(self, new: NewEvent) -> bool:
         """So much later that a repetition of its post finds it live, and by its nonce does nothing."""

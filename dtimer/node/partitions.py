@@ -16,7 +16,7 @@ from dtimer.node.store import Store
 from dtimer.outcomes import CancelOutcome, PostOutcome
 from dtimer.partitions import partition_of
 from dtimer.protocol import Runtime, SupportsPartitions, TimerBackend
-from dtimer.values import NewEvent
+from dtimer.values import Durability, NewEvent
 
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
@@ -51,10 +51,10 @@ class Partitions:
         """Where the event with this id is, if it is anywhere."""
         return self.all[partition_of(id, len(self.all))]
 
-    async def post_many(self, events: Sequence[NewEvent]) -> list[PostOutcome]:
+    async def post_many(self, events: Sequence[NewEvent], durability: Durability | None) -> list[PostOutcome]:
         """Schedule events; what belongs to one partition in list order (rule P5)."""
         return await self._spread(
-            events, lambda new: new.event.id, lambda partition, part: partition.calls.post_many(part)
+            events, lambda new: new.event.id, lambda partition, part: partition.calls.post_many(part, durability)
         )
 
     async def cancel(self, ids: Sequence[str]) -> list[CancelOutcome]:

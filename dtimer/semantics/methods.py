@@ -25,6 +25,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Durability,
     IfExists,
     Inspection,
     Member,
@@ -49,6 +50,12 @@ class OperationMethods(ABC):
 
     async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
         return await self.perform(op.Post(tuple(events)))
+
+    async def post_durably(
+        self, events: Sequence[NewEvent], durability: Durability
+    ) -> Applied[tuple[PostOutcome, ...]]:
+        """As :meth:`post`: there is no other copy to wait for."""
+        return await self.post(events)
 
     async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
         return await self.perform(op.Cancel(tuple(ids)))

@@ -157,9 +157,16 @@ class Soak:
                 await asyncio.to_thread(self._server.kill)
                 await asyncio.sleep(fault.lasts_s)
                 await asyncio.to_thread(self._server.start)
+                await asyncio.to_thread(self._loaded)
             case _:
                 raise AssertionError(f"nobody knows how to {fault.name}")
         self._pen.write(Fault(fault.name, begin_us, now_us(), outage))
+
+    def _loaded(self) -> None:
+        """Return when the server has read its log, of which there is more and more."""
+        with self._server.client() as admin:
+            while admin.info("persistence")["loading"]:
+                time.sleep(POLL_S)
 
     def _tell(self, *command: str) -> None:
         with self._server.client() as admin:

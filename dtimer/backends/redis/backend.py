@@ -12,6 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from typing_extensions import override
 
 from dtimer import arguments
+from dtimer.arguments import Durable
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
@@ -40,6 +41,7 @@ class RedisBackend(RedisPartition):
         *,
         partitions: int = 1,
         request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
+        durability: Durable | None = None,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
         """Takes addresses and credentials from `client`; its connections are not used and it is not closed.
@@ -50,26 +52,40 @@ class RedisBackend(RedisPartition):
             namespace: an independent set of events and nodes; ``[A-Za-z0-9_.-]{1,64}``.
             partitions: in how many the namespace is kept; the first use decides, and any other number is refused.
             request_timeout: seconds that one request may take as a whole.
+            durability: how far every post must have got before it returns, unless the post says;
+                by default, acknowledged by the primary.
             clock_for_tests: tells the time in us since 1970 in place of the server.
 
         Raises:
             InvalidArgument: before any I/O.
         """
-        self._set_up(client, namespace, partitions, request_timeout, clock_for_tests)
+        self._set_up(
+            client,
+            namespace,
+            partitions,
+            request_timeout=request_timeout,
+            durability=durability,
+            clock_for_tests=clock_for_tests,
+        )
 
     def _set_up(
         self,
         source: object,
         namespace: str,
         partitions: int,
-        request_timeout: float,
+        *,
+        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
+        durability: Durable | None = None,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
         name = arguments.name(namespace, "namespace")
         count = arguments.partitions(partitions)
         timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
         servers, runtime = Servers(source, request_timeout_s=timeout_s), AsyncioRuntime()
-        super().__init__(servers, Keys(name), runtime, num_partitions=count, clock_for_tests=clock_for_tests)
+        wanted = arguments.durability(durability)
+        super().__init__(
+            servers, Keys(name), runtime, num_partitions=count, durability=wanted, clock_for_tests=clock_for_tests
+        )
         self._parts: tuple[RedisPartition, ...] = (self,)
         if count > 1:
             first: RedisPartition | None = None
@@ -81,6 +97,7 @@ class RedisBackend(RedisPartition):
                     runtime,
                     num_partitions=count,
                     first=first,
+                    durability=wanted,
                     clock_for_tests=clock_for_tests,
                 )
                 first = first or part
@@ -98,7 +115,12 @@ class RedisBackend(RedisPartition):
 
     @classmethod
     def embedded(
-        cls, path: str | PathLike[str] | None = None, namespace: str = NAMESPACE_DEFAULT, *, partitions: int = 1
+        cls,
+        path: str | PathLike[str] | None = None,
+        namespace: str = NAMESPACE_DEFAULT,
+        *,
+        partitions: int = 1,
+        durability: Durable | None = None,
     ) -> Self:
         """A backend on a real Valkey server of its own; needs the extra ``dtimer[embedded]``.
 
@@ -108,7 +130,7 @@ class RedisBackend(RedisPartition):
             path: a directory for its data, which it writes to disk once a second; None keeps nothing.
         """
         backend = cls.__new__(cls)
-        backend._set_up(EmbeddedServer(path), namespace, partitions, REQUEST_TIMEOUT_DEFAULT_S)
+        backend._set_up(EmbeddedServer(path), namespace, partitions, durability=durability)
         return backend
 
     @property

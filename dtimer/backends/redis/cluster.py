@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from typing_extensions import override
 
-from dtimer.backends.redis.connections import Connections
+from dtimer.backends.redis.connections import Connections, Then
 from dtimer.backends.redis.errors import Redirected, before_sending
 from dtimer.backends.redis.line import Line, ask
 from dtimer.backends.redis.resp import Argument, Reply, pack
@@ -148,7 +148,7 @@ class ClusterRoute:
         """As that of :class:`Connections`."""
         return await self.call(operation, pack(arguments))
 
-    async def call(self, operation: str, command: bytes) -> Reply:
+    async def call(self, operation: str, command: bytes, *, then: Then | None = None) -> Reply:
         """As that of :class:`Connections`, wherever the slot is; within one time limit."""
         self._cluster.require_open(operation)
         by_s = asyncio.get_running_loop().time() + self._cluster.request_timeout_s
@@ -157,7 +157,7 @@ class ClusterRoute:
             address = asking or await self._owner(operation, by_s)
             try:
                 server = self._cluster.server(address)
-                return await server.send(operation, command, by_s=by_s, asking=asking is not None)
+                return await server.send(operation, command, by_s=by_s, asking=asking is not None, then=then)
             except Redirected as error:
                 asking = self._follow(address, error)
             except (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly):

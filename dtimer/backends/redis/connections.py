@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
 
+from attrs import frozen
 from redis.exceptions import ResponseError
 from typing_extensions import override
 
@@ -17,7 +18,7 @@ from dtimer.backends.redis.errors import after_sending, before_sending
 from dtimer.backends.redis.line import Line
 from dtimer.backends.redis.resp import Argument, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings, Place, connection_settings
-from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreReadOnly, StoreUnreachable
+from dtimer.errors import BackendClosed, BackendError, NotDurable, OutcomeUnknown, StoreReadOnly, StoreUnreachable
 
 CONNECTIONS_MAX: Final = 16
 """More requests at once only queue up in the server, which runs one script at a time."""
@@ -29,6 +30,18 @@ REQUEST_TIMEOUT_DEFAULT_S: Final = 5.0
 _ASKING: Final = pack((b"ASKING",))
 
 
+@frozen
+class Then:
+    """A second command on the same connection: a server counts for each connection what it has to wait for.
+
+    Attributes:
+        lasts_s: so much longer than a request it may take.
+    """
+
+    command: bytes
+    lasts_s: float
+
+
 class Route(Protocol):
     """The way to one set of keys."""
 
@@ -36,7 +49,7 @@ class Route(Protocol):
         """Send one command; see :meth:`Connections.request`."""
         ...
 
-    async def call(self, operation: str, command: bytes) -> Reply:
+    async def call(self, operation: str, command: bytes, *, then: Then | None = None) -> Reply:
         """Send one packed command; see :meth:`Connections.call`."""
         ...
 
@@ -72,8 +85,8 @@ class Connections:
         """Send one command on one connection and return its reply: :meth:`call`, packed."""
         return await self.call(operation, pack(arguments))
 
-    async def call(self, operation: str, command: bytes) -> Reply:
-        """Send one packed command on one connection and return its reply.
+    async def call(self, operation: str, command: bytes, *, then: Then | None = None) -> Reply:
+        """Send one packed command on one connection and return its reply; with `then`, a list of both replies.
 
         `operation` is the method of :class:`dtimer.TimerBackend` in whose name it is sent; errors carry it.
         When the caller is cancelled, the command may or may not have been sent, and its connection is gone.
@@ -83,11 +96,14 @@ class Connections:
             StoreRefused: the server answered with an error; one of its subclasses if the reason is known.
             OutcomeUnknown: it was sent, at least in part, and the reply was lost.
             BackendClosed: :meth:`close` was called; it was not sent.
+            NotDurable: `then` failed; the command itself was applied.
         """
         by_s = asyncio.get_running_loop().time() + self._request_timeout_s
-        return await self.send(operation, command, by_s=by_s)
+        return await self.send(operation, command, by_s=by_s, then=then)
 
-    async def send(self, operation: str, command: bytes, *, by_s: float, asking: bool = False) -> Reply:
+    async def send(
+        self, operation: str, command: bytes, *, by_s: float, asking: bool = False, then: Then | None = None
+    ) -> Reply:
         """As :meth:`call`, until the loop's clock shows `by_s`.
 
         Args:
@@ -97,7 +113,7 @@ class Connections:
         try:
             line = await self._taken(operation, by_s)
             try:
-                return await self._exchange(line, operation, command, by_s, asking=asking)
+                return await self._exchange(line, operation, command, by_s, asking=asking, then=then)
             finally:
                 self._slots.release()
         finally:
@@ -183,7 +199,9 @@ class Connections:
         while self._idle:
             self._idle.pop().drop()
 
-    async def _exchange(self, line: Line, operation: str, command: bytes, by_s: float, *, asking: bool) -> Reply:
+    async def _exchange(
+        self, line: Line, operation: str, command: bytes, by_s: float, *, asking: bool, then: Then | None
+    ) -> Reply:
         try:
             if asking:
                 await line.exchange(_ASKING, deadline=by_s)
@@ -206,8 +224,22 @@ class Connections:
             if isinstance(error, Exception):
                 raise after_sending(operation, error) from error
             raise
+        if then is not None:
+            reply = [reply, await self._second(line, operation, then, by_s)]
         self._give_back(line)
         return reply
+
+    async def _second(self, line: Line, operation: str, then: Then, by_s: float) -> Reply:
+        try:
+            return await line.exchange(then.command, deadline=by_s + then.lasts_s)
+        except ResponseError as error:
+            self._give_back(line)
+            raise NotDurable(operation, f"the server cannot wait for that: {error}") from error
+        except BaseException as error:
+            line.drop()
+            if isinstance(error, Exception):
+                raise NotDurable(operation, f"the server did not say how far it got: {error}") from error
+            raise
 
     def _give_back(self, line: Line) -> None:
         if self._closed:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from dtimer.backends.redis import examination, replies
-from dtimer.backends.redis.connections import Route
+from dtimer.backends.redis.connections import Route, Then
+from dtimer.backends.redis.durable import require, waiting
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.records import write_record
 from dtimer.backends.redis.resp import Argument, Reply
@@ -35,6 +36,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Durability,
     Finding,
     IfExists,
     Inspection,
@@ -78,10 +80,12 @@ class RedisPartition:
         *,
         num_partitions: int | str = 1,
         first: RedisPartition | None = None,
+        durability: Durability | None = None,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
         """
         Args:
+            durability: of every post.
             num_partitions: of the namespace; servers that know another number refuse every operation.
                 While they are being moved it is no number.
             first: the partition that is asked before this one is used, since it knows the number for sure.
@@ -92,6 +96,7 @@ class RedisPartition:
         self._runtime = runtime
         self._num_partitions = num_partitions
         self._first = first
+        self._durability = durability
         self._clock_for_tests = clock_for_tests
         self._route: Route | None = None
         self._scripts = _SHARDED if servers.sharded else _SCRIPTS
@@ -115,10 +120,20 @@ class RedisPartition:
         """Its connections are the backend's."""
 
     async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
-        args: list[Argument] = []
-        for new in events:
-            args += (new.event.id, _IF_EXISTS[new.if_exists] + _due(new.due), write_record(new.event))
-        return await self._run("post", args, _POSTED)
+        if self._durability is not None:
+            return await self.post_durably(events, self._durability)
+        return await self._run("post", _post_arguments(events), _POSTED)
+
+    async def post_durably(
+        self, events: Sequence[NewEvent], durability: Durability
+    ) -> Applied[tuple[PostOutcome, ...]]:
+        await self._connected("post")
+        route = await self._servers.durable_route("post", self._keys.prefix)
+        both = await self._reply(route, "post", _post_arguments(events), then=waiting(durability))
+        assert isinstance(both, list), both
+        reply, reached = both
+        require(durability, reached)
+        return replies.applied(reply, _POSTED)
 
     async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
         return await self._run("cancel", ids, _CANCELLED)
@@ -215,10 +230,14 @@ class RedisPartition:
         route = self._route
         if route is None:
             route = await self._connected(operation)
+        return replies.applied(await self._reply(route, operation, args), read)
+
+    async def _reply(
+        self, route: Route, operation: str, args: Sequence[Argument], *, then: Then | None = None
+    ) -> Reply:
         host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
         common = (self._runtime.token(EPOCH_NUM_BYTES), self._keys.prefix, host_us, self._num_partitions)
-        reply = await self._scripts[operation].run(route, operation, self._keys.all, (*common, *args))
-        return replies.applied(reply, read)
+        return await self._scripts[operation].run(route, operation, self._keys.all, (*common, *args), then=then)
 
     async def _connected(self, operation: str) -> Route:
         route = await self._servers.route(operation, self._keys.prefix)
@@ -239,6 +258,13 @@ def _text(reply: Reply) -> str:
     """A text, alone or as the second of a pair."""
     last = reply[-1] if isinstance(reply, list) and reply else reply
     return last.decode(errors="replace") if isinstance(last, bytes) else ""
+
+
+def _post_arguments(events: Sequence[NewEvent]) -> list[Argument]:
+    args: list[Argument] = []
+    for new in events:
+        args += (new.event.id, _IF_EXISTS[new.if_exists] + _due(new.due), write_record(new.event))
+    return args
 
 
 def _due(due: Due) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Route
+from dtimer.backends.redis.connections import Route, Then
 from dtimer.backends.redis.errors import ScriptMissing
 from dtimer.backends.redis.resp import Argument, Reply, pack_some
 
@@ -44,7 +44,15 @@ class Script:
         init=False, repr=False, default=Factory(lambda self: pack_some((b"EVALSHA", self.sha1)), takes_self=True)
     )
 
-    async def run(self, route: Route, operation: str, keys: Sequence[bytes | str], args: Sequence[Argument]) -> Reply:
+    async def run(
+        self,
+        route: Route,
+        operation: str,
+        keys: Sequence[bytes | str],
+        args: Sequence[Argument],
+        *,
+        then: Then | None = None,
+    ) -> Reply:
         """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.call`.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
@@ -53,9 +61,11 @@ class Script:
         beginning = b"*%d\r\n" % (3 + len(keys) + len(args))
         rest = _packed_keys(tuple(keys)) + pack_some(args)
         try:
-            return await route.call(operation, b"%b%b%b" % (beginning, self._by_sha1, rest))
+            return await route.call(operation, b"%b%b%b" % (beginning, self._by_sha1, rest), then=then)
         except ScriptMissing:
-            return await route.call(operation, b"%b%b%b" % (beginning, pack_some((b"EVAL", self.source)), rest))
+            return await route.call(
+                operation, b"%b%b%b" % (beginning, pack_some((b"EVAL", self.source)), rest), then=then
+            )
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:

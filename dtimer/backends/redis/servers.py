@@ -25,6 +25,8 @@ class Servers:
             InvalidArgument: no such client.
         """
         self.request_timeout_s = request_timeout_s
+        self._source = source
+        self._durable: Servers | None = None
         self._embedded = source if isinstance(source, EmbeddedServer) else None
         self._cluster: Cluster | None = None
         self._place: Place | None = None
@@ -58,6 +60,15 @@ class Servers:
         """The address of an embedded server that runs; None for any other."""
         return None if self._embedded is None else self._embedded.url
 
+    async def durable_route(self, operation: str, prefix: str) -> Route:
+        """The same, on connections that wait for nobody but each other."""
+        if self._durable is None:
+            # First, because an embedded server has no address before it runs.
+            await self.route(operation, prefix)
+            source = self._source if self._embedded is None else self._embedded.client()
+            self._durable = Servers(source, request_timeout_s=self.request_timeout_s)
+        return await self._durable.route(operation, prefix)
+
     async def route(self, operation: str, prefix: str) -> Route:
         """The way to the keys with this prefix.
 
@@ -82,6 +93,8 @@ class Servers:
 
     async def close(self) -> None:
         self._closed = True
+        if self._durable is not None:
+            await self._durable.close()
         if self._connections is not None:
             await self._connections.close()
         if self._cluster is not None:

@@ -131,7 +131,7 @@ def test_no_operation_is_missing() -> None:
     known = vars(RedisPartition) | vars(RedisBackend)
     methods = {name for name, value in known.items() if callable(value) and not name.startswith("_")}
 
-    assert methods - set(CALLS) == {"close", "purge", "wakeups", "examine"}
+    assert methods - set(CALLS) == {"close", "purge", "wakeups", "examine", "post_durably"}
 
 
 @pytest.mark.parametrize("operation", CALLS)
