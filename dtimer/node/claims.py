@@ -136,8 +136,7 @@ class Claims:
         if self._rejoin and may_call:
             await self._join_again()
             return
-        room = self._deliveries.consumers.room()
-        claim = self._planner.next_claim(now_us, room, confirming=bool(self._confirms.lane.outbox))
+        claim = self._planner.next_claim(now_us, self._deliveries.consumers.room())
         if isinstance(claim, ClaimNow):
             if claim.deaf:
                 # Not waited for: claims go on without it, and it makes the next one when it is there.
