@@ -89,9 +89,6 @@ BACKOFF_MAX_US: Final = 2 * SECOND_US
 
 CLAIM_PORTION_MIN: Final = 32
 """A node claims half of what it may hold at a time, but not less than this: each call has its price."""
-CLAIM_EARLY_US: Final = 2 * MILLISECOND_US
-"""A node that has something to confirm makes its next claim so much early, for the two are one call then.
-Otherwise the confirm's round trip would delay that claim."""
 RECEIPTS_REMEMBERED_MAX: Final = 4_096
 """Deliveries for which a node remembers the receipt that ``timer.confirm(id)`` uses."""
 REFUSED_AGAIN_US: Final = 1 * SECOND_US

@@ -151,19 +151,6 @@ async def test_confirms_go_alone_when_nothing_is_to_be_claimed(watched: Watched)
         assert len(watched.count("claim")) == claims
 
 
-async def test_confirms_go_with_a_claim_that_is_to_be_made_soon(watched: Watched) -> None:
-    """Rule W3: in a steady stream of events one call does both."""
-    timer = DTimer(watched)
-    timer.on("event", confirm)
-    await timer.post_many(Post(payload=n, delay=100 + n, max_retries=1) for n in range(10))
-    async with timer:
-        await watched.sim.advance(500)
-
-    # Nothing is due after the last one.
-    assert watched.count("confirm") == [1]
-    assert timer.counters.confirmed == 10
-
-
 async def test_confirms_go_without_being_joined(watched: Watched) -> None:
     timer = DTimer(watched)
     events: list[Event] = []

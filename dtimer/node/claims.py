@@ -168,8 +168,7 @@ class Claims:
         if self._rejoin and may_call:
             await self._join_again()
             return
-        room = self._room.of(self)
-        claim = self._planner.next_claim(now_us, room, confirming=bool(self._confirms.lane.outbox))
+        claim = self._planner.next_claim(now_us, self._room.of(self))
         if isinstance(claim, ClaimNow):
             if claim.deaf:
                 self._deaf(StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard"))

@@ -11,8 +11,7 @@ Otherwise it waits for the earliest of
 * the sign of life, so that the store keeps it as a member.
 
 The last is always set, so no path leaves a node without a next wake-up.
-A claim that comes too early finds nothing, and its reply says when to come; so all doubts are settled by claiming,
-and one that is about to be made goes at once when it saves a call that would only confirm.
+A claim that comes too early finds nothing, and its reply says when to come; so all doubts are settled by claiming.
 After a failure everything waits for a growing pause, and then it claims at once.
 
 All times are microseconds of the local monotonic clock.
@@ -25,7 +24,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from dtimer.limits import BACKOFF_MAX_US, BACKOFF_MIN_US, CLAIM_EARLY_US
+from dtimer.limits import BACKOFF_MAX_US, BACKOFF_MIN_US
 from dtimer.values import Pace
 
 Draw: TypeAlias = Callable[[int], int]
@@ -163,12 +162,8 @@ class Planner:
         """It is not pausing after a failure."""
         return self._retry_at_us is None or now_us >= self._retry_at_us
 
-    def next_claim(self, now_us: int, room: int, *, confirming: bool = False) -> ClaimNow | WaitUntil:
-        """What to do at `now_us` with so much room; changes nothing.
-
-        Args:
-            confirming: something waits to be confirmed, and would need a call of its own if there is no claim.
-        """
+    def next_claim(self, now_us: int, room: int) -> ClaimNow | WaitUntil:
+        """What to do at `now_us` with so much room; changes nothing."""
         if self._retry_at_us is not None and now_us < self._retry_at_us:
             return WaitUntil(self._retry_at_us)
         # Without room it could take nothing, and its pulse would keep those from looking who could (D7, W1).
@@ -179,8 +174,6 @@ class Planner:
             due_us = min(due_us, self._come_at_us)
         if self._told_us is not None:
             due_us = min(due_us, self._told_us)
-        if confirming and room > 0 and now_us >= due_us - CLAIM_EARLY_US:
-            return ClaimNow()
         if self._wanted or now_us >= due_us or (self._without_room and room > 0):
             return ClaimNow()
         return WaitUntil(due_us)

@@ -52,16 +52,6 @@ def test_a_node_comes_when_it_was_told_to_by_a_wakeup(planner: Planner) -> None:
     assert planner.next_claim(0, 8) == WaitUntil(50 * MS)
 
 
-def test_a_claim_that_is_to_be_made_soon_takes_confirms_along_at_once(planner: Planner) -> None:
-    """Rule W3. Without room it would park the node as full; one that is far off would find nothing."""
-    answer(planner, 0, come_at_us=100 * MS)
-
-    assert planner.next_claim(98 * MS, 8, confirming=True) == ClaimNow()
-    assert planner.next_claim(98 * MS, 8) == WaitUntil(100 * MS)
-    assert planner.next_claim(98 * MS, 0, confirming=True) == WaitUntil(100 * MS)
-    assert planner.next_claim(97 * MS, 8, confirming=True) == WaitUntil(100 * MS)
-
-
 def test_of_two_times_the_earlier_one_counts(planner: Planner) -> None:
     """Too early finds nothing; too late is late."""
     answer(planner, 0, come_at_us=100 * MS)
