@@ -12,14 +12,16 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve
+from attrs import evolve, fields
 
 from dtimer.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from dtimer.sim.faulty.faults import Fault
     from dtimer.sim.scenario.campaign import Progress, SeedReport
     from dtimer.sim.scenario.case import Case
     from dtimer.sim.scenario.runner import Outcome
+    from dtimer.sim.scenario.steps import Step
 
 SEEDS_MAX: Final = 1_000_000
 LINES_SHOWN: Final = 60
@@ -133,7 +135,7 @@ def _table(reports: Sequence[SeedReport], nodes: int, real_s: float) -> str:
     ]
     speed = hours * 3_600 / max(real_s, 1e-9)
     rows = {
-        "seeds": f"{len(reports):,}, {len(idle):,} of them not counted: nothing had to be done again",
+        "seeds": f"{len(reports):,}" + (f", {len(idle):,} of them show nothing: all went well at once" if idle else ""),
         "node-hours": f"{hours * nodes:,.1f} in {real_s:,.1f} s, {speed:,.0f} times as fast as time",
         "calls": f"{counts['calls']:,}, {counts['calls_failed']:,} of them failed",
         "delivered": f"{counts['delivered']:,}, {counts['retries']:,} retries, {counts['takeovers']:,} by another node",
@@ -167,9 +169,10 @@ def _explain(case: Case, given: argparse.Namespace) -> int:
     shrinker = Shrinker(run_case(case, record=False), runs_max=SHRINK_RUNS_MAX)
     small = shrinker.shrink()
     outcome = run_case(small)
+    calls, faults = len(small.steps), len(small.options.faults.script)
     print(
-        f"{len(small.steps)} calls and {len(small.options.faults.script)} faults on {small.options.nodes} nodes "
-        f"are enough ({shrinker.num_runs} runs):\n"
+        f"enough are {_many(calls, 'call')} and {_many(faults, 'fault')} on {_many(small.options.nodes, 'node')} "
+        f"({_many(shrinker.num_runs, 'run')}):\n"
     )
     _show(outcome)
     path = Path(given.save or f"dtimer-case-{case.seed}.json")
@@ -184,10 +187,10 @@ def _show(outcome: Outcome) -> None:
     from dtimer.sim.show.lines import lines
 
     case = outcome.case
-    for step in case.steps[:LINES_SHOWN]:
-        print(f"  {step.at_s:12.6f} s    {step}")
-    for at_s, fault in case.options.faults.script[:LINES_SHOWN]:
-        print(f"  {at_s:12.6f} s  * {fault}")
+    asked = [(step.at_s, f"  {_spelled(step, step.kind)}") for step in case.steps]
+    broken = [(at_s, f"* {_spelled(fault, fault.kind)}") for at_s, fault in case.options.faults.script]
+    for at_s, text in sorted(asked + broken)[:LINES_SHOWN]:
+        print(f"  {at_s:12.6f} s  {text}")
     shown = list(lines(outcome.run.trace))
     if len(shown) > LINES_SHOWN:
         print(f"\n  the last {LINES_SHOWN} of {len(shown):,} lines:")
@@ -198,6 +201,20 @@ def _show(outcome: Outcome) -> None:
         print(f"\nVIOLATION {violation}")
     if not outcome.violations:
         print("\nno violation")
+
+
+def _spelled(part: Step | Fault, kind: str) -> str:
+    """A call or a fault with those of its parameters that are not as usual."""
+    parameters = [
+        f"{each.name}={getattr(part, each.name)!r}"
+        for each in fields(type(part))
+        if each.name != "at_s" and getattr(part, each.name) != each.default
+    ]
+    return " ".join([kind, *parameters])
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _draw(outcome: Outcome, path: str) -> None:

@@ -86,7 +86,8 @@ def test_what_fails_is_reduced_shown_saved_and_drawn(
     said = capsys.readouterr().out
     assert status == 1
     assert table(said)["violations"] == "1"
-    assert "1 calls and 0 faults on 2 nodes are enough" in said
+    assert "enough are 1 call and 0 faults on 2 nodes" in said
+    assert re.search(r"^ +[\d.]+ s    post id='\w+' number=\d+ max_retries=1$", said, re.MULTILINE)
     assert re.search(r"! world +VIOLATION of D4 at n\d, e\d+: its deadline is None", said)
     assert "VIOLATION of D4" not in page.read_text(encoding="utf-8"), "the page says it in its own words"
     assert '"what":"violation"' in page.read_text(encoding="utf-8")

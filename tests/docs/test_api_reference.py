@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from enum import Enum
@@ -12,11 +13,12 @@ import attrs
 import pytest
 
 import dtimer
-from dtimer import BackendError, Counters, DeadEvent, DTimer, Event, Exhausted, Known, Post, SimBackend, Upcoming
+from dtimer import BackendError, Counters, DeadEvent, DTimer, Event, Exhausted, Known, Post, SimBackend, Upcoming, sim
 from dtimer import errors as errors_module
 from dtimer import outcomes as outcomes_module
+from dtimer.cli.sim import add_arguments
 from dtimer.errors import REPEATABLE
-from dtimer.sim import SimClock, pytest_plugin
+from dtimer.sim import Run, SimClock, World, pytest_plugin
 
 REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
 NAMED: Final = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
@@ -47,6 +49,24 @@ def test_the_simulators_own_methods_are_there() -> None:
     own = {name for name in dir(SimClock) if not name.startswith("_")} | {"close_now"}
 
     assert {"now", "advance", "autojump"} <= own <= set(dir(SimBackend)) & NAMED
+
+
+def test_everything_about_simulations_is_there() -> None:
+    """But for the types that only the type checker asks for, and those that say what faults are about."""
+    types = {"Fault", "NodeFault", "StoreFault", "LinkedBackend", "Rate", "Record", "Watcher"}
+    verbs = {name for name in dir(World) if not name.startswith("_")}
+
+    assert set(sim.__all__) - types <= NAMED
+    assert verbs <= NAMED
+    assert {field.name.removeprefix("_") for field in attrs.fields(Run)} | {"timeline"} <= NAMED
+
+
+def test_every_option_of_the_simulating_command_is_there() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+
+    for option in parser._option_string_actions:
+        assert option in {"-h", "--help"} or f"| `{option} " in REFERENCE
 
 
 def test_what_the_pytest_plugin_gives_is_there() -> None:

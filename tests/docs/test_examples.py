@@ -106,7 +106,7 @@ def has_tests(source: str) -> bool:
 
 def normal(output: str) -> str:
     """Without what differs from run to run: pytest's padding and its times."""
-    return re.sub(r"\bin [0-9.]+s\b", "in 0.01s", re.sub(r" +", " ", output)).strip()
+    return re.sub(r"\bin [0-9.]+s\b(?: \(\d+:\d\d:\d\d\))?", "in 0.01s", re.sub(r" +", " ", output)).strip()
 
 
 def evaluate_python(example: Example) -> None:

@@ -33,8 +33,8 @@ class Violation:
 
     @override
     def __str__(self) -> str:
-        about = f" of {self.id!r}" if self.id else ""
-        return f"{self.rules}: {self.what}{about}, seen at {self.who} at {self.t_us / 1e6:.6f} s"
+        about = f", {self.id!r}" if self.id else ""
+        return f"{self.rules}{about}: {self.what}, seen at {self.who} at {self.t_us / 1e6:.6f} s"
 
 
 Complain: TypeAlias = Callable[[str, str, str, str], None]

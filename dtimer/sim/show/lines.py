@@ -11,6 +11,8 @@ CLOCK_WIDTH: Final = 16
 """Of a moment in the first day."""
 _QUIET: Final = frozenset({"reply", "pulse", "call"})
 """Of every call the store's record tells enough, as long as all goes well."""
+_MEMBERS: Final = frozenset({"join", "leave"})
+"""They are about who calls."""
 _MARKS: Final[Mapping[str, str]] = {"fault": "*", "fault_end": "*", "violation": "!", "down": "*", "up": "*"}
 
 
@@ -24,7 +26,8 @@ def lines(records: Iterable[Record], *, everything: bool = False) -> Iterator[st
     who_width = max((len(str(record["who"])) for record in shown), default=0)
     width = max(CLOCK_WIDTH, *(len(clock(_number(record["t"]))) for record in shown[-1:]), 0)
     for record in shown:
-        mark = _MARKS.get(str(record["what"]), " ")
+        first = record["what"] == "up" and record.get("incarnation") == 1
+        mark = " " if first else _MARKS.get(str(record["what"]), " ")
         when = clock(_number(record["t"]))
         yield f"{when:>{width}} {mark} {record['who']!s:{who_width}}  {describe(record)}".rstrip()
 
@@ -60,8 +63,12 @@ def _matters(record: Record) -> bool:
 
 def _applied(record: Record) -> str:
     words = [f"{record['method']} of {record['from']}"]
+    if record["method"] in _MEMBERS:
+        return words[0]
     ids = _texts(record.get("ids"))
     outcomes = _texts(record.get("outcome"))
+    if ids and record["method"] == "claim":
+        words.append("confirms")
     if len(ids) == len(outcomes):
         words += [f"{id}: {outcome}" for id, outcome in zip(ids, outcomes, strict=True)]
     else:

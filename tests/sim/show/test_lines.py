@@ -54,7 +54,9 @@ def test_what_the_store_tells_anyway_is_left_out_unless_asked_for(what: str) -> 
 def test_a_claim_is_left_out_if_nothing_came_of_it_at_all() -> None:
     assert not list(lines([{**CLAIM, "got": []}]))
     assert one({**CLAIM, "got": [["e", 2, 1]]}).endswith("claim of n1 takes e (delivery 2, retries 1)")
-    assert one({**CLAIM, "got": [], "ids": ["e"], "outcome": ["confirmed"]}).endswith("e: confirmed takes nothing")
+    assert one({**CLAIM, "got": [], "ids": ["e"], "outcome": ["confirmed"]}).endswith(
+        "claim of n1 confirms e: confirmed takes nothing"
+    )
     assert one({**CLAIM, "got": [], "ended": [["e", "expired"]]}).endswith("takes nothing e: expired")
 
 

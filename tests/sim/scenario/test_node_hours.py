@@ -1,0 +1,44 @@
+"""A thousand hours of nodes under faults, in nine parts, with all checkers on.
+
+Each part is 7 seeds of an hour of 16 nodes, with a call of a client each minute, and for each node and for the store
+20 faults an hour on average, of kinds and in a mixture that each seed draws for itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.scenario.campaign import report_of
+from dtimer.sim.scenario.options import Options
+from dtimer.sim.scenario.runner import run_seed
+
+PARTS = 9
+SEEDS = 7
+OPTIONS = Options(nodes=16, hours=1, rate=60, faults=Faults.everything(20))
+NODE_HOURS = PARTS * SEEDS * OPTIONS.nodes * OPTIONS.hours
+
+
+@pytest.mark.skipif(
+    os.environ.get("DTIMER_TEST_SERVERS") == "first",
+    reason="on one Python only: the runs are the same on all, which the stored digests show",
+)
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_goes_wrong(part: int) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS * part, SEEDS * (part + 1)):
+        report = report_of(run_seed(OPTIONS, seed, record=False))
+        assert not report.violations, f"seed {seed}: {report.violations[0]}"
+        seen += Counter(report.counts)
+    print(dict(seen))
+    assert seen["faults"] > 200 * SEEDS
+    assert seen["retries"] > 0
+    assert seen["takeovers"] > 0
+
+
+def test_it_is_a_thousand_hours() -> None:
+    assert NODE_HOURS >= 1_000

@@ -1,0 +1,153 @@
+"""Bugs that are put into the library on purpose are found by seeds of the standard workload, and within how many.
+
+The checkers keep silent about the sound library on the very same seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.scenario.options import Options
+from dtimer.sim.scenario.runner import run_seed
+from support.mutants import MUTANTS, Kind, Mutant
+
+STORM: Final = Options(nodes=3, hours=0.15, rate=1200, faults=Faults.everything(100))
+FORGETFUL: Final = Options(
+    nodes=2,
+    hours=0.1,
+    rate=1200,
+    faults=Faults(rates={"restart_store": 60, "failover": 60, "lose_replies": 240}),
+)
+"""A store that loses writes, and replies that are lost, often enough for what only they bring to light."""
+STOPPED: Final = Options(nodes=2, hours=0.1, rate=3_000, faults=Faults(rates={"stop": 240, "slow": 600}))
+
+
+def _node(rule: str, name: str, file: str, sound: str, broken: str) -> Mutant:
+    return Mutant(name, rule, Kind.NODE, f"{file}.py", sound, broken)
+
+
+OWN: Final = (
+    Mutant(
+        "deliver a second early",
+        "T3",
+        Kind.MACHINE,
+        "semantics/machine.py",
+        "(horizon_us, _LAST_ID))]",
+        "(horizon_us + 1_000_000, _LAST_ID))]",
+    ),
+    _node(
+        "W1",
+        "no fallback claim",
+        "node/planner",
+        "self._fallback_at_us = now_us +",
+        "self._fallback_at_us = now_us + 3_600_000_000 +",
+    ),
+    _node(
+        "N4",
+        "no second subscription",
+        "node/ears",
+        "await self._backend.runtime.sleep(backoff.next_us())",
+        "await self._backend.runtime.sleep(10**15)",
+    ),
+    _node("W1", "a silent death is not noticed", "node/planner", "deaf=self._expect_pulse)", "deaf=False)"),
+    _node(
+        "W4",
+        "the reply's time is not heeded",
+        "node/planner",
+        "self._come_at_us = come_at_us",
+        "self._come_at_us = None",
+    ),
+    _node(
+        "W2",
+        "wake-ups are not heeded",
+        "node/planner",
+        "        if seq <= self._seq:\n            return\n",
+        "        if seq:\n            return\n",
+    ),
+    _node(
+        "N1",
+        "leaving, and taking on",
+        "node/deliveries",
+        "if leaving and tracked:",
+        "if leaving and tracked and not delivery:",
+    ),
+    _node(
+        "E1",
+        "a confirm whose reply is lost has worked",
+        "node/confirms",
+        "                batch.fail_one(ticket, error)\n",
+        "                ticket.answer([ConfirmOutcome.CONFIRMED] * len(ticket.items))\n",
+    ),
+)
+
+WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
+    # the store's
+    "deliver a second early": (STORM, 1),
+    "keep replaces": (STORM, 4),
+    "give out what is unconfirmed": (STORM, 1),
+    "forget to count": (STORM, 1),
+    "ignore the event's own timeout": (STORM, 1),
+    "accept an old receipt": (STORM, 2),
+    "a late confirm is refused": (STORM, 1),
+    "a release counts when it should not": (STORM, 1),
+    "a lost claim loses what is tracked": (STORM, 1),
+    "a repeated post is another": (STORM, 4),
+    "the head's announcement is forgotten": (STORM, 1),
+    "an early wake-up strands the node": (STORM, 1),
+    "arm a full node": (STORM, 1),
+    "cancelling one cancels its neighbour": (STORM, 1),
+    # the node's
+    "come three seconds late": (STORM, 1),
+    "forget what is unfinished": (STORM, 1),
+    "repeat what is not safe to repeat": (STORM, 1),
+    "give up after a failure": (STORM, 1),
+    "no fallback claim": (STORM, 2),
+    "no second subscription": (STORM, 1),
+    "a silent death is not noticed": (STORM, 2),
+    "the reply's time is not heeded": (STORM, 1),
+    "wake-ups are not heeded": (STORM, 1),
+    "leaving, and taking on": (STOPPED, 3),
+    "a confirm whose reply is lost has worked": (FORGETFUL, 3),
+}
+"""Of each bug: where it is looked for, and how many seeds that takes at most."""
+
+BY_NAME: Final = {mutant.name: mutant for mutant in (*MUTANTS, *OWN)}
+
+
+@pytest.mark.parametrize("name", WITHIN)
+def test_it_is_found(name: str) -> None:
+    options, within = WITHIN[name]
+    mutant = BY_NAME[name]
+    job = {
+        "module": ".".join(("dtimer", *Path(mutant.file).with_suffix("").parts)),
+        "source": mutant.source(),
+        "options": options.to_json(),
+        "seeds": within,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "support.broken_seeds"],
+        input=json.dumps(job), env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True,
+        text=True, timeout=55, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seeds, complaint = json.loads(done.stdout.splitlines()[-1])
+
+    print(f"{name}: {seeds} of {within}: {complaint}")
+    assert seeds is not None, f"not found by {within} seeds"
+
+
+@pytest.mark.parametrize("options", [STORM, FORGETFUL, STOPPED], ids=["storm", "forgetful", "stopped"])
+def test_the_sound_library_is_not_complained_of(options: Options) -> None:
+    seeds = max(within for where, within in WITHIN.values() if where is options)
+    for seed in range(seeds):
+        outcome = run_seed(options, seed, record=False)
+        assert not outcome.violations, f"seed {seed}: {outcome.violations[0]}"
