@@ -220,7 +220,9 @@ def test(arguments: Sequence[str]) -> int:
         print(f"{environment.name}: pytest, {servers} of the servers found", flush=True)
         # The console script, not `python -m`: the latter would put the repository's root on sys.path.
         # Tests of real servers mostly wait, so there is room for more workers than cores.
-        if code := environment.run("pytest", "-n", WORKERS, *arguments, DTIMER_TEST_SERVERS=servers):
+        if code := environment.run(
+            "pytest", "-n", WORKERS, "--dist", "worksteal", *arguments, DTIMER_TEST_SERVERS=servers
+        ):
             return code
     return 0
 
@@ -273,7 +275,7 @@ def clean(_: Sequence[str]) -> int:
     return 0
 
 
-WORKERS = "3"
+WORKERS = "4"
 """Of pytest; each has servers of its own."""
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -86,7 +86,7 @@ def test_what_fails_is_reduced_shown_saved_and_drawn(
     said = capsys.readouterr().out
     assert status == 1
     assert table(said)["violations"] == "1"
-    assert "enough are 1 call and 0 faults on 2 nodes" in said
+    assert re.search(r"enough are 1 call and 0 faults on \d node", said)
     assert re.search(r"^ +[\d.]+ s    post id='\w+' number=\d+ max_retries=1$", said, re.MULTILINE)
     assert re.search(r"! world +VIOLATION of D4 at n\d, e\d+: its deadline is None", said)
     assert "VIOLATION of D4" not in page.read_text(encoding="utf-8"), "the page says it in its own words"
@@ -174,7 +174,7 @@ def test_nothing_is_left_behind_when_it_is_ended(jobs: int, ending: signal.Signa
             assert "virtual hours" in process.stdout.readline()
             children = children_of(process.pid)
             process.send_signal(ending)
-            status = process.wait(20)
+            status = process.wait(60)
         finally:
             process.kill()
         said = process.stderr.read()

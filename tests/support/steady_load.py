@@ -36,6 +36,9 @@ class Load:
     def missing(self, ids: list[str]) -> list[str]:
         return [id for id in ids if id not in self.delivered]
 
+    def have_come(self, ids: list[str]) -> bool:
+        return not self.missing(ids)
+
     def have(self, kind: type[DTimerError]) -> bool:
         return any(isinstance(report, kind) for report in self.reports)
 

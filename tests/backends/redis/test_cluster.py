@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from itertools import count
 
 import pytest
@@ -354,7 +355,7 @@ async def test_a_node_follows_a_master_that_steps_down(six: Six, backend: RedisB
         await until(lambda: six.owner(tag(0)) is replica, timeout_s=FAILOVER_S)
 
         await full_member(six, load)
-        await until(lambda: not load.missing(list(load.acknowledged)), timeout_s=BACK_WITHIN_S)
+        await until(partial(load.have_come, list(load.acknowledged)), timeout_s=BACK_WITHIN_S)
 
     assert not load.failed
 
@@ -373,7 +374,7 @@ async def test_slots_move_under_load_without_loss(six: Six, backend: RedisBacken
             await asyncio.to_thread(six.end_of_move, slot, target)
             await until(lambda target=target, partition=partition: six.owner(tag(partition)) is target)  # type: ignore[misc]
             await full_member(six, load)
-        await until(lambda: not load.missing(list(load.acknowledged)), timeout_s=BACK_WITHIN_S)
+        await until(partial(load.have_come, list(load.acknowledged)), timeout_s=BACK_WITHIN_S)
 
     assert not load.failed
     assert load.timer.counters.lost_writes == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -45,11 +46,20 @@ def test_programs_run_the_same_in_other_processes_with_other_hashes(pythonpath: 
 
 
 def test_programs_run_the_same_on_every_version(pythonpath: str) -> None:
-    pythons = found_pythons()
+    """Of those whose asyncio cancels alike: it was mended in the first releases of 3.11."""
+    pythons = {version: python for version, python in found_pythons().items() if is_settled(python)}
+    if len(pythons) < 2:
+        pytest.skip(f"found only {', '.join(pythons) or 'none'} from Python 3.11.5 on")
     said = outputs(pythons, "steady", pythonpath)
 
-    here = [digest(Program(number, 1, steady=True).run()) for number in range(int(PROGRAMS))]
-    assert said == {(version, HASH_SEEDS[0]): here for version in pythons}
+    assert len(set(map(tuple, said.values()))) == 1
+
+
+def is_settled(python: Path) -> bool:
+    return (
+        subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11, 5))"], check=False).returncode
+        == 0
+    )
 
 
 def test_another_seed_is_another_order() -> None:
