@@ -241,7 +241,6 @@ async def test_nodes_killed_at_random_lose_nothing_and_delay_nothing_beyond_the_
         assert {said["id"] for said in deliveries} == {str(n) for n in range(num_events)}
         assert max(Counter((said["id"], said["num_retries"]) for said in deliveries).values()) == 1
         assert max(Counter(confirmed_by(every)).values()) == 1
-        assert len(deliveries) >= num_events
         assert min(late) >= 0
         assert max(late) < LATE_MS
 
