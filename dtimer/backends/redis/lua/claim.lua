@@ -37,20 +37,26 @@ local function end_reason(record, state)
   if state.expires and at > state.expires then return 'expired' end
 end
 
+local first_state = state_text({number = 1, counted = 1, refusals = 0, nonce = nonce})
+
+-- state is nil at the first delivery of what cannot expire: nearly always, and worth a way without a table for each.
 local function deliver(id, bytes_of, record, state, due)
-  local now, num_retries, deadline = tick(), state.counted, 0
-  state.number, state.counted, state.nonce = state.number + 1, state.counted + 1, nonce
+  local now, number, num_retries, deadline = tick(), 1, 0, 0
+  if state then
+    number, num_retries = state.number + 1, state.counted
+    state.number, state.counted, state.nonce = number, num_retries + 1, nonce
+  end
   if record.tracked then
     deadline = now + (record.timeout or timeout)
     local place = #new_places
     new_places[place + 1], new_places[place + 2] = deadline, id
-    new_states[place + 1], new_states[place + 2] = id, state_text(state)
+    new_states[place + 1], new_states[place + 2] = id, state and state_text(state) or first_state
   else
     gone[#gone + 1] = id
   end
   local place = 3 * taken
-  deliveries[place + 1] = string.format('%d %d %d %d %.0f %.0f %.0f\n',
-    #id, #bytes_of, state.number, num_retries, due, now, deadline)
+  deliveries[place + 1] = string.format('%d %d %d %d %d %d %d\n',
+    #id, #bytes_of, number, num_retries, due, now, deadline)
   deliveries[place + 2] = id
   deliveries[place + 3] = bytes_of
   taken = taken + 1
@@ -68,9 +74,10 @@ local function take(id, due, bytes_of, state_bytes)
     bury(id, bytes_of, 'unreadable', '', state and state.counted or 0)
     return true
   end
-  state = state or {number = 0, counted = 0, refusals = 0,
-    expires = record.expires_after and due + record.expires_after or nil}
-  local reason = end_reason(record, state)
+  if not state and record.expires_after then
+    state = {number = 0, counted = 0, refusals = 0, expires = due + record.expires_after}
+  end
+  local reason = state and end_reason(record, state)
   if reason and cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
   if not reason and taken == room then return false end
   if #deliveries + #ended > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end

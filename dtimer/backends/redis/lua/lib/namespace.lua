@@ -64,7 +64,7 @@ at = math.max(at, last)
 
 -- Whole numbers as text; `..` and tostring would lose digits. (What a command is given as a number loses none.)
 local function int(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end
 
 -- A time from a sorted set, nil if there is none. Somebody else's may be endless, which no reply can hold.
