@@ -35,7 +35,11 @@ class Peer:
     versions: dict[str, str] = field(factory=dict)
 
     def with_slots(self, num: int) -> Peer:
-        return evolve(self, settings={**self.settings, self.slots: num})
+        return self.told(**{self.slots: num})
+
+    def told(self, **settings: float) -> Peer:
+        """The same with these settings too."""
+        return evolve(self, settings={**self.settings, **settings})
 
 
 PEERS: Final = (
@@ -45,7 +49,8 @@ PEERS: Final = (
         "python",
         {"max_events": 100},
         "max_events",
-        "max_retries 3, `async with event` (waits for its confirm)",
+        "max_retries 3, handlers are coroutines that call `event.confirm()` and do not wait for it,"
+        " or, where said so, that use `async with event`, which waits",
         batches=True,
     ),
     Peer(

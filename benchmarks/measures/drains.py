@@ -1,4 +1,4 @@
-"""Timers due at once, one node: 100 handlers at a time, tuned, and with the default of 8.
+"""Timers due at once, one node: 100 handlers at a time, tuned, with the default of 8, and ours with `async with event`.
 
 What the server did for them is counted on the way: for ours with the large batches of the tuned run.
 """
@@ -19,6 +19,7 @@ def measure(bench: Bench) -> None:
     both = [peer for peer in bench.peers if peer.key in {OURS, ORIGINAL}]
     plans = [("100", bench.peers)]
     plans += [(str(num), [peer.with_slots(num) for peer in both]) for num in (TUNED, DEFAULT)]
+    plans += [("block", [peer.with_slots(TUNED).told(in_block=1) for peer in both if peer.key == OURS])]
     for name, peers in plans:
         for _, peer in bench.in_turn(peers):
             with bench.attempt(f"drain.{name}", peer.key):

@@ -1,4 +1,4 @@
-"""dtimer, this project: DTimer on a RedisBackend, handlers that confirm by ``async with event``."""
+"""dtimer, this project: DTimer on a RedisBackend, handlers that confirm."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dtimer import DTimer, Event, JsonValue, Post, RedisBackend
 MAX_RETRIES = 3
 JOIN_AT_ONCE = 8
 """A thousand nodes keep one process busy; more at once would not be connected in time."""
+WATCH_S = 0.001
 
 
 class Ours:
@@ -20,11 +21,14 @@ class Ours:
     def __init__(self) -> None:
         self._stores: list[RedisBackend] = []
         self._nodes: list[DTimer[JsonValue]] = []
+        self._watches: list[asyncio.Task[None]] = []
 
     async def open(self, url: str, namespace: str, settings: Settings) -> None:
         self._url, self._namespace = url, namespace
         self._max_events = int(settings["max_events"])
         self._apart = bool(settings.get("apart", 0))
+        self._watched = bool(settings.get("watch", 0))
+        self._in_block = bool(settings.get("in_block", 0))
         self._poster = self._timer(namespace)
 
     def _timer(self, namespace: str) -> DTimer[JsonValue]:
@@ -43,19 +47,37 @@ class Ours:
 
     async def work(self, workers: int, fired: Fired, confirmed: Confirmed) -> None:
         async def handle(event: Event[JsonValue]) -> None:
+            fired(event.payload)  # type: ignore[arg-type]  # what post() was given
+            event.confirm()
+
+        async def handle_in_block(event: Event[JsonValue]) -> None:
             async with event:
-                fired(event.payload)  # type: ignore[arg-type]  # what post() was given
+                fired(event.payload)  # type: ignore[arg-type]  # as above
             confirmed()
 
         for number in range(workers):
             # Apart, each is in a namespace of its own, the first in that of the posts.
             node = self._timer(f"{self._namespace}-{number}" if self._apart and number else self._namespace)
-            node.on("event", handle)
+            node.on("event", handle_in_block if self._in_block else handle)
             self._nodes.append(node)
+            if self._watched and not self._in_block:
+                self._watches.append(asyncio.create_task(self._watch(node, confirmed)))
         for first in range(0, workers, JOIN_AT_ONCE):
             await asyncio.gather(*(node.join() for node in self._nodes[first : first + JOIN_AT_ONCE]))
 
+    async def _watch(self, node: DTimer[JsonValue], confirmed: Confirmed) -> None:
+        """Nobody waits for a confirm, so this one looks whether there are new ones."""
+        seen = 0
+        while True:
+            if (now := node.counters.confirmed) != seen:
+                seen = now
+                confirmed()
+            await asyncio.sleep(WATCH_S)
+
     async def rest(self) -> None:
+        for watch in self._watches:
+            watch.cancel()
+        self._watches.clear()
         for first in range(0, len(self._nodes), JOIN_AT_ONCE):
             await asyncio.gather(*(node.leave() for node in self._nodes[first : first + JOIN_AT_ONCE]))
         self._nodes.clear()

@@ -62,6 +62,7 @@ SECTIONS: Final = (
             Column("100 at a time", "drain.100"),
             Column("256", "drain.256"),
             Column("8", "drain.8"),
+            Column("256, `async with`", "drain.block"),
             Column("first after ms", "drain.100.first_ms"),
         ),
     ),
