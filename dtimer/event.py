@@ -21,7 +21,7 @@ class Keeper(Protocol[PayloadT]):
 
     def confirm(self, event: Event[PayloadT]) -> Confirming: ...
 
-    async def confirm_at_end(self, event: Event[PayloadT]) -> None: ...
+    def confirm_at_end(self, event: Event[PayloadT]) -> Awaitable[object]: ...
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome: ...
 
@@ -31,7 +31,9 @@ class Keeper(Protocol[PayloadT]):
 
     def failed(self, event: Event[PayloadT]) -> None: ...
 
-    def finish(self, event: Event[PayloadT]) -> None: ...
+    def at_end(self, event: Event[PayloadT]) -> None:
+        """Its block was left, and what that asked for is over."""
+        ...
 
 
 class Confirming(Awaitable[ConfirmOutcome]):
@@ -175,13 +177,13 @@ class Event(Generic[PayloadT]):
     ) -> None:
         try:
             if error is None:
-                if self.tracked and not self.settled:
+                if self._delivery.deadline_us is not None and not self.settled:
                     await self._keeper.confirm_at_end(self)
             elif isinstance(error, Exception):
                 self._keeper.failed(self)
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.
         finally:
-            self._keeper.finish(self)
+            self._keeper.at_end(self)
 
 
 @frozen(kw_only=True)

@@ -21,6 +21,8 @@ from dtimer import (
     SimBackend,
 )
 from dtimer.limits import RECEIPTS_REMEMBERED_MAX
+from dtimer.outcomes import ClaimStatus
+from dtimer.values import Claimed, Delivery, EventData, Receipt
 
 
 @pytest.fixture
@@ -84,11 +86,11 @@ async def test_what_follows_a_block_takes_up_room(sim: SimBackend) -> None:
         await timer.post_many(Post(payload=n, delay=0, max_retries=1) for n in range(12))
         await sim.advance(50)
         assert running == 4
-        assert timer._deliveries.consumers.room() == 0
+        assert timer._deliveries.room() == 0
         await sim.advance(1_000)
 
     assert (most, done, timer.counters.confirmed) == (4, 12, 12)
-    assert timer._deliveries.consumers.room() == 2
+    assert timer._deliveries.room() == 2
 
 
 async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, errors: list[DTimerError]) -> None:
@@ -104,7 +106,7 @@ async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, err
     async with timer:
         await timer.post("p", 0, max_retries=1)
         await sim.advance(50)
-        assert timer._deliveries.consumers.room() == 2
+        assert timer._deliveries.room() == 2
 
     assert [type(error) for error in errors] == [HandlerFailed]
 
@@ -355,7 +357,79 @@ async def test_a_handler_that_is_cancelled_before_it_begins_leaves_nothing_behin
     async with timer:
         await timer.post("p", 0)
         await sim.advance(10)
-        assert consumers.room() == 8
+        assert timer._deliveries.room() == 8
 
     gc.collect()
     assert [type(error) for error in errors] == [HandlerFailed]
+
+
+async def test_what_a_large_claim_brought_is_handed_out_when_the_node_has_left(timer: DTimer) -> None:
+    """It is handed out in portions; a leave between two of them loses none of it."""
+    handed_out: list[str] = []
+    timer.on("event", lambda event: handed_out.append(event.id))
+    ids = [str(number) for number in range(100)]
+    brought = [
+        Delivery(
+            event=EventData(id=id, payload=b"1"),
+            receipt=Receipt(id, 1, "n"),
+            due_us=0,
+            at_us=0,
+            num_retries=0,
+            deadline_us=None,
+        )
+        for id in ids
+    ]
+    claimed = Claimed(
+        status=ClaimStatus.JOINED,
+        confirmed=(),
+        deliveries=tuple(brought),
+        ended=(),
+        unreadable=(),
+        more=False,
+        come_at_us=None,
+    )
+
+    timer._deliveries.take(claimed, leaving=False)
+    assert handed_out == []
+    timer._deliveries.end_all()
+
+    assert handed_out == ids
+    await asyncio.sleep(0)
+    assert timer._deliveries.room() == timer.max_events
+
+
+async def test_the_next_claim_is_under_way_before_a_large_one_is_handled(sim: SimBackend) -> None:
+    """Rule N2: a node does not wait for its handlers, nor with what is still to be handed to them."""
+    timer = DTimer(sim, max_events=256)
+    claims_before: list[int] = []
+
+    @timer.on("event")
+    def handle(event: Event) -> None:
+        claims_before.append(timer.counters.claims)
+
+    await timer.post_many(Post(payload=n, delay=0) for n in range(256))
+    async with timer:
+        await sim.advance(10)
+
+    assert len(claims_before) == 256
+    assert claims_before[0] == 2
+    assert claims_before == sorted(claims_before)
+
+
+async def test_what_is_still_to_be_handed_out_takes_up_room(sim: SimBackend) -> None:
+    timer = DTimer(sim, max_events=100)
+    most = 0
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        nonlocal most
+        deliveries = timer._deliveries
+        most = max(most, len(deliveries.consumers.unfinished) + len(deliveries._coming))
+        assert deliveries.room() <= 100 - len(deliveries.consumers.unfinished) - len(deliveries._coming)
+        await sim.sleep(20)
+
+    await timer.post_many(Post(payload=n, delay=0) for n in range(400))
+    async with timer:
+        await sim.advance(1_000)
+
+    assert (most, timer.counters.delivered) == (100, 400)

@@ -14,7 +14,7 @@ from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
 from dtimer.node.ears import Ears
-from dtimer.node.planner import ClaimNow, Planner
+from dtimer.node.planner import ClaimNow, Planner, WaitUntil
 from dtimer.node.repeat import PASSING
 from dtimer.node.reports import Reports
 from dtimer.node.room import Room
@@ -180,11 +180,19 @@ class Claims:
         if batch is not None:
             await self._confirm(batch)
             return
-        timer = self._runtime.call_at(claim.at_us, self._signal.set)
+        self._alarm = self._runtime.call_at(claim.at_us, self._rouse)
         try:
             await self._signal.wait()
         finally:
-            timer.cancel()
+            self._alarm.cancel()
+
+    def _rouse(self) -> None:
+        """What was waited for is there; or it has moved back, as with every pulse, and is waited for again."""
+        claim = self._planner.next_claim(self._runtime.now_us(), self._room.of(self))
+        if isinstance(claim, WaitUntil):
+            self._alarm = self._runtime.call_at(claim.at_us, self._rouse)
+        else:
+            self._signal.set()
 
     async def _claim(self, claim: ClaimNow) -> None:
         batch = self._confirms.take()
@@ -307,8 +315,10 @@ class Claims:
     def _heard(self, message: Message) -> None:
         if isinstance(message, Pulse):
             self._tally.pulses_heard += 1
+            # What is waited for can only have moved back, but for a part of the jitter: no reason to look again now.
             self._planner.heard_pulse(self._runtime.now_us())
-        elif isinstance(message, Wakeup):
+            return
+        if isinstance(message, Wakeup):
             due_us = self._store.clock.local_us(message.due_us)
             # Before the first reply of a new store the time is unknown; coming at once is harmless.
             self._planner.told(self._runtime.now_us() if due_us is None else due_us, message.seq)

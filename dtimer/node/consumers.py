@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, Generic
 
-from attrs import define, field
+from attrs import define
 
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
@@ -44,10 +44,12 @@ class Holding(Generic[PayloadT]):
     """What is known of an unfinished event: the handlers that run on it."""
 
     event: Event[PayloadT]
-    tasks: list[asyncio.Task[None]] = field(factory=list)
+    tasks: tuple[asyncio.Task[None], ...] = ()
     open: int = 0
     cut: bool = False
     """`leave` cancelled it."""
+    ending: bool = False
+    """Its last handler merely waits for the confirm at its block's end."""
 
 
 class Consumers(Generic[PayloadT]):
@@ -136,11 +138,11 @@ class Consumers(Generic[PayloadT]):
         if seat.waiter is not None and not seat.waiter.done():
             seat.waiter.set_result(None)
 
-    def room(self) -> int:
-        """How many events a claim may bring."""
-        free = self.max_events - len(self.unfinished) - len(self._left_over) + self._num_ending
+    def room(self, num_coming: int) -> int:
+        """How many events there is room for beside so many that are about to come."""
+        free = self.max_events - len(self.unfinished) - len(self._left_over) - num_coming + self._num_ending
         if not self._handlers:
-            free = min(free, len(self._waiting))
+            free = min(free, len(self._waiting) - num_coming)
         return max(free, 0)
 
     # --- handing out -----------------------------------------------------------------------------------
@@ -158,7 +160,9 @@ class Consumers(Generic[PayloadT]):
 
     def finish(self, event: Event[PayloadT]) -> None:
         """Its taker is done with it. Idempotent."""
-        if self.unfinished.pop(event, None) is not None:
+        holding = self.unfinished.pop(event, None)
+        if holding is not None:
+            self._num_ending -= holding.ending
             self._on_change()
 
     def finish_if_iterated(self, event: Event[PayloadT]) -> None:
@@ -167,20 +171,23 @@ class Consumers(Generic[PayloadT]):
         if holding is not None and not holding.open:
             self.finish(event)
 
-    def make_room(self, event: Event[PayloadT]) -> bool:
-        """Its last handler merely waits for the confirm at its block's end from now on, so it takes up no room.
-
-        If this returns true, :meth:`take_room_back` follows when the wait is over.
-        """
+    def make_room(self, event: Event[PayloadT]) -> None:
+        """If its last handler merely waits for the confirm at its block's end, it takes up no room until `at_end`."""
         holding = self.unfinished.get(event)
-        if holding is None or holding.open != 1:
-            return False
-        self._num_ending += 1
-        return True
+        if holding is not None and holding.open == 1 and not holding.ending:
+            holding.ending = True
+            self._num_ending += 1
 
-    def take_room_back(self) -> None:
-        """Whatever a handler still does after its block takes up room as before."""
-        self._num_ending -= 1
+    def at_end(self, event: Event[PayloadT]) -> None:
+        """The block is left. Whatever a handler still does after it takes up room as before."""
+        holding = self.unfinished.get(event)
+        if holding is None:
+            return
+        if holding.ending:
+            holding.ending = False
+            self._num_ending -= 1
+        if not holding.open:
+            self.finish(event)
 
     async def next_for(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
         """An iterator asks for its next event, and so is done with the one before; None is the end."""
@@ -253,7 +260,7 @@ class Consumers(Generic[PayloadT]):
         # A callback costs more than all else here, so the task takes it off as soon as it sees to the rest by itself.
         task.add_done_callback(never_began)
         holding.open += 1
-        holding.tasks.append(task)
+        holding.tasks += (task,)
 
     async def _work(
         self,

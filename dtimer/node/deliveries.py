@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final, Generic
 
 from dtimer import arguments
 from dtimer.arguments import Delay, Timeout
@@ -19,6 +20,11 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.values import Claimed, Delivery, Ended, EndReason, Receipt, Release
+
+PORTION: Final = 32
+"""So many are handed out in a turn of the loop. The next claim is under way before the first of a larger claim,
+and what handlers are done with at once is gone before more is made for the next ones.
+"""
 
 
 class Deliveries(Generic[PayloadT]):
@@ -56,24 +62,68 @@ class Deliveries(Generic[PayloadT]):
         self._reports = reports
         self._exhausted = listeners
         self._tally = tally
+        self._on_change = on_change
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
+        self._coming: deque[Delivery] = deque()
+        self._next_portion: asyncio.Handle | None = None
+
+    def room(self) -> int:
+        """How many events a claim may bring."""
+        return self.consumers.room(len(self._coming))
 
     # --- from the store --------------------------------------------------------------------------------------
 
     def take(self, claimed: Claimed, *, leaving: bool) -> None:
         """Hand out what a claim brought; while leaving, tracked events go back untouched (rule N1)."""
-        decode, deliver, receipts, tally = self._codec.decode, self.consumers.deliver, self._receipts, self._tally
-        for delivery in claimed.deliveries:
-            tracked = delivery.deadline_us is not None
-            if leaving and tracked:
-                self._release_untouched(delivery.receipt)
-                continue
+        for ended in claimed.ended:
+            self._ended(ended)
+        for record in claimed.unreadable:
+            self._tally.unreadable += 1
+            self._reports.report(RecordUnreadable(record))
+        if leaving:
+            for delivery in claimed.deliveries:
+                if delivery.deadline_us is not None:
+                    self._release_untouched(delivery.receipt)
+                else:
+                    self._coming.append(delivery)
+        else:
+            self._coming += claimed.deliveries
+        if self._next_portion is not None:
+            return
+        if len(self._coming) <= PORTION:
+            self._hand_out(len(self._coming))
+        else:
+            self._hand_out_soon()
+
+    def _hand_out_soon(self) -> None:
+        self._next_portion = asyncio.get_running_loop().call_soon(self._hand_out_portion)
+
+    def _hand_out_portion(self) -> None:
+        self._next_portion = None
+        try:
+            self._hand_out(min(PORTION, len(self._coming)))
+        finally:
+            # Whatever a plain function raised to stop the program: the others' events go on if it does.
+            if self._coming:
+                self._hand_out_soon()
+            self._on_change()
+
+    def end_all(self) -> None:
+        """The node has left: what it has claimed is handed out now, and nothing follows."""
+        self._hand_out(len(self._coming))
+        self.consumers.end_all()
+
+    def _hand_out(self, num: int) -> None:
+        coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
+        receipts, tally = self._receipts, self._tally
+        for _ in range(num):
+            delivery = coming.popleft()
             try:
                 payload = decode(delivery.event.payload)
             except Exception as error:
                 self._refused(delivery, error)
                 continue
-            if tracked:
+            if delivery.deadline_us is not None:
                 # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
@@ -83,11 +133,6 @@ class Deliveries(Generic[PayloadT]):
             deliver(Event(payload, delivery, self))
         while len(receipts) > RECEIPTS_REMEMBERED_MAX:
             receipts.popitem(last=False)
-        for ended in claimed.ended:
-            self._ended(ended)
-        for record in claimed.unreadable:
-            self._tally.unreadable += 1
-            self._reports.report(RecordUnreadable(record))
 
     def _ended(self, ended: Ended) -> None:
         """Count and tell (rules E5 and P7)."""
@@ -136,18 +181,15 @@ class Deliveries(Generic[PayloadT]):
         self.consumers.finish_if_iterated(event)
         return confirming
 
-    async def confirm_at_end(self, event: Event[PayloadT]) -> None:
+    def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]]:
         self.before_use()
         event.settled = True
         ticket = self._partitions.of(event.id).confirms.submit(event.receipt)
         self.consumers.finish_if_iterated(event)
         # With several partitions another one's claim might take the room before this confirm has left.
-        made_room = len(self._partitions.all) == 1 and self.consumers.make_room(event)
-        try:
-            await ticket.future()
-        finally:
-            if made_room:
-                self.consumers.take_room_back()
+        if len(self._partitions.all) == 1:
+            self.consumers.make_room(event)
+        return ticket.future()
 
     async def confirm_id(self, id: str) -> ConfirmOutcome:
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""
@@ -195,8 +237,8 @@ class Deliveries(Generic[PayloadT]):
         delay_us = policy.delay_after(event.num_retries)
         self._in_background(self._release_event(event, Release.COUNTED, delay_us), event.id)
 
-    def finish(self, event: Event[PayloadT]) -> None:
-        self.consumers.finish_if_iterated(event)
+    def at_end(self, event: Event[PayloadT]) -> None:
+        self.consumers.at_end(event)
 
     def give_back(self, event: Event[PayloadT]) -> None:
         """Nobody took it."""

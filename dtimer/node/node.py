@@ -73,7 +73,7 @@ class Node:
         """Whom the events are for; once, before anything else."""
         self._deliveries = deliveries
         consumers = deliveries.consumers
-        self._room = Room(len(self._partitions.all), consumers.room, lambda: consumers.max_events)
+        self._room = Room(len(self._partitions.all), deliveries.room, lambda: consumers.max_events)
 
     def changed(self) -> None:
         """Room or work under way may have changed."""
@@ -171,7 +171,7 @@ class Node:
             await self._stop(self._claims)
             self._claims = []
             assert self._deliveries is not None, "serve() comes first"
-            self._deliveries.consumers.end_all()
+            self._deliveries.end_all()
             if drain:
                 await self._drain(self._deliveries, until_us)
             for partition in self._partitions.all:
@@ -188,7 +188,7 @@ class Node:
             return
         self._claims = []
         if self._deliveries is not None:
-            self._deliveries.consumers.end_all()
+            self._deliveries.end_all()
 
     def _lost_writes(self, number: int) -> None:
         if self._claims:

@@ -26,49 +26,67 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
     Attributes:
         lost: they were in a call whose outcome is unknown.
         give_up_us: until when they are sent again after failures; None before the first one.
-        awaited: somebody wants to know.
     """
 
-    __slots__ = ("_future", "awaited", "give_up_us", "items", "lost", "size_bytes")
+    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "size_bytes")
 
     def __init__(self, items: Sequence[ItemT], size_bytes: int) -> None:
         self.items = items
         self.size_bytes = size_bytes
         self.lost = False
         self.give_up_us: int | None = None
-        self.awaited = False
-        self._future: asyncio.Future[Sequence[ReplyT]] = asyncio.get_running_loop().create_future()
+        self._answer: Sequence[ReplyT] | Exception | asyncio.CancelledError | None = None
+        # Only when somebody asks: who does not wait for a confirm should not pay for one.
+        self._future: asyncio.Future[Sequence[ReplyT]] | None = None
 
     @override
     def __await__(self) -> Generator[object, None, Sequence[ReplyT]]:
-        self.awaited = True
-        return (yield from self._future)
+        return (yield from self.future())
 
     def future(self) -> asyncio.Future[Sequence[ReplyT]]:
         """What an awaiting caller waits for."""
-        self.awaited = True
+        if self._future is None:
+            self._future = asyncio.get_running_loop().create_future()
+            if self._answer is not None:
+                self._tell(self._future, self._answer)
         return self._future
 
     @property
     def done(self) -> bool:
         """Answered, failed, or its caller was cancelled."""
-        return self._future.done()
+        return self._answer is not None if self._future is None else self._future.done()
 
     def answer(self, replies: Sequence[ReplyT]) -> None:
-        if not self._future.done():
-            self._future.set_result(replies)
+        if not self.done:
+            self._settle(replies)
 
     def fail(self, error: Exception) -> bool:
         """Whether somebody who waits will hear of it."""
-        if self._future.done():
-            return True
-        self._future.set_exception(error)
-        # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
-        self._future.exception()
-        return self.awaited
+        if not self.done:
+            self._settle(error)
+        return self._future is not None
 
     def cancel(self) -> None:
-        self._future.cancel()
+        if not self.done:
+            self._settle(asyncio.CancelledError())
+
+    def _settle(self, answer: Sequence[ReplyT] | Exception | asyncio.CancelledError) -> None:
+        self._answer = answer
+        if self._future is not None:
+            self._tell(self._future, answer)
+
+    @staticmethod
+    def _tell(
+        future: asyncio.Future[Sequence[ReplyT]], answer: Sequence[ReplyT] | Exception | asyncio.CancelledError
+    ) -> None:
+        if isinstance(answer, asyncio.CancelledError):
+            future.cancel()
+        elif isinstance(answer, Exception):
+            future.set_exception(answer)
+            # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
+            future.exception()
+        else:
+            future.set_result(answer)
 
 
 class Batch(Generic[ItemT, ReplyT]):

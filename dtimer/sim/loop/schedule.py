@@ -99,12 +99,13 @@ class Schedule:
         while not self._stopping:
             if self._dying:
                 self._bury()
+            if not self._round:
+                if self._awake:
+                    self._begin_round()
+                else:
+                    self._move_time()
             if self._round:
                 self._run(self._round.pop())
-            elif self._awake:
-                self._begin_round()
-            else:
-                self._move_time()
         self._bury()
 
     def _bury(self) -> None:
@@ -165,8 +166,15 @@ class Schedule:
                 self._steps = 0
         if timers and timers[0][0] == when_us:
             self._make_all_ready(when_us, timer)
-        else:
-            self._make_ready(timer)
+            return
+        # Alone, as nearly always: it is a round by itself.
+        timer.scheduled = False
+        process = timer.process
+        process.inbox.append(timer)
+        if process.dormant:
+            process.dormant = False
+            process.listed = True
+            self._round.append(process)
 
     def _make_all_ready(self, when_us: int, first: SimTimer) -> None:
         timers = self._timers
@@ -180,11 +188,8 @@ class Schedule:
         # It matters within each process only. Sorting keeps what is drawn equal in the order in which it was set.
         due.sort(key=lambda timer: draw(timer.process.ties_key, timer.number))
         for timer in due:
-            self._make_ready(timer)
-
-    def _make_ready(self, timer: SimTimer) -> None:
-        timer.scheduled = False
-        process = timer.process
-        process.inbox.append(timer)
-        if process.dormant:
-            self.wake(process)
+            timer.scheduled = False
+            process = timer.process
+            process.inbox.append(timer)
+            if process.dormant:
+                self.wake(process)
