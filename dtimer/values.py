@@ -218,7 +218,7 @@ class Member:
     """A node at the ring; a later join under the same node id has another incarnation.
 
     Attributes:
-        incarnation: digits and lower-case letters, greater as text than those of earlier joins.
+        incarnation: digits, lower-case letters and hyphens, greater as text than those of earlier joins.
         poll_us: the longest it goes without a claim; after ten times that it is taken for dead (rule N3).
     """
 

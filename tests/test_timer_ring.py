@@ -123,6 +123,22 @@ async def test_a_later_join_under_the_same_id_fences_the_earlier(sim: SimBackend
         assert (len(got["first"]), len(got["second"])) == (1, 1)
 
 
+@pytest.mark.parametrize("seed", range(12))
+async def test_of_two_joins_at_one_instant_the_later_one_wins(seed: int) -> None:
+    """Rule N1. Virtual time stands still between them, and chance must not decide."""
+    sim = SimBackend(seed=seed)
+    earlier, later = DTimer(sim, node_id="n"), DTimer(sim, node_id="n")
+    for timer in (earlier, later):
+        timer.on("event", lambda event: None)
+    await earlier.join()
+    await later.join()
+    # In an hour each has claimed of its own accord.
+    await sim.advance(2 * 3_600_000)
+
+    assert (earlier.joined, later.joined) == (False, True)
+    await later.leave()
+
+
 async def test_who_hears_that_it_is_fenced_sees_that_it_is_out(sim: SimBackend) -> None:
     """Rule N1: a handler that asks may want to join again under another name."""
     watched = Watched(sim)

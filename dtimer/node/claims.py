@@ -22,8 +22,8 @@ from dtimer.node.store import Store
 from dtimer.outcomes import ClaimStatus
 from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
 
-INSTANT_DIGITS: Final = 14
-"""Of a time in us, in hex: enough for two thousand years."""
+HEX_DIGITS: Final = 14
+"""Of a time in us: enough for two thousand years. Of a place in the store's history: no double counts further."""
 NONCE_BYTES: Final = 8
 """Of a claim, and so of its receipts."""
 
@@ -94,8 +94,10 @@ class Claims:
         """Subscribe, join, and begin to claim (rule N1). Raises a BackendError, and is not joined then."""
         try:
             opened = await self._store.call(self._store.backend.open)
-            # By the store's time, so that an earlier incarnation which the store knows can be told from a later one.
-            later = f"{opened.at_us:0{INSTANT_DIGITS}x}-{self.member.incarnation}"
+            # By the store's time, so that an earlier incarnation which the store knows can be told from a later one;
+            # and by its history, for in virtual time two joins come at the same instant.
+            place = self._store.history.mark().seq
+            later = f"{opened.at_us:0{HEX_DIGITS}x}-{place:0{HEX_DIGITS}x}-{self.member.incarnation}"
             self.member = evolve(self.member, incarnation=later)
             error = await (await self._subscribe())
             if error is not None and not isinstance(error, PASSING):
