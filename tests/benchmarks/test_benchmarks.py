@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from attrs import evolve
 
+pytestmark = pytest.mark.once
+
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
     from benchmarks.result import Result

@@ -22,6 +22,8 @@ from dtimer_conformance.report import Unreached, make_report
 from dtimer_conformance.scenario import SCENARIOS
 from support.broken import A_SCENARIO, Changed, Target, Unwritten, tried, verdict_of
 
+pytestmark = pytest.mark.once
+
 # --- broken backends ----------------------------------------------------------------------------------------------
 
 

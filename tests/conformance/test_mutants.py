@@ -14,6 +14,8 @@ from support.judge import first_failure
 from support.mutants import MUTANTS, Kind, Mutant
 from support.servers import running, server_binaries
 
+pytestmark = pytest.mark.once
+
 
 def of(kind: Kind) -> pytest.MarkDecorator:
     mutants = [mutant for mutant in MUTANTS if mutant.kind is kind]

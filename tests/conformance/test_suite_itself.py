@@ -22,6 +22,8 @@ from dtimer_conformance.scenario import SCENARIOS, Scenario
 from dtimer_conformance.targets import SIM_FEATURES, SimTarget, UnknownTarget, find_target
 from support.broken import A_SCENARIO, Target, Unwritten, broken
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

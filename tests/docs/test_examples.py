@@ -29,6 +29,8 @@ from support.redis_cluster import running_cluster
 from support.sentinel import SERVICE, watched
 from support.servers import HOST, Binary, running, server_binaries
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN_URL: Final = "redis://localhost:6379/0"

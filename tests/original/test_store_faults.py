@@ -32,6 +32,8 @@ from support.servers import Server, StartServer
 from support.waiting import until
 from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms
 
+pytestmark = pytest.mark.once
+
 BOUND_MS = 2_000
 """Twice what is promised with a store that can be reached (rule D7)."""
 CALLS_PER_S_MAX = 6

@@ -20,6 +20,8 @@ from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.runner import run_seed
 from support.mutants import MUTANTS, Kind, Mutant
 
+pytestmark = pytest.mark.once
+
 STORM: Final = Options(nodes=3, hours=0.15, rate=1200, faults=Faults.everything(100))
 FORGETFUL: Final = Options(
     nodes=2,

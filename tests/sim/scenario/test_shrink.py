@@ -20,6 +20,8 @@ from dtimer.sim.scenario.steps import CancelStep, PostStep, Step
 from support.breaking import broken_machine
 from support.mutants import MUTANTS
 
+pytestmark = pytest.mark.once
+
 HANDFUL: Final = 8
 PLANTED: Final = ["keep replaces", "forget to count", "ignore the event's own timeout", "exhausted events vanish"]
 

@@ -19,6 +19,8 @@ from dtimer.sim.scenario.runner import run_seed
 from dtimer.sim.show.timeline import timeline_html
 from support.cluster import Shop
 
+pytestmark = pytest.mark.once
+
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY: Final = "</script><b onclick='x'>\"&__TITLE__"
 VIOLATION: Final[Record] = {
