@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice, takewhile
+
 from attrs import define, field
 
 from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, DEAD_LETTER_AGE_US, DEAD_LETTERS_MAX
@@ -15,18 +17,19 @@ class DeadLetters:
     dropped: int = 0
     """How many went because of the cap on their number, or because the same id was buried again."""
     _letters: dict[str, DeadLetter] = field(factory=dict)
+    """In the order of their burials, which is that of time: the store's never goes back."""
 
     def copy(self) -> DeadLetters:
         return DeadLetters(self.dropped, self._letters.copy())
 
     def bury(self, letter: DeadLetter) -> None:
-        for old in self._in_order()[:CLAIM_EXTRA_ENTRIES]:
+        for old in tuple(islice(self._letters.values(), CLAIM_EXTRA_ENTRIES)):
             if not _exists(old, letter.buried_us):
                 del self._letters[old.id]
         self._drop(letter.id, letter.buried_us)
         self._letters[letter.id] = letter
         if len(self._letters) > DEAD_LETTERS_MAX:
-            self._drop(self._in_order()[0].id, letter.buried_us)
+            self._drop(self._oldest().id, letter.buried_us)
 
     def _drop(self, id: str, at_us: int) -> None:
         self.dropped += self.find(id, at_us) is not None
@@ -58,6 +61,11 @@ class DeadLetters:
             items.append(letter)
         more = len(rest) > len(items)
         return DeadLetterPage(tuple(items), DeadLetterCursor(items[-1].buried_us, items[-1].id) if more else None)
+
+    def _oldest(self) -> DeadLetter:
+        first = next(iter(self._letters.values()))
+        together = takewhile(lambda letter: letter.buried_us == first.buried_us, self._letters.values())
+        return min(together, key=lambda letter: letter.id)
 
     def _in_order(self) -> list[DeadLetter]:
         return sorted(self._letters.values(), key=lambda letter: (letter.buried_us, letter.id))

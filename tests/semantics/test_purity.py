@@ -16,6 +16,7 @@ ALLOWED = {
     "attrs",
     "bisect",
     "collections.abc",
+    "itertools",
     "typing",
     "typing_extensions",
     "dtimer.limits",
