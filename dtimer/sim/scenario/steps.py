@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from math import isfinite
+from types import UnionType
+from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type_hints
 
 from attrs import asdict, field, frozen
 
@@ -110,11 +112,29 @@ KINDS: Final[Mapping[str, type[Step]]] = {
 def steps_from_json(steps: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
     """Raises InvalidArgument if they are none."""
     try:
-        return tuple(
-            KINDS[step["call"]](**{name: value for name, value in step.items() if name != "call"}) for step in steps
-        )
+        return tuple(_from_json(**step) for step in steps)
     except (KeyError, TypeError) as error:
         raise InvalidArgument("steps", f"are not what Step.to_json writes: {error!r}") from error
+
+
+def _from_json(call: str, **parts: object) -> Step:
+    kind = KINDS[call]
+    hints = get_type_hints(kind)
+    for name, value in parts.items():
+        if not _fits(value, hints[name]):
+            raise InvalidArgument("steps", f"have a {call} whose {name} is {value!r}")
+    return kind(**parts)  # type: ignore[arg-type]  # just looked at
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether what JSON gave is of this type, of those that steps have."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, part) for part in get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, hint) and isinstance(value, bool) == (hint is bool)
 
 
 def draw_steps(options: Options, seed: int) -> Iterator[Step]:

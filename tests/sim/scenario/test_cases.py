@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +106,27 @@ def test_an_event_that_its_node_took_to_the_grave_is_a_retry() -> None:
 def test_what_is_no_case_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Case.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"call": "post", "at_s": "soon", "id": "e", "number": 1}, "whose at_s is 'soon'"),
+        ({"call": "post", "at_s": float("nan"), "id": "e", "number": 1}, "whose at_s is nan"),
+        ({"call": "post", "at_s": 1, "id": 7, "number": 1}, "whose id is 7"),
+        ({"call": "post", "at_s": 1, "id": "e", "number": True}, "whose number is True"),
+        ({"call": "post", "at_s": 1, "id": "e", "number": 1, "if_exists": "burn"}, "whose if_exists is 'burn'"),
+        ({"call": "post", "at_s": 1, "id": "e", "number": 1, "keep": 1}, "whose keep is 1"),
+        ({"call": "post", "at_s": 1, "id": "e", "number": 1, "color": "red"}, "color"),
+        ({"call": "shout", "at_s": 1}, "shout"),
+        ({"at_s": 1}, "call"),
+        ("post", "post"),
+    ],
+)
+def test_a_call_that_is_none_is_refused_before_anything_runs(wrong: object, said: str) -> None:
+    good = json.loads(Case.of(Options(hours=0.01), 1).to_json())
+    good["steps"] = [{"call": "post", "at_s": 1, "id": "e", "number": 1, "retry_ms": None}]
+    assert Case.from_json(json.dumps(good)).steps[0].to_json()["retry_ms"] is None
+
+    with pytest.raises(InvalidArgument, match=re.escape(said) if said != "post" else "steps"):
+        Case.from_json(json.dumps(good | {"steps": [wrong]}))
