@@ -10,6 +10,7 @@ import asyncio
 import random
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -104,7 +105,10 @@ async def serve(url: str, node: str, seed: int, history: Path) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     worker = Worker(node, seed, Pen(history))
     loop.add_signal_handler(signal.SIGUSR1, setattr, worker, "calm", True)
-    async with RedisBackend.from_url(url, NAMESPACE) as backend:
+    backend = RedisBackend.from_url(url, NAMESPACE)
+    async with AsyncExitStack() as stack:
+        # Not the backend's own `async with`: that asks the server once, whose reply may be lost as any other may.
+        stack.push_async_callback(backend.close)
         timer = DTimer(backend, node_id=node, max_events=MAX_EVENTS, confirm_timeout=CONFIRM_TIMEOUT_S)
         timer.on("event", worker.handle)
         timer.on("error", lambda error: None)

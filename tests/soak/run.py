@@ -58,11 +58,11 @@ class NodeRunner:
             *(sys.executable, "-P", "-m", "soak.node", f"redis://{proxy.host}:{proxy.port}/0"),
             *(name, str(seed), str(history)),
         )
-        self._history = history
+        self._log = history.with_suffix(".log")
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        with self._history.with_suffix(".log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdout=asyncio.subprocess.PIPE,
@@ -74,7 +74,13 @@ class NodeRunner:
         assert self._process is not None
         assert self._process.stdout is not None
         async with asyncio.timeout(START_S):
-            await self._process.stdout.readline()
+            if not await self._process.stdout.readline():
+                raise RuntimeError(f"node {self.name} ended before it had joined; see {self._log}")
+
+    def check(self) -> None:
+        """After one has ended by itself, the next fault may leave no live node; nothing is promised for that."""
+        if self._process is None or self._process.returncode is not None:
+            raise RuntimeError(f"node {self.name} has ended by itself; see {self._log}")
 
     def send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -96,6 +102,8 @@ class Soak:
 
     async def suffer(self, fault: Planned) -> None:
         """Do it, and write down what it was and when."""
+        for node in self._nodes.values():
+            node.check()
         names = list(self._nodes)
         random.Random(fault.pick).shuffle(names)
         chosen = self._nodes[names[0]]
