@@ -91,7 +91,10 @@ def test_the_servers_clock_can_be_set(clocked: Clocked) -> None:
     """The tests below would show nothing if it could not."""
     for offset_s in (0, HOUR_S, -HOUR_S, -0.25):
         clocked.set(offset_s)
-        assert abs(seconds_ahead(clocked.server) - offset_s) < 0.2
+        until_s = time.monotonic() + 5
+        # It looks at the clock once a turn of its loop, and on a busy host the turn it is in may last.
+        while abs(seconds_ahead(clocked.server) - offset_s) >= 0.2:
+            assert time.monotonic() < until_s
 
 
 async def test_a_clock_set_back_makes_nothing_late_and_is_reported_once_by_each_node(
