@@ -58,6 +58,9 @@ class JsonCodec:
         return cast(JsonValue, value)
 
 
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -72,6 +75,8 @@ def _refuse_other_keys(payload: object) -> None:
             values: Iterable[object] = entries.values()
         else:
             values = cast("Sequence[object]", container)
+        if _PLAIN.issuperset(map(type, values)):
+            continue  # as mostly, and in half the time
         containers += [value for value in values if isinstance(value, (dict, list, tuple))]
 
 
