@@ -10,6 +10,7 @@ from typing import Final
 
 from dtimer.protocol import Cancellable, Signal
 
+AWAKE_BEFORE_S: Final = 0.0005
 _NOTHING: Final = nullcontext()
 
 
@@ -30,6 +31,31 @@ class AsyncioSignal:
         """Nothing to give back."""
 
 
+class Alarm:
+    """One call at a time of the loop's clock, to the microsecond and never before it.
+
+    An event loop sleeps in whole milliseconds, rounded up, and so is late by half of one on average.
+    It is woken half a millisecond earlier, and goes round without sleeping for what is left, if anything is.
+    """
+
+    __slots__ = ("_at_s", "_callback", "_handle", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, at_s: float, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._at_s = at_s
+        self._callback = callback
+        self._handle: asyncio.Handle = loop.call_at(at_s - AWAKE_BEFORE_S, self._near)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _near(self) -> None:
+        if self._loop.time() < self._at_s:
+            self._handle = self._loop.call_soon(self._near)
+        else:
+            self._callback()
+
+
 class AsyncioRuntime:
     """The :class:`dtimer.protocol.Runtime` of every backend that lives in real time."""
 
@@ -37,7 +63,7 @@ class AsyncioRuntime:
         return int(asyncio.get_running_loop().time() * 1e6)
 
     def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
-        return asyncio.get_running_loop().call_at(when_us / 1e6, callback)
+        return Alarm(asyncio.get_running_loop(), when_us / 1e6, callback)
 
     async def sleep(self, duration_us: int) -> None:
         await asyncio.sleep(duration_us / 1e6)
