@@ -35,7 +35,7 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         self.size_bytes = size_bytes
         self.lost = False
         self.give_up_us: int | None = None
-        self._answer: Sequence[ReplyT] | Exception | asyncio.CancelledError | None = None
+        self._answer: Sequence[ReplyT] | Exception | None = None
         # Only when somebody asks: who does not wait for a confirm should not pay for one.
         self._future: asyncio.Future[Sequence[ReplyT]] | None = None
 
@@ -47,8 +47,10 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         """What an awaiting caller waits for."""
         if self._future is None:
             self._future = asyncio.get_running_loop().create_future()
-            if self._answer is not None:
-                self._tell(self._future, self._answer)
+            if isinstance(self._answer, Exception):
+                _raise_in(self._future, self._answer)
+            elif self._answer is not None:
+                self._future.set_result(self._answer)
         return self._future
 
     @property
@@ -57,36 +59,31 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         return self._answer is not None if self._future is None else self._future.done()
 
     def answer(self, replies: Sequence[ReplyT]) -> None:
-        if not self.done:
-            self._settle(replies)
+        future = self._future
+        if future is None:
+            self._answer = replies if self._answer is None else self._answer
+        elif not future.done():
+            future.set_result(replies)
 
     def fail(self, error: Exception) -> bool:
         """Whether somebody who waits will hear of it."""
-        if not self.done:
-            self._settle(error)
-        return self._future is not None
+        future = self._future
+        if future is None:
+            self._answer = error if self._answer is None else self._answer
+            return False
+        if not future.done():
+            _raise_in(future, error)
+        return True
 
     def cancel(self) -> None:
-        if not self.done:
-            self._settle(asyncio.CancelledError())
+        """Nobody will answer."""
+        self.future().cancel()
 
-    def _settle(self, answer: Sequence[ReplyT] | Exception | asyncio.CancelledError) -> None:
-        self._answer = answer
-        if self._future is not None:
-            self._tell(self._future, answer)
 
-    @staticmethod
-    def _tell(
-        future: asyncio.Future[Sequence[ReplyT]], answer: Sequence[ReplyT] | Exception | asyncio.CancelledError
-    ) -> None:
-        if isinstance(answer, asyncio.CancelledError):
-            future.cancel()
-        elif isinstance(answer, Exception):
-            future.set_exception(answer)
-            # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
-            future.exception()
-        else:
-            future.set_result(answer)
+def _raise_in(future: asyncio.Future[Sequence[ReplyT]], error: Exception) -> None:
+    future.set_exception(error)
+    # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
+    future.exception()
 
 
 class Batch(Generic[ItemT, ReplyT]):

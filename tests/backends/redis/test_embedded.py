@@ -46,7 +46,7 @@ def is_alive(pid: int) -> bool:
     """Not even as a zombie: in a container nobody may collect what was left behind, so those do not count."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between being opened and being read
         return False
     return state != "Z"
 
