@@ -190,7 +190,8 @@ class Durable:
         """
         if type(replicas) is not int or not 0 <= replicas <= REPLICAS_MAX:
             raise InvalidArgument("replicas", f"must be a whole number from 0 to {REPLICAS_MAX}, not {replicas!r}")
-        if not replicas and not flag(disk, "disk"):
+        # Looked at first, whatever else is asked for.
+        if not flag(disk, "disk") and not replicas:
             raise InvalidArgument("replicas", "must be 1 or more, unless disk is set: nothing is asked for otherwise")
         # attrs makes this method, which pyright does not know.
         self.__attrs_init__(  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

@@ -128,6 +128,7 @@ class RedisBackend(RedisPartition):
 
         Args:
             path: a directory for its data, which it writes to disk once a second; None keeps nothing.
+            durability: as for any other server.
         """
         backend = cls.__new__(cls)
         backend._set_up(EmbeddedServer(path), namespace, partitions, durability=durability)

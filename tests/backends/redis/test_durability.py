@@ -148,7 +148,7 @@ async def test_the_connection_that_waits_may_break(primary: Server, replica: Ser
 @pytest.mark.parametrize(
     "given",
     [{}, {"replicas": 0}, {"replicas": -1}, {"replicas": True}, {"replicas": 1.0}, {"replicas": 101}, {"disk": 1},
-     {"replicas": 1, "within": 0}, {"replicas": 1, "within": float("nan")}],
+     {"replicas": 1, "disk": "no"}, {"replicas": 1, "within": 0}, {"replicas": 1, "within": float("nan")}],
     ids=str,
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(given: dict[str, object]) -> None:
