@@ -15,6 +15,7 @@ from attrs import frozen
 
 from dtimer.errors import InvalidArgument
 from dtimer.limits import (
+    DAY_US,
     DELAY_MAX_US,
     EXPIRES_AFTER_MAX_US,
     ID_MAX_BYTES,
@@ -101,7 +102,9 @@ def instant_us(at: object) -> int:
         raise InvalidArgument("at", f"must be a datetime, not {at!r}")
     if at.utcoffset() is None:
         raise InvalidArgument("at", f"must have a time zone; {at!r} has none")
-    result = (at - EPOCH) // _MICROSECOND
+    since = at - EPOCH
+    # As `since // timedelta(microseconds=1)`, in a third of the time.
+    result = since.days * DAY_US + since.seconds * SECOND_US + since.microseconds
     if result >= INSTANT_MAX_US:
         raise InvalidArgument("at", f"must be before the year 2200, not {at!r}")
     return max(result, 0)

@@ -40,7 +40,7 @@ class Ours:
         await self._poster.post(_payload(timer), at=_due(timer), max_retries=MAX_RETRIES)
 
     async def post_many(self, timers: Sequence[Timer]) -> None:
-        posts = [Post[JsonValue](payload=_payload(timer), at=_due(timer), max_retries=MAX_RETRIES) for timer in timers]
+        posts = [Post(payload=_payload(timer), at=_due(timer), max_retries=MAX_RETRIES) for timer in timers]
         for result in await self._poster.post_many(posts):
             if isinstance(result, Exception):
                 raise result

@@ -37,10 +37,10 @@ class Lane(Generic[ItemT, ReplyT]):
 
     def submit(self, items: Sequence[ItemT], size_bytes: int = 0) -> Ticket[ItemT, ReplyT]:
         ticket = self.outbox.submit(items, size_bytes)
-        if self._ring is not None:
-            self._ring()
-        else:
+        if self._ring is None:
             self._start()
+        else:
+            self._ring()
         return ticket
 
     def hand_over(self, ring: Callable[[], None]) -> None:
@@ -54,33 +54,39 @@ class Lane(Generic[ItemT, ReplyT]):
 
     async def idle(self) -> None:
         """Return when everything handed in has been answered."""
-        while self._task is not None:
+        while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
     def _start(self) -> None:
         # A task begins in the loop's next turn, after all that became ready in this one.
         # So what callers hand in at once, say because the batch before answered them all, goes together.
-        if self._task is None and self.outbox:
+        # (One that is done but still here was cancelled before it began.)
+        if (self._task is None or self._task.done()) and self._ring is None and self.outbox:
             self._task = asyncio.get_running_loop().create_task(self._send(), name=self._name)
-            self._task.add_done_callback(self._sent)
 
     async def _send(self) -> None:
         batch = self.outbox.take()
         if batch is None:
+            self._task = None
             return
         try:
             replies = await self._request(batch.items)
         except Exception as error:
+            self._task = None
             batch.fail(error)
         except BaseException:
+            # The loop is being shut down.
+            self._task = None
             batch.cancel()
+            self.outbox.cancel()
             raise
         else:
             self._task = None
-            if len(self.outbox) >= SIDE_BY_SIDE_MIN and self._ring is None:
+            if len(self.outbox) >= SIDE_BY_SIDE_MIN:
                 # Enough for a call of their own, so they go before the callers that are answered now ask again.
                 self._start()
             self._answer(batch, replies)
+        self._start()
 
     def _answer(self, batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
         if len(batch.tickets) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
@@ -90,12 +96,3 @@ class Lane(Generic[ItemT, ReplyT]):
         first, second = batch.halves()
         first.answer(replies[: len(first.items)])
         asyncio.get_running_loop().call_soon(second.answer, replies[len(first.items) :])
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        if self._task is task:
-            self._task = None
-        if task.cancelled():
-            # The loop is being shut down.
-            self.outbox.cancel()
-        elif self._ring is None:
-            self._start()

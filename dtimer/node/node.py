@@ -139,10 +139,11 @@ class Node:
             return
         starting = [asyncio.ensure_future(each.start()) for each in claims]
         try:
-            await asyncio.gather(*starting)
+            # To the end, although one may have failed: a join that is cut off may have been applied.
+            for outcome in await asyncio.gather(*starting, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
         except BaseException:
-            for task in starting:
-                task.cancel()
             await asyncio.wait(starting)
             await self._stop(claims)
             raise

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, NoReturn, TypeVar
-
-from attrs import frozen
+from typing import Final, NoReturn, TypeVar
 
 from dtimer.errors import BackendError, Known, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreRefused, StoreUnreachable
 from dtimer.limits import REPEAT_WITHIN_US
@@ -18,37 +16,30 @@ PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly)
 """Failures that may be over in a moment. A server that only reads was a master until then: a failover is under way."""
 
 
-@frozen
-class Repeated(Generic[T]):
-    """What the last try answered.
-
-    Attributes:
-        lost: the outcome of an earlier try is unknown, so this one may have met its traces.
-    """
-
-    value: T
-    lost: bool
-
-
 async def repeating(
     runtime: Runtime, request: Callable[[], Awaitable[T]], *, safe: Callable[[BackendError], bool] | None = None
-) -> Repeated[T]:
+) -> tuple[T, bool]:
     """Call until it works, for some seconds of the runtime's time.
 
     Args:
         safe: whether to repeat after a lost reply; by default what :attr:`dtimer.BackendError.safe_to_repeat` says.
+
+    Returns:
+        What the last try answered; and whether the outcome of an earlier try is unknown,
+        so that this one may have met its traces.
 
     Raises:
         OutcomeUnknown: some try's reply was lost, and none worked.
         BackendError: no try was applied.
     """
     give_up_us = runtime.now_us() + REPEAT_WITHIN_US
-    backoff = Backoff(runtime.draw)
+    backoff: Backoff | None = None
     lost = False
     while True:
         try:
-            return Repeated(await request(), lost)
+            return await request(), lost
         except PASSING as error:
+            backoff = backoff or Backoff(runtime.draw)
             lost = lost or error.known is Known.PERHAPS_APPLIED
             repeat = error.safe_to_repeat if safe is None else error.known is Known.NOT_APPLIED or safe(error)
             pause_us = backoff.next_us()

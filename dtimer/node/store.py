@@ -73,5 +73,5 @@ class Store:
         self, request: Callable[[], Awaitable[Applied[T]]], *, safe: Callable[[BackendError], bool] | None = None
     ) -> Answer[T]:
         """A call that is repeated as far as that is safe (rule F1)."""
-        repeated = await repeating(self.runtime, lambda: self.once(request), safe=safe)
-        return Answer(repeated.value.value, repeated.value.at_us, repeated.lost)
+        applied, lost = await repeating(self.runtime, lambda: self.once(request), safe=safe)
+        return Answer(applied.value, applied.at_us, lost)

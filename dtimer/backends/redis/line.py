@@ -46,6 +46,8 @@ class Line(asyncio.Protocol):
         self._replies: deque[Reply | ResponseError] = deque()
         self._ended: Exception | None = None
         self._waiter: PromptFuture | None = None
+        self._deadline: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._poll = None
         if hasattr(select, "poll"):  # everywhere but on Windows
@@ -85,13 +87,29 @@ class Line(asyncio.Protocol):
         Args:
             deadline: a time of the event loop at which the line ends with a TimeoutError.
         """
-        timer = None if deadline is None else self._loop.call_at(deadline, self._end, TimeoutError("no reply in time"))
+        self._deadline = deadline
+        if deadline is not None and (self._alarm is None or deadline < self._alarm.when()):
+            self._set_alarm(deadline)
         try:
             self._transport.write(command)
             return await self.read()
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._deadline = None
+
+    def _set_alarm(self, when: float | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None if when is None else self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        """The alarm has come; one serves many requests, since to set one for each has its price."""
+        self._alarm = None
+        if self._deadline is None:
+            return
+        if self._deadline <= self._loop.time():
+            self._end(TimeoutError("no reply in time"))
+        else:
+            self._set_alarm(self._deadline)
 
     async def read(self) -> Reply:
         """Wait for one reply, for as long as it takes. When cancelled, nothing is lost: the next call reads it."""
@@ -146,6 +164,7 @@ class Line(asyncio.Protocol):
         self._end(exc or RedisConnectionError("the server closed the connection"))
 
     def _end(self, why: Exception) -> None:
+        self._set_alarm(None)
         if self._ended is None:
             self._ended = why
         if self._waiter is not None:

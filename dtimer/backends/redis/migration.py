@@ -29,6 +29,8 @@ from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.partitions import partition_of
 from dtimer.runtime import AsyncioRuntime
 
+SKEW: Final = 2
+"""Its place among the counts of a namespace."""
 OPERATION: Final = "migrate_partitions"
 BATCH_MAX_ITEMS: Final = 64
 """Events moved at a time: 64 MiB at most, if payloads are within their default limit."""
@@ -174,12 +176,13 @@ class _Migration:
         nodes: set[str] = set()
         for part in parts:
             time = await part.do(b"TIME")
-            skew = await part.do(b"HGET", part.keys["meta"], "skew")
+            counts = await part.do(b"HGET", part.keys["meta"], "counts")
             assert isinstance(time, list), time
             seconds, microseconds = time
             assert isinstance(seconds, bytes), time
             assert isinstance(microseconds, bytes), time
-            now_us = int(seconds) * 1_000_000 + int(microseconds) + int(skew if isinstance(skew, bytes) else 0)
+            skew_us = int(counts.split()[SKEW]) if isinstance(counts, bytes) else 0
+            now_us = int(seconds) * 1_000_000 + int(microseconds) + skew_us
             nodes.update(map(_text, _list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
         if nodes:
             problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"

@@ -99,6 +99,7 @@ class RedisPartition:
         self._durability = durability
         self._clock_for_tests = clock_for_tests
         self._route: Route | None = None
+        self._new_epoch = runtime.token(EPOCH_NUM_BYTES)
         self._scripts = _SHARDED if servers.sharded else _SCRIPTS
 
     @property
@@ -133,7 +134,7 @@ class RedisPartition:
         assert isinstance(both, list), both
         reply, reached = both
         require(durability, reached)
-        return replies.applied(reply, _POSTED)
+        return self._noted(replies.applied(reply, _POSTED))
 
     async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
         return await self._run("cancel", ids, _CANCELLED)
@@ -230,14 +231,20 @@ class RedisPartition:
         route = self._route
         if route is None:
             route = await self._connected(operation)
-        return replies.applied(await self._reply(route, operation, args), read)
+        return self._noted(replies.applied(await self._reply(route, operation, args), read))
+
+    def _noted(self, applied: Applied[T]) -> Applied[T]:
+        if applied.epoch == self._new_epoch:
+            # This namespace has it now. One that is made after this one is gone needs another.
+            self._new_epoch = self._runtime.token(EPOCH_NUM_BYTES)
+        return applied
 
     async def _reply(
         self, route: Route, operation: str, args: Sequence[Argument], *, then: Then | None = None
     ) -> Reply:
         host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
-        common = (self._runtime.token(EPOCH_NUM_BYTES), self._keys.prefix, host_us, self._num_partitions)
-        return await self._scripts[operation].run(route, operation, self._keys.all, (*common, *args), then=then)
+        common = (self._new_epoch, self._keys.prefix, host_us, self._num_partitions)
+        return await self._scripts[operation].run(route, operation, self._keys.all, args, common=common, then=then)
 
     async def _connected(self, operation: str) -> Route:
         route = await self._servers.route(operation, self._keys.prefix)

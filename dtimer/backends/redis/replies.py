@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from dtimer.backends.redis.records import read_record
@@ -78,15 +78,14 @@ _STATUS: Final = (ClaimStatus.JOINED, ClaimStatus.NOT_JOINED, ClaimStatus.FENCED
 
 def applied(reply: Reply, read: Callable[[Reply], T]) -> Applied[T]:
     """The place in history that every reply carries, around its value (rule O1)."""
-    epoch, seq, at_us, skew_us, announced, value = _list(reply)
-    return Applied(
-        _text(epoch),
-        _int(seq),
-        _int(at_us),
-        read(value),
-        tuple(Announcement(_text(node), _int(due), bool(heard)) for node, due, heard in _rows(announced, 3)),
-        _int(skew_us),
-    )
+    place, value = _list(reply)
+    epoch, seq, at_us, skew_us, *told = _text(place).split(" ")
+    return Applied(epoch, int(seq), int(at_us), read(value), _announced(told) if told else (), int(skew_us))
+
+
+def _announced(told: Sequence[str]) -> tuple[Announcement, ...]:
+    parts = zip(told[::3], told[1::3], told[2::3], strict=True)
+    return tuple(Announcement(node, int(due_us), heard == "1") for node, due_us, heard in parts)
 
 
 def nothing(_: Reply) -> None:

@@ -1,8 +1,11 @@
 """Lua scripts: put together from package data, and run by their sha1.
 
-Two things are replaced when a script is loaded:
-a line ``--@include name`` by ``lua/lib/name.lua``, each file once a script,
-and ``LIMITS.NAME`` by that number of :mod:`dtimer.limits`, so that each limit is stated once.
+When a script is loaded
+
+- a line ``--@include name`` is replaced by ``lua/lib/name.lua``, each file once a script;
+- comment lines go, and functions that it has no use for, since a server makes all of them anew in each run;
+- a line ``--@check KEY COMMAND`` becomes one that asks for the key's size, if the script uses the key;
+- ``LIMITS.NAME`` is replaced by that number of :mod:`dtimer.limits`, so that each limit is stated once.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -25,6 +29,13 @@ from dtimer.backends.redis.resp import Argument, Reply, pack_some
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
 _LIMIT: Final = re.compile(r"\bLIMITS\.(\w+)")
+_WORD: Final = re.compile(r"\w+")
+_FUNCTION: Final = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+_COMMENT: Final = re.compile(r"--(?!@)")
+_CHECK: Final = re.compile(r"^--@check (\w+) (\w+)\n", re.MULTILINE)
+_CHECKED: Final = """\
+do local size = redis.pcall('{command}', {key}) if type(size) == 'table' then wrong, problem = {key}, size.err end end
+"""
 
 
 @frozen
@@ -51,15 +62,19 @@ class Script:
         keys: Sequence[bytes | str],
         args: Sequence[Argument],
         *,
+        common: Sequence[Argument] = (),
         then: Then | None = None,
     ) -> Reply:
         """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.call`.
 
+        Args:
+            common: what comes before `args`, and mostly is the same as in the call before.
+
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
         That resends nothing: by saying so the server has said that nothing ran.
         """
-        beginning = b"*%d\r\n" % (3 + len(keys) + len(args))
-        rest = _packed_keys(tuple(keys)) + pack_some(args)
+        beginning = b"*%d\r\n" % (3 + len(keys) + len(common) + len(args))
+        rest = _packed(tuple(keys), tuple(common)) + pack_some(args)
         try:
             return await route.call(operation, b"%b%b%b" % (beginning, self._by_sha1, rest), then=then)
         except ScriptMissing:
@@ -76,7 +91,7 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
         AttributeError: it names a limit that does not exist.
     """
     source = "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set()))
-    return Script(name, _LIMIT.sub(_limit, source))
+    return Script(name, _LIMIT.sub(_limit, _with_checks(_without_unused(source))))
 
 
 def sharded(script: Script) -> Script:
@@ -92,9 +107,30 @@ def _lines(file: Traversable, lib: Traversable, included: set[str]) -> list[str]
             if name not in included:
                 included.add(name)
                 lines += _lines(lib / f"{name}.lua", lib, included)
-        else:
+        elif not _COMMENT.match(line):
             lines.append(f"{line}\n")
     return lines
+
+
+def _without_unused(source: str) -> str:
+    """Without the functions that nothing names, and then without those that only these named."""
+    while True:
+        used = Counter(_WORD.findall(source))
+        unused = [
+            found for found in _FUNCTION.finditer(source) if used[found[1]] == _WORD.findall(found[0]).count(found[1])
+        ]
+        if not unused:
+            return source
+        for found in reversed(unused):
+            source = source[: found.start()] + source[found.end() :]
+
+
+def _with_checks(source: str) -> str:
+    """With those of the keys that are used: named again, beside the line that gives them their names."""
+    used = Counter(_WORD.findall(_CHECK.sub("", source)))
+    return _CHECK.sub(
+        lambda found: _CHECKED.format(key=found[1], command=found[2]) if used[found[1]] > 1 else "", source
+    )
 
 
 def _sha1(source: str) -> str:
@@ -102,9 +138,9 @@ def _sha1(source: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _packed_keys(keys: tuple[bytes | str, ...]) -> bytes:
-    """The same for all calls of a namespace."""
-    return pack_some((len(keys), *keys))
+def _packed(keys: tuple[bytes | str, ...], common: tuple[Argument, ...]) -> bytes:
+    """The same for many calls of a namespace."""
+    return pack_some((len(keys), *keys, *common))
 
 
 def _limit(match: re.Match[str]) -> str:

@@ -31,11 +31,13 @@ def written(folder: Path, **sources: str) -> Path:
 
 def test_an_include_is_replaced_by_the_file(tmp_path: Path) -> None:
     """What scripts have in common is written once."""
-    folder = written(tmp_path, main="-- head\n--@include one\nreturn f()\n", lib__one="local function f() return 1 end")
+    folder = written(
+        tmp_path, main="local a = 1\n--@include one\nreturn f()\n", lib__one="local function f() return 1 end"
+    )
 
     script = load_script("main", folder)
 
-    assert script.source == "-- head\nlocal function f() return 1 end\nreturn f()\n"
+    assert script.source == "local a = 1\nlocal function f() return 1 end\nreturn f()\n"
     assert script.name == "main"
 
 
@@ -44,11 +46,44 @@ def test_each_file_is_included_once_also_by_others(tmp_path: Path) -> None:
     folder = written(
         tmp_path,
         main="--@include two\n--@include one\nreturn 1",
-        lib__one="-- one\n--@include two",
-        lib__two="--@include one\n-- two\n--@include two",
+        lib__one="local one\n--@include two",
+        lib__two="--@include one\nlocal two\n--@include two",
     )
 
-    assert load_script("main", folder).source == "-- one\n-- two\nreturn 1\n"
+    assert load_script("main", folder).source == "local one\nlocal two\nreturn 1\n"
+
+
+UNUSED = """\
+-- useless() is not used by what a comment says
+local function useful(a)
+  return a
+end
+local function only_for_useless()
+  return 2
+end
+local function useless()
+  useless()
+  return only_for_useless()
+end
+return useful(1)
+"""
+
+
+def test_what_a_script_has_no_use_for_is_left_out(tmp_path: Path) -> None:
+    """A server makes every function anew in each run. What only itself or a comment names is not used."""
+    script = load_script("main", written(tmp_path, main="--@include lib", lib__lib=UNUSED))
+
+    assert script.source == "local function useful(a)\n  return a\nend\nreturn useful(1)\n"
+
+
+def test_only_the_keys_that_a_script_uses_are_checked(tmp_path: Path) -> None:
+    """Each check is a command."""
+    checks = "local ONE, TWO = KEYS[1], KEYS[2]\n--@check ONE HLEN\n--@check TWO ZCARD\n"
+
+    script = load_script("main", written(tmp_path, main=checks + "return redis.call('ZRANGE', TWO, 0, 0)"))
+
+    assert "redis.pcall('ZCARD', TWO)" in script.source
+    assert "HLEN" not in script.source
 
 
 def test_a_missing_include_is_an_error(tmp_path: Path) -> None:

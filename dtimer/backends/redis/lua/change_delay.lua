@@ -14,7 +14,7 @@ move(id, due)
 if state then
   local record = read_record(redis.call('HGET', RECORDS, id))
   if record and record.expires_after then
-    state.expires = due + record.expires_after
+    state.expires = tonumber(due) + record.expires_after
     write_state(id, state)
   end
 end

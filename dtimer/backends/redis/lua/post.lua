@@ -5,16 +5,15 @@
 --@include ring
 --@include records
 
-local ids, count = {}, (#ARGV - FIRST + 1) / 3
-for i = 1, count do ids[i] = ARGV[FIRST + 3 * (i - 1)] end
+local ids, place = {}, 0
+for i = FIRST, #ARGV, 3 do
+  place = place + 1
+  ids[place] = ARGV[i]
+end
 local scores = redis.call('ZMSCORE', QUEUE, unpack(ids))
 
-local function nonce_of(record)
-  local _, _, nonce = read_record(record)
-  return nonce
-end
-
 local outcomes, queue, records, void, batch = {}, {}, {}, {}, {}
+place = 0
 for i, id in ipairs(ids) do
   local how, record = ARGV[FIRST + 3 * i - 2], ARGV[FIRST + 3 * i - 1]
   local outcome = 1
@@ -29,18 +28,17 @@ for i, id in ipairs(ids) do
   end
   outcomes[i] = outcome
   if outcome <= 2 then
-    queue[#queue + 1] = due_time(string.sub(how, 2))
-    queue[#queue + 1] = id
-    records[#records + 1] = id
-    records[#records + 1] = record
+    queue[place + 1], queue[place + 2] = due_time(string.sub(how, 2)), id
+    records[place + 1], records[place + 2] = id, record
+    place = place + 2
     if scores[i] then void[#void + 1] = id end
     batch[id] = record
   end
 end
 
 -- The first of these writes fails on a full server, before anything is done.
-for i = 1, #queue, 1000 do
-  local stop = math.min(i + 999, #queue)
+for i = 1, place, 1000 do
+  local stop = math.min(i + 999, place)
   redis.call('ZADD', QUEUE, unpack(queue, i, stop))
   redis.call('HSET', RECORDS, unpack(records, i, stop))
 end

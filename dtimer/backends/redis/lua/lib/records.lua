@@ -34,23 +34,29 @@ local function read_line(line)
 end
 
 -- Refuses whatever records.py could not read: what is handed out must reach its node, and its neighbours with it.
--- A table of what the rules need, the size of headers and payload, and the nonce or nothing;
--- or nothing if dtimer did not write this (F4).
+-- A table of what the rules need, and the size of headers and payload; or nothing if dtimer did not write this (F4).
 local function read_record(record)
   if not record then return nil end
   local stop = string.find(record, '\n', 1, true)
   if not stop or stop > 512 then return nil end
   local header = string.sub(record, 1, stop - 1)
-  local before, nonce, after = string.match(header, '^(.-) n([!-~]*)(.*)$')
-  local line = before and before .. after or header
-  local found = lines[line]
+  local found = lines[header]
   if found == nil then
-    found = read_line(line)
+    local before, nonce, after = string.match(header, '^(.-) n([!-~]*)(.*)$')
+    local line = before and before .. after or header
+    found = lines[line]
+    if found == nil then found = read_line(line) end
     lines[line] = found
+    if nonce == '' then lines[header] = found end
   end
   local size = #record - stop
   if not found or found.header_bytes > size then return nil end
-  return found, size, nonce
+  return found, size
+end
+
+-- The nonce of its post, empty if it is the id; nil if it has none.
+local function nonce_of(record)
+  return record and string.match(record, '^1[^\n]* n([!-~]*)')
 end
 
 -- nil if there is none or if dtimer did not write it.

@@ -57,24 +57,6 @@ local function expire_nodes()
   end
 end
 
-local function channel_of(node)
-  return ARGV[2] .. epoch .. ':n:' .. node
-end
-
--- Publishing is guarded: a refusal, by an ACL for one, counts as nobody having heard it (F5).
-local function tell(node)
-  local heard = redis.pcall('PUBLISH', channel_of(node), '1 ' .. int(arm_due) .. ' ' .. int(at) .. ' ' .. int(seq))
-  local reached = type(heard) == 'number' and heard > 0
-  announced[#announced + 1] = node
-  announced[#announced + 1] = arm_due
-  announced[#announced + 1] = reached and 1 or 0
-  return reached
-end
-
-local function arm_for(node, head)
-  arm, arm_due, arm_at = node, head, math.max(head, at)
-end
-
 -- An eligible node is armed for no later than the head, if there are both (W2). A claimer learns it from its reply (W4).
 local function settle(claimer)
   if arm == '' and not redis.call('ZRANGE', RING, 0, 0)[1] then return end
@@ -83,20 +65,23 @@ local function settle(claimer)
     if claimer and arm == claimer then arm = '' end
     return
   end
-  if claimer and arm == claimer then arm_for(claimer, head) end
+  if claimer and arm == claimer then arm_due, arm_at = head, math.max(head, at) end
   local tries = 0
   while arm == '' or head < arm_due do
-    local node = arm
-    if node == '' then node = redis.call('ZRANGE', RING, 0, 0)[1] end
-    if not node then return end
+    if arm == '' then arm = redis.call('ZRANGE', RING, 0, 0)[1] or '' end
+    if arm == '' then return end
     if tries == LIMITS.ANNOUNCE_MAX_TRIES then
       arm = ''
       return
     end
-    arm_for(node, head)
-    if node == claimer then return end
     tries = tries + 1
-    if not tell(node) then park(node, 'unreached') end
+    arm_due, arm_at = head, math.max(head, at)
+    if arm == claimer then return end
+    -- Publishing is guarded: a refusal, by an ACL for one, counts as nobody having heard it (F5).
+    local heard = redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':n:' .. arm, string.format('1 %d %d %d', head, at, seq))
+    local reached = type(heard) == 'number' and heard > 0
+    announced = announced .. ' ' .. arm .. ' ' .. int(head) .. (reached and ' 1' or ' 0')
+    if not reached then park(arm, 'unreached') end
   end
 end
 
@@ -105,6 +90,6 @@ local function applied(value, claimer)
   last = math.max(last, at)
   settle(claimer)
   save()
-  return {epoch, seq, at, skew, announced, value}
+  return {place_in_history(), value}
 end
 seq = seq + 1 -- messages carry it, so it is counted before any is sent
