@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, cast
 
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
@@ -50,6 +48,7 @@ class Server:
     """One store that all hosts share.
 
     Attributes:
+        process: its own.
         store: what it keeps.
         channels: who listens.
     """
@@ -65,8 +64,7 @@ class Server:
         watchers: list[Watcher],
     ) -> None:
         self.loop = loop
-        self.at: Callable[..., object] = partial(loop.call_at_us, context=loop.process("store").context)
-        """Call back in the store's process: when, in us, what, and with which arguments."""
+        self.process = loop.process("store")
         self.trace = trace
         self.counts = counts
         self.watchers = watchers
@@ -86,7 +84,7 @@ class Server:
         together = self._arrivals.get(at_us)
         if together is None:
             self._arrivals[at_us] = [exchange]
-            self.at(at_us, self._arrived, at_us)
+            self.process.call_at_us(at_us, self._arrived, at_us)
         else:
             together.append(exchange)
 

@@ -31,6 +31,7 @@ class Process:
     """Made by :meth:`SimLoop.process`. Code runs in it that was started in it, and all that this code starts.
 
     Attributes:
+        loop: whose it is.
         name: as it was given.
         incarnation: the so-many-th process of this name.
         alive: it was not killed.
@@ -50,7 +51,7 @@ class Process:
         self.exception_handler: ExceptionHandler | None = None
         self.order_key = derive(loop.seed, "order", name)
         self.ties_key = derive(loop.seed, "ties", name, incarnation)
-        self._loop = loop
+        self.loop = loop
         self.context = copy_context()
         self.context.run(process_of.set, self)
         self.ready: deque[SimHandle | SimTimer] = deque()
@@ -81,7 +82,14 @@ class Process:
 
     def run(self, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
         """Call back in this process, at this instant."""
-        return self._loop.call_soon(callback, *args, context=self.context.copy())
+        return self.loop.call_soon(callback, *args, context=self.context.copy())
+
+    def call_at_us(self, when_us: int, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
+        """Call back in this process at this instant, in microseconds since the start.
+
+        In its own context, not in a copy: what the callback sets in it stays set.
+        """
+        return self.loop.set_timer(self, when_us, callback, args, self.context)
 
     def create_task(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start a task in this process.
@@ -89,7 +97,7 @@ class Process:
         Raises:
             RuntimeError: the process was killed.
         """
-        return self._loop.create_task(coroutine, name=name, context=self.context.copy())
+        return self.loop.create_task(coroutine, name=name, context=self.context.copy())
 
     def pause(self) -> None:
         """Stop it, as SIGSTOP does: callbacks and timers that come due wait for :meth:`resume`.
@@ -97,7 +105,7 @@ class Process:
         A process that pauses itself stops before its next step.
         """
         self._not_world("paused")
-        if self.alive and not self.paused and not self._loop.burying:
+        if self.alive and not self.paused and not self.loop.burying:
             self.paused = True
             self.dormant = False
             self.held.extend(self.ready)
@@ -106,14 +114,14 @@ class Process:
 
     def resume(self) -> None:
         """Let it go on, with everything that has come due meanwhile. Nothing happens to one that is not paused."""
-        if self.paused and not self._loop.burying:
+        if self.paused and not self.loop.burying:
             self.paused = False
             self.ready.extend(self.held)
             self.held.clear()
             self.inbox = self.ready
             self.dormant = not self.listed
             if self.ready and self.dormant:
-                self._loop.wake(self)
+                self.loop.wake(self)
 
     def kill(self) -> None:
         """End it, as SIGKILL does: nothing of it runs ever again; what its tasks were to do remains undone.
@@ -123,23 +131,19 @@ class Process:
         A process that kills itself ends before its next step.
         """
         self._not_world("killed")
-        if self.alive and not self._loop.burying:
+        if self.alive and not self.loop.burying:
             self.alive = self.paused = self.dormant = False
-            self.killed_us = self._loop.now_us
+            self.killed_us = self.loop.now_us
             self.ready.clear()
             self.held.clear()
             self.inbox = deque(maxlen=0)
-            self._loop.killed(self)
+            self.loop.killed(self)
 
     def _not_world(self, what: str) -> None:
-        if self is self._loop.world:
+        if self is self.loop.world:
             raise RuntimeError(f"the process {self.name!r} is the simulation itself: it cannot be {what}")
 
     # --- what the loop calls ------------------------------------------------------------------------
-
-    @property
-    def loop(self) -> SimLoop:
-        return self._loop
 
     def next_name(self) -> str:
         """A name for a task that was given none. asyncio would count on from the runs before."""
@@ -154,13 +158,13 @@ class Process:
     def _ended(self, task: SimTask[Any]) -> None:
         del self._tasks[task]
         if task._log_traceback:
-            self._loop.error_untaken(task)
+            self.loop.error_untaken(task)
 
     def note_failed(self) -> None:
         """The loop was stopped before it came to say this of the tasks that ended last."""
         for task in self._tasks:
             if task.done() and task._log_traceback:
-                self._loop.error_untaken(task)
+                self.loop.error_untaken(task)
 
     def take_tasks(self) -> list[SimTask[Any]]:
         """All that are noted, which are its own no more."""
@@ -179,7 +183,7 @@ class Process:
         The moment at which the garbage collector finds one is another in every run, so what it finds is dropped as it
         is; and so is what belonged to a process that was killed.
         """
-        if self.alive and not self._loop.collecting:
+        if self.alive and not self.loop.collecting:
             self.create_task(generator.aclose())
 
     @property

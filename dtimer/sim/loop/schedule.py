@@ -76,14 +76,15 @@ class Schedule:
         heapify(self._timers)
         self._timers_cancelled = 0
 
-    def _set_timer(
+    def set_timer(
         self,
+        process: Process,
         when_us: int | None,
         callback: Callable[..., object],
         args: tuple[Any, ...],
         context: Context,
-        process: Process,
     ) -> SimTimer:
+        """A timer of this process; None means never."""
         process.timers += 1
         timer = SimTimer(when_us, callback, args, context, process, process.timers)
         if when_us is not None and process.alive:
