@@ -325,7 +325,7 @@ class HostRuntime:
         return self._loop.now_us + self._uptime_us
 
     def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
-        return self._process.call_at_us(when_us - self._uptime_us, callback)
+        return self._loop.set_timer(self._process, when_us - self._uptime_us, callback)
 
     async def sleep(self, duration_us: int) -> None:
         await asyncio.sleep(duration_us / SECOND_US)

@@ -84,7 +84,7 @@ class Server:
         together = self._arrivals.get(at_us)
         if together is None:
             self._arrivals[at_us] = [exchange]
-            self.process.call_at_us(at_us, self._arrived, at_us)
+            self.loop.set_timer(self.process, at_us, self._arrived, (at_us,))
         else:
             together.append(exchange)
 

@@ -84,13 +84,6 @@ class Process:
         """Call back in this process, at this instant."""
         return self.loop.call_soon(callback, *args, context=self.context.copy())
 
-    def call_at_us(self, when_us: int, callback: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
-        """Call back in this process at this instant, in microseconds since the start.
-
-        In its own context, not in a copy: what the callback sets in it stays set.
-        """
-        return self.loop.set_timer(self, when_us, callback, args, self.context)
-
     def create_task(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start a task in this process.
 
