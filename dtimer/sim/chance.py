@@ -105,7 +105,7 @@ class Chance:
     def token(self, num_bytes: int) -> str:
         """Random bytes, in hexadecimal."""
         words = -(-num_bytes // 8)
-        return b"".join(self.bits().to_bytes(8) for _ in range(words))[:num_bytes].hex()
+        return b"".join([self.bits().to_bytes(8) for _ in range(words)])[:num_bytes].hex()
 
 
 def _ln(number: float) -> float:

@@ -67,6 +67,8 @@ class Process:
         self._tasks: dict[SimTask[Any], None] = {}
         self._named = 0
         self._generators: list[ref[AsyncGenerator[Any, Any]]] = []
+        self.generator_hooks = (self._generator_begun, self._generator_left)
+        """For `sys.set_asyncgen_hooks`, while it runs."""
         self._clean_at = KEPT_MIN
 
     def __repr__(self) -> str:
@@ -164,13 +166,13 @@ class Process:
         tasks, self._tasks = list(self._tasks), {}
         return tasks
 
-    def generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
         self._generators.append(ref(generator))
         if len(self._generators) >= self._clean_at:
             self._generators = [begun for begun in self._generators if begun() is not None]
             self._clean_at = max(KEPT_MIN, 2 * len(self._generators))
 
-    def generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
         """An asynchronous generator was dropped before its end: close it, unless nobody can say when this is.
 
         The moment at which the garbage collector finds one is another in every run, so what it finds is dropped as it

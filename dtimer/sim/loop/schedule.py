@@ -127,7 +127,7 @@ class Schedule:
         """Let a process go on until it has nothing left to do."""
         if self._hooks_of is not process:
             self._hooks_of = process
-            sys.set_asyncgen_hooks(process.generator_begun, process.generator_left)
+            sys.set_asyncgen_hooks(*process.generator_hooks)
         ready = process.ready
         take = ready.popleft
         steps, steps_max = self._steps, self._steps_max
