@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, Protocol, cast
 
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
+from dtimer.outcomes import ClaimStatus
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.sim.chance import Chance
@@ -124,7 +125,7 @@ class Server:
             self._count(link.host.name, value)
         for told in applied.announced:
             self.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
-        if isinstance(operation, op.Claim) and operation.pulse and cast("Claimed", value).status:
+        if isinstance(operation, op.Claim) and operation.pulse and cast("Claimed", value).status is ClaimStatus.JOINED:
             self._pulse(applied.epoch, Pulse(operation.member.node, applied.at_us, applied.seq))
         link.answer(exchange, applied, None)
 
