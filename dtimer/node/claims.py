@@ -14,7 +14,7 @@ from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
 from dtimer.node.ears import Ears
-from dtimer.node.planner import ClaimNow, Planner, WaitUntil
+from dtimer.node.planner import ClaimNow, Planner
 from dtimer.node.repeat import PASSING
 from dtimer.node.reports import Reports
 from dtimer.node.room import Room
@@ -87,6 +87,8 @@ class Claims:
         self._rejoin = False
         self._signal = self._runtime.signal(f"node {member.node}")
         self._task: asyncio.Task[None] | None = None
+        self._alarm_us: int | None = None
+        """When the alarm rings that is set while nothing is to be done."""
 
     # --- from outside --------------------------------------------------------------------------------------
 
@@ -182,19 +184,16 @@ class Claims:
         if batch is not None:
             await self._confirm(batch)
             return
-        self._alarm = self._runtime.call_at(claim.at_us, self._rouse)
+        self._set_alarm(claim.at_us)
         try:
             await self._signal.wait()
         finally:
             self._alarm.cancel()
+            self._alarm_us = None
 
-    def _rouse(self) -> None:
-        """What was waited for is there; or it has moved back, as with every pulse, and is waited for again."""
-        claim = self._planner.next_claim(self._runtime.now_us(), self._room.of(self))
-        if isinstance(claim, WaitUntil):
-            self._alarm = self._runtime.call_at(claim.at_us, self._rouse)
-        else:
-            self._signal.set()
+    def _set_alarm(self, at_us: int) -> None:
+        self._alarm_us = at_us
+        self._alarm = self._runtime.call_at(at_us, self._signal.set)
 
     async def _claim(self, claim: ClaimNow) -> None:
         batch = self._confirms.take()
@@ -317,8 +316,11 @@ class Claims:
     def _heard(self, message: Message) -> None:
         if isinstance(message, Pulse):
             self._tally.pulses_heard += 1
-            # What is waited for can only have moved back, but for a part of the jitter: no reason to look again now.
             self._planner.heard_pulse(self._runtime.now_us())
+            # No reason to look again now, and where the silence was waited for none to look at its end either.
+            if self._alarm_us is not None and (at_us := self._planner.due_us()) > self._alarm_us:
+                self._alarm.cancel()
+                self._set_alarm(at_us)
             return
         if isinstance(message, Wakeup):
             due_us = self._store.clock.local_us(message.due_us)

@@ -169,14 +169,23 @@ class Planner:
         # Without room it could take nothing, and its pulse would keep those from looking who could (D7, W1).
         if room > 0 and now_us >= self._fallback_at_us:
             return ClaimNow(pulse=True, deaf=self._expect_pulse)
-        due_us = min(self._fallback_at_us, self._sign_at_us) if room > 0 else self._sign_at_us
-        if self._come_at_us is not None:
-            due_us = min(due_us, self._come_at_us)
-        if self._told_us is not None:
-            due_us = min(due_us, self._told_us)
+        due_us = self.due_us(with_room=room > 0)
         if self._wanted or now_us >= due_us or (self._without_room and room > 0):
             return ClaimNow()
         return WaitUntil(due_us)
+
+    def due_us(self, *, with_room: bool = True) -> int:
+        """The earliest of what is waited for, or the end of a pause; who has no room waits for no fallback."""
+        if self._retry_at_us is not None:
+            return self._retry_at_us
+        due_us = self._sign_at_us
+        if with_room and self._fallback_at_us < due_us:
+            due_us = self._fallback_at_us
+        if self._come_at_us is not None and self._come_at_us < due_us:
+            due_us = self._come_at_us
+        if self._told_us is not None and self._told_us < due_us:
+            due_us = self._told_us
+        return due_us
 
     def _listen_anew(self, now_us: int) -> None:
         self._fallback_at_us = now_us + self._pace.pulse_silence_us + self._draw(self._pace.pulse_jitter_us)

@@ -46,6 +46,7 @@ from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
+    ClaimStatus,
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
@@ -316,7 +317,7 @@ class Machine:
         confirmed = tuple(self._confirm_one(receipt) for receipt in operation.confirming)
         name = operation.member.node
         status = self._ring.status(operation.member)
-        if not status:
+        if status is not ClaimStatus.JOINED:
             return Claimed(status=status, confirmed=confirmed)
         self._claimer = name
         self._ring.arrive(operation.member, self._at_us)

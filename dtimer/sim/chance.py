@@ -72,8 +72,11 @@ class Chance:
         """An integer from 0 up to and without `limit`."""
         if limit <= 0:
             raise ValueError(f"there is no number from 0 to below {limit}")
+        if limit > _MASK:
+            return (self.bits() << 64 | self.bits()) % limit
         # Its bias is below limit / 2**64: nobody will ever see it.
-        return self.bits() % limit if limit <= _MASK else (self.bits() << 64 | self.bits()) % limit
+        self.drawn += 1
+        return draw(self._key, self.drawn) % limit
 
     def between(self, least: int, most: int) -> int:
         """An integer from `least` to `most`, both included."""
@@ -102,7 +105,7 @@ class Chance:
     def token(self, num_bytes: int) -> str:
         """Random bytes, in hexadecimal."""
         words = -(-num_bytes // 8)
-        return b"".join(self.bits().to_bytes(8) for _ in range(words))[:num_bytes].hex()
+        return b"".join([self.bits().to_bytes(8) for _ in range(words)])[:num_bytes].hex()
 
 
 def _ln(number: float) -> float:

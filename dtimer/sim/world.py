@@ -186,9 +186,13 @@ class World:
                 reached = await tick.wait()
             finally:
                 self.work.on_change = None
-            if reached:
+            if self.work.changes == changes:
+                idle_ticks += 1
+            # A change at the very end of a tick ends it no more.
+            elif reached or condition():
                 return True
-            idle_ticks = idle_ticks + 1 if self.work.changes == changes else 0
+            else:
+                idle_ticks = 0
         return False
 
     def _pieces(self) -> tuple[str, ...]:

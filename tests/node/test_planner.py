@@ -203,6 +203,20 @@ def test_after_a_failure_it_pauses_and_claims_at_once(planner: Planner) -> None:
     assert planner.next_claim(BACKOFF_MIN_US, 0) == ClaimNow()
 
 
+def test_a_pulse_puts_off_what_waits_for_silence_and_nothing_else(planner: Planner) -> None:
+    planner.heard_pulse(500 * MS)
+    assert planner.due_us() == 500 * MS + PULSE_SILENCE_US
+    assert planner.due_us(with_room=False) == POLL_MAX_US
+
+    planner.told(700 * MS, 2)
+    planner.heard_pulse(600 * MS)
+    assert planner.due_us() == 700 * MS
+
+    planner.failed(600 * MS)
+    planner.heard_pulse(601 * MS)
+    assert planner.due_us() == 600 * MS + BACKOFF_MIN_US
+
+
 def test_nothing_breaks_the_pause_after_a_failure(planner: Planner) -> None:
     planner.failed(0)
     planner.told(0, 9)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dtimer.sim.errors import SimMisuse, SimStuck
+from dtimer.sim.work import Hold
 from dtimer.sim.world import RESTLESS_TURNS, World
 
 START_US = 1_000_000
@@ -39,6 +40,27 @@ async def test_an_advance_moves_the_clock_by_its_duration(world: World) -> None:
     await world.advance(5_000_000)
 
     assert world.clock.now_us == START_US + 5_000_000
+
+
+async def test_what_happens_at_the_very_end_of_a_tick_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It must not take another change to notice that the world has come to rest."""
+    hold = Hold(world.work, "work")
+    hold.take()
+
+    class EndedTick:
+        def __init__(self, seconds: float) -> None:
+            """As the real one."""
+
+        def end(self) -> None:
+            """Too late: it has ended by itself."""
+
+        async def wait(self) -> bool:
+            hold.release()
+            return False
+
+    monkeypatch.setattr("dtimer.sim.world.Tick", EndedTick)
+
+    assert await world.until(lambda: not world.work.held)
 
 
 async def test_an_advance_lets_everything_happen_at_its_own_time(world: World) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
@@ -33,12 +32,15 @@ REQUEST_TIMEOUT_US: Final = 5 * SECOND_US
 
 
 class LinkedBackend(OperationMethods):
-    """A :class:`dtimer.TimerBackend` for the programs of one simulated process. Made by :meth:`Host.backend`."""
+    """A :class:`dtimer.TimerBackend` for the programs of one simulated process. Made by :meth:`Host.backend`.
+
+    Attributes:
+        process: that for which it was made.
+    """
 
     def __init__(self, host: Host, namespace: str) -> None:
         self.host = host
-        self.process_at: Callable[..., object] = partial(host.loop.call_at_us, context=host.process.context)
-        """Call back in the process that this was made for: when, in us, what, and with which arguments."""
+        self.process = host.process
         self._namespace = namespace
         self._link = host.link
         self._loop = host.loop

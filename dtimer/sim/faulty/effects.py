@@ -226,7 +226,8 @@ class Effects:
         def break_() -> None:
             for subscription in subscriptions:
                 self._server.channels.remove(subscription)
-                subscription.backend.process_at(self._loop.now_us + 1, subscription.break_, CLOSED)
+                process = subscription.backend.process
+                self._loop.set_timer(process, self._loop.now_us + 1, subscription.break_, (CLOSED,))
 
         return (break_, None, None) if subscriptions else None
 

@@ -316,6 +316,7 @@ class HostRuntime:
     def __init__(self, host: Host, chance: Chance, uptime_us: int) -> None:
         self._host = host
         self._loop = host.loop
+        self._process = host.process
         self._uptime_us = uptime_us
         self._tokens = chance.of("token")
         self._draws = chance.of("draw")
@@ -324,7 +325,7 @@ class HostRuntime:
         return self._loop.now_us + self._uptime_us
 
     def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
-        return self._loop.call_at_us(when_us - self._uptime_us, callback)
+        return self._loop.set_timer(self._process, when_us - self._uptime_us, callback)
 
     async def sleep(self, duration_us: int) -> None:
         await asyncio.sleep(duration_us / SECOND_US)

@@ -161,7 +161,7 @@ class Link:
         at_us = self._loop.now_us + self.way_us(exchange.ways >> 32)
         if at_us > exchange.deadline_us:
             self._give_up_in_time(exchange)
-        exchange.backend.process_at(at_us, exchange.answered, applied, error)
+        self._loop.set_timer(exchange.backend.process, at_us, exchange.answered, (applied, error))
 
     def carry(self, subscription: Subscription, message: Message) -> str:
         """Bring an announcement on its way, and say what becomes of it."""
@@ -196,7 +196,7 @@ class Link:
         else:
             # One connection keeps the order; only what is said to come late does not.
             at_us = subscription.last_us = max(at_us, subscription.last_us + 1)
-        subscription.backend.process_at(at_us, subscription.hear, message)
+        self._loop.set_timer(subscription.backend.process, at_us, subscription.hear, (message,))
 
     # --- faults -------------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Link:
             return
         at_us = self._loop.now_us + self._other_way_us()
         for backend in self.host.backends:
-            backend.process_at(at_us, backend.reset, generation, why)
+            self._loop.set_timer(backend.process, at_us, backend.reset, (generation, why))
 
     def process_ended(self, subscriptions: list[Subscription]) -> None:
         """The host's operating system closes what its dead process had open."""
@@ -311,7 +311,8 @@ class Link:
             # The last of a killed process: see process_ended.
             return
         late_us = KEEPALIVE_US if self.lost_to or self.held_to else 0
-        self._server.at(self._loop.now_us + self._other_way_us() + late_us, callback, subscription)
+        at_us = self._loop.now_us + self._other_way_us() + late_us
+        self._loop.set_timer(self._server.process, at_us, callback, (subscription,))
 
     def _lose(self, exchange: Exchange, what: str, how: Loss) -> None:
         self._counts[what] += 1
@@ -329,9 +330,9 @@ class Link:
         if how == "disconnect":
             exchange.connection.cut = True
             at_us = self._loop.now_us + self.way_us(exchange.ways >> 32)
-            exchange.backend.process_at(at_us, exchange.broke, CLOSED)
+            self._loop.set_timer(exchange.backend.process, at_us, exchange.broke, (CLOSED,))
         self._give_up_in_time(exchange)
 
     def _give_up_in_time(self, exchange: Exchange) -> None:
         at_us = max(exchange.deadline_us, self._loop.now_us)
-        exchange.backend.process_at(at_us, exchange.timed_out)
+        self._loop.set_timer(exchange.backend.process, at_us, exchange.timed_out)

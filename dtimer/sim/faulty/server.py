@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, cast
 
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
+from dtimer.outcomes import ClaimStatus
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.sim.chance import Chance
@@ -50,6 +49,7 @@ class Server:
     """One store that all hosts share.
 
     Attributes:
+        process: its own.
         store: what it keeps.
         channels: who listens.
     """
@@ -65,8 +65,7 @@ class Server:
         watchers: list[Watcher],
     ) -> None:
         self.loop = loop
-        self.at: Callable[..., object] = partial(loop.call_at_us, context=loop.process("store").context)
-        """Call back in the store's process: when, in us, what, and with which arguments."""
+        self.process = loop.process("store")
         self.trace = trace
         self.counts = counts
         self.watchers = watchers
@@ -86,7 +85,7 @@ class Server:
         together = self._arrivals.get(at_us)
         if together is None:
             self._arrivals[at_us] = [exchange]
-            self.at(at_us, self._arrived, at_us)
+            self.loop.set_timer(self.process, at_us, self._arrived, (at_us,))
         else:
             together.append(exchange)
 
@@ -126,7 +125,7 @@ class Server:
             self._count(link.host.name, value)
         for told in applied.announced:
             self.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
-        if isinstance(operation, op.Claim) and operation.pulse and cast("Claimed", value).status:
+        if isinstance(operation, op.Claim) and operation.pulse and cast("Claimed", value).status is ClaimStatus.JOINED:
             self._pulse(applied.epoch, Pulse(operation.member.node, applied.at_us, applied.seq))
         link.answer(exchange, applied, None)
 

@@ -298,7 +298,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         process = context.get(process_of)
         if process is None or process.loop is not self:
             process = self._claim(context)
-        return self._set_timer(when_us, callback, args, context, process)
+        return self.set_timer(process, when_us, callback, args, context)
 
     @override
     def call_at(
@@ -319,7 +319,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         process = context.get(process_of)
         if process is None or process.loop is not self:
             process = self._claim(context)
-        return self._set_timer(when_us, callback, args, context, process)
+        return self.set_timer(process, when_us, callback, args, context)
 
     def _claim(self, context: Context) -> Process:
         """Code that is started in a context without a process belongs to the process that starts it."""

@@ -31,6 +31,7 @@ class Process:
     """Made by :meth:`SimLoop.process`. Code runs in it that was started in it, and all that this code starts.
 
     Attributes:
+        loop: whose it is.
         name: as it was given.
         incarnation: the so-many-th process of this name.
         alive: it was not killed.
@@ -50,7 +51,7 @@ class Process:
         self.exception_handler: ExceptionHandler | None = None
         self.order_key = derive(loop.seed, "order", name)
         self.ties_key = derive(loop.seed, "ties", name, incarnation)
-        self._loop = loop
+        self.loop = loop
         self.context = copy_context()
         self.context.run(process_of.set, self)
         self.ready: deque[SimHandle | SimTimer] = deque()
@@ -66,6 +67,8 @@ class Process:
         self._tasks: dict[SimTask[Any], None] = {}
         self._named = 0
         self._generators: list[ref[AsyncGenerator[Any, Any]]] = []
+        self.generator_hooks = (self._generator_begun, self._generator_left)
+        """For `sys.set_asyncgen_hooks`, while it runs."""
         self._clean_at = KEPT_MIN
 
     def __repr__(self) -> str:
@@ -81,7 +84,7 @@ class Process:
 
     def run(self, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
         """Call back in this process, at this instant."""
-        return self._loop.call_soon(callback, *args, context=self.context.copy())
+        return self.loop.call_soon(callback, *args, context=self.context.copy())
 
     def create_task(self, coroutine: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start a task in this process.
@@ -89,7 +92,7 @@ class Process:
         Raises:
             RuntimeError: the process was killed.
         """
-        return self._loop.create_task(coroutine, name=name, context=self.context.copy())
+        return self.loop.create_task(coroutine, name=name, context=self.context.copy())
 
     def pause(self) -> None:
         """Stop it, as SIGSTOP does: callbacks and timers that come due wait for :meth:`resume`.
@@ -97,7 +100,7 @@ class Process:
         A process that pauses itself stops before its next step.
         """
         self._not_world("paused")
-        if self.alive and not self.paused and not self._loop.burying:
+        if self.alive and not self.paused and not self.loop.burying:
             self.paused = True
             self.dormant = False
             self.held.extend(self.ready)
@@ -106,14 +109,14 @@ class Process:
 
     def resume(self) -> None:
         """Let it go on, with everything that has come due meanwhile. Nothing happens to one that is not paused."""
-        if self.paused and not self._loop.burying:
+        if self.paused and not self.loop.burying:
             self.paused = False
             self.ready.extend(self.held)
             self.held.clear()
             self.inbox = self.ready
             self.dormant = not self.listed
             if self.ready and self.dormant:
-                self._loop.wake(self)
+                self.loop.wake(self)
 
     def kill(self) -> None:
         """End it, as SIGKILL does: nothing of it runs ever again; what its tasks were to do remains undone.
@@ -123,23 +126,19 @@ class Process:
         A process that kills itself ends before its next step.
         """
         self._not_world("killed")
-        if self.alive and not self._loop.burying:
+        if self.alive and not self.loop.burying:
             self.alive = self.paused = self.dormant = False
-            self.killed_us = self._loop.now_us
+            self.killed_us = self.loop.now_us
             self.ready.clear()
             self.held.clear()
             self.inbox = deque(maxlen=0)
-            self._loop.killed(self)
+            self.loop.killed(self)
 
     def _not_world(self, what: str) -> None:
-        if self is self._loop.world:
+        if self is self.loop.world:
             raise RuntimeError(f"the process {self.name!r} is the simulation itself: it cannot be {what}")
 
     # --- what the loop calls ------------------------------------------------------------------------
-
-    @property
-    def loop(self) -> SimLoop:
-        return self._loop
 
     def next_name(self) -> str:
         """A name for a task that was given none. asyncio would count on from the runs before."""
@@ -154,32 +153,32 @@ class Process:
     def _ended(self, task: SimTask[Any]) -> None:
         del self._tasks[task]
         if task._log_traceback:
-            self._loop.error_untaken(task)
+            self.loop.error_untaken(task)
 
     def note_failed(self) -> None:
         """The loop was stopped before it came to say this of the tasks that ended last."""
         for task in self._tasks:
             if task.done() and task._log_traceback:
-                self._loop.error_untaken(task)
+                self.loop.error_untaken(task)
 
     def take_tasks(self) -> list[SimTask[Any]]:
         """All that are noted, which are its own no more."""
         tasks, self._tasks = list(self._tasks), {}
         return tasks
 
-    def generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _generator_begun(self, generator: AsyncGenerator[Any, Any]) -> None:
         self._generators.append(ref(generator))
         if len(self._generators) >= self._clean_at:
             self._generators = [begun for begun in self._generators if begun() is not None]
             self._clean_at = max(KEPT_MIN, 2 * len(self._generators))
 
-    def generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
+    def _generator_left(self, generator: AsyncGenerator[Any, Any]) -> None:
         """An asynchronous generator was dropped before its end: close it, unless nobody can say when this is.
 
         The moment at which the garbage collector finds one is another in every run, so what it finds is dropped as it
         is; and so is what belonged to a process that was killed.
         """
-        if self.alive and not self._loop.collecting:
+        if self.alive and not self.loop.collecting:
             self.create_task(generator.aclose())
 
     @property

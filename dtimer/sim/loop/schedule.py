@@ -76,15 +76,21 @@ class Schedule:
         heapify(self._timers)
         self._timers_cancelled = 0
 
-    def _set_timer(
+    def set_timer(
         self,
+        process: Process,
         when_us: int | None,
         callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context,
-        process: Process,
+        args: tuple[Any, ...] = (),
+        context: Context | None = None,
     ) -> SimTimer:
+        """Call back in a process; when is in us since the start, and None means never.
+
+        Without a context it is done in the process's own, not in a copy: what the callback sets there stays set.
+        """
         process.timers += 1
+        if context is None:
+            context = process.context
         timer = SimTimer(when_us, callback, args, context, process, process.timers)
         if when_us is not None and process.alive:
             timer.scheduled = True
@@ -99,13 +105,12 @@ class Schedule:
         while not self._stopping:
             if self._dying:
                 self._bury()
-            if not self._round:
-                if self._awake:
-                    self._begin_round()
-                else:
-                    self._move_time()
             if self._round:
                 self._run(self._round.pop())
+            elif self._awake:
+                self._begin_round()
+            elif (alone := self._move_time()) is not None:
+                self._run(alone)
         self._bury()
 
     def _bury(self) -> None:
@@ -122,7 +127,7 @@ class Schedule:
         """Let a process go on until it has nothing left to do."""
         if self._hooks_of is not process:
             self._hooks_of = process
-            sys.set_asyncgen_hooks(process.generator_begun, process.generator_left)
+            sys.set_asyncgen_hooks(*process.generator_hooks)
         ready = process.ready
         take = ready.popleft
         steps, steps_max = self._steps, self._steps_max
@@ -151,8 +156,11 @@ class Schedule:
             if ready:
                 self.wake(process)
 
-    def _move_time(self) -> None:
-        """To the next timer. All of that microsecond become ready."""
+    def _move_time(self) -> Process | None:
+        """To the next timer. All of that microsecond become ready.
+
+        When it is alone, as nearly always, its process is a round by itself, and is what is returned.
+        """
         timers = self._timers
         while timers and timers[0][2].callback is None:
             heappop(timers)
@@ -166,15 +174,15 @@ class Schedule:
                 self._steps = 0
         if timers and timers[0][0] == when_us:
             self._make_all_ready(when_us, timer)
-            return
-        # Alone, as nearly always: it is a round by itself.
+            return None
         timer.scheduled = False
         process = timer.process
         process.inbox.append(timer)
-        if process.dormant:
-            process.dormant = False
-            process.listed = True
-            self._round.append(process)
+        if not process.dormant:
+            return None
+        process.dormant = False
+        process.listed = True
+        return process
 
     def _make_all_ready(self, when_us: int, first: SimTimer) -> None:
         timers = self._timers
