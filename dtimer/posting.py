@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, Generic
 
-from attrs import frozen
-
 from dtimer import arguments
 from dtimer.arguments import Delay, IfExistsName, Retry, Timeout
 from dtimer.codec import Codec, PayloadT, encode_headers, encode_payload
+from dtimer.frozen import frozen
 from dtimer.outcomes import PostOutcome
 from dtimer.protocol import Runtime
 from dtimer.values import EventData, NewEvent

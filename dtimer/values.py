@@ -10,9 +10,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Generic, TypeAlias
 
-from attrs import frozen
 from typing_extensions import TypeVar
 
+from dtimer.frozen import frozen
 from dtimer.limits import DELAY_MAX_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILENCE_US
 from dtimer.outcomes import ClaimStatus, ConfirmOutcome
 

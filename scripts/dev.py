@@ -275,7 +275,7 @@ def clean(_: Sequence[str]) -> int:
     return 0
 
 
-WORKERS = "3"
+WORKERS = "4"
 """Of pytest; each has servers of its own."""
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

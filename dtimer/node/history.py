@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from attrs import frozen
-
+from dtimer.frozen import frozen
 from dtimer.values import Applied
 
 T = TypeVar("T")

@@ -22,8 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from attrs import frozen
-
+from dtimer.frozen import frozen
 from dtimer.limits import BACKOFF_MAX_US, BACKOFF_MIN_US
 from dtimer.values import Pace
 

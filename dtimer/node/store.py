@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from attrs import frozen
-
 from dtimer.counters import Tally
 from dtimer.errors import BackendError, StoreClockStepped, StoreLostWrites
+from dtimer.frozen import frozen
 from dtimer.node.history import History
 from dtimer.node.repeat import repeating
 from dtimer.node.reports import Reports

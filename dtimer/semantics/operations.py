@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Generic
 
-from attrs import frozen
 from typing_extensions import TypeVar
 
+from dtimer.frozen import frozen
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,

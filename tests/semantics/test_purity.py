@@ -19,6 +19,7 @@ ALLOWED = {
     "itertools",
     "typing",
     "typing_extensions",
+    "dtimer.frozen",
     "dtimer.limits",
     "dtimer.outcomes",
     "dtimer.values",

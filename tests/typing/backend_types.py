@@ -69,3 +69,9 @@ def this_is_none(almost: OnlyPosts, wrong: WithoutNumbers) -> None:
 
 def it_lacks_an_ability(watched: Watched) -> SupportsDeadLetters:
     return watched  # type: ignore[return-value]
+
+
+def values_are_frozen(new: NewEvent, applied: Applied[int]) -> None:
+    """For type checkers, who alone see to it."""
+    new.event = new.event  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    applied.seq = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

@@ -132,3 +132,7 @@ def handles(mails: DTimer[Mail]) -> None:
 
     mails.on("event", number)  # type: ignore[call-overload]  # of another timer
     mails.on("ready", number)  # type: ignore[call-overload]  # takes an argument
+
+
+def posts_are_frozen(post: Post[Mail]) -> None:
+    post.delay = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
