@@ -271,8 +271,8 @@ MUTANTS: Final = (
         "D3",
         "a deadline wakes nobody",
         "claim",
-        "deadline = now + (record.timeout or timeout)",
-        "deadline = now + (record.timeout or timeout) + 900000",
+        "deadline = int(now + (record.timeout or timeout))",
+        "deadline = int(now + (record.timeout or timeout) + 900000)",
         original=True,
     ),
     _lua(

@@ -27,27 +27,23 @@ if arm ~= '' and arm ~= node and at > arm_at + LIMITS.ARM_GRACE_US then park(arm
 local armed = arm == node
 local horizon = at
 if not armed and arm ~= '' then horizon = at - LIMITS.UNARMED_OVERDUE_US end
+horizon = int(horizon)
 
 local deliveries, ended, unreadable, more, bytes, cleared = {}, {}, {}, 0, 0, 0
 local taken = 0
 local new_places, new_states, gone = {}, {}, {}
 
-local function end_reason(record, state)
-  if state.counted > record.retries then return 'exhausted' end
-  if state.expires and at > state.expires then return 'expired' end
-end
-
-local first_state = state_text({number = 1, counted = 1, refusals = 0, nonce = nonce})
+local first_state = first_state_text(nonce)
 
 -- state is nil at the first delivery of what cannot expire: nearly always, and worth a way without a table for each.
 local function deliver(id, bytes_of, record, state, due)
-  local now, number, num_retries, deadline = tick(), 1, 0, 0
+  local now, number, num_retries, deadline = tick(), 1, 0, '0'
   if state then
     number, num_retries = state.number + 1, state.counted
     state.number, state.counted, state.nonce = number, num_retries + 1, nonce
   end
   if record.tracked then
-    deadline = now + (record.timeout or timeout)
+    deadline = int(now + (record.timeout or timeout))
     local place = #new_places
     new_places[place + 1], new_places[place + 2] = deadline, id
     new_states[place + 1], new_states[place + 2] = id, state and state_text(state) or first_state
@@ -55,7 +51,7 @@ local function deliver(id, bytes_of, record, state, due)
     gone[#gone + 1] = id
   end
   local place = 3 * taken
-  deliveries[place + 1] = string.format('%d %d %d %d %d %d %d\n',
+  deliveries[place + 1] = string.format('%d %d %d %d %d %d %s\n',
     #id, #bytes_of, number, num_retries, due, now, deadline)
   deliveries[place + 2] = id
   deliveries[place + 3] = bytes_of
@@ -77,7 +73,14 @@ local function take(id, due, bytes_of, state_bytes)
   if not state and record.expires_after then
     state = {number = 0, counted = 0, refusals = 0, expires = due + record.expires_after}
   end
-  local reason = state and end_reason(record, state)
+  local reason
+  if state then
+    if state.counted > record.retries then
+      reason = 'exhausted'
+    elseif state.expires and at > state.expires then
+      reason = 'expired'
+    end
+  end
   if reason and cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
   if not reason and taken == room then return false end
   if #deliveries + #ended > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end

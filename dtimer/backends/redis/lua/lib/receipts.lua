@@ -9,7 +9,7 @@ local first_of = {}
 local function held(text, number, nonce)
   -- A first delivery, as nearly all are, needs no look at the parts. What is compared is made once for each claim.
   if number == '1' and nonce ~= '-' then
-    local first = first_of[nonce] or ('1 1 0 ' .. nonce .. ' -')
+    local first = first_of[nonce] or first_state_text(nonce)
     first_of[nonce] = first
     if text == first then return true end
   end

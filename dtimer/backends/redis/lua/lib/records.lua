@@ -75,6 +75,11 @@ local function state_text(state)
     state.expires and int(state.expires) or '-')
 end
 
+-- That of a first delivery of what cannot expire.
+local function first_state_text(nonce)
+  return '1 1 0 ' .. nonce .. ' -'
+end
+
 local function write_state(id, state)
   redis.call('HSET', STATES, id, state_text(state))
 end

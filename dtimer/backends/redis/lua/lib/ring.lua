@@ -20,7 +20,7 @@ end
 
 -- poll: the longest that it goes without a claim, in us
 local function sign_of_life(node, poll)
-  redis.call('ZADD', LIVES, at + LIMITS.MEMBER_LIFE_POLLS * tonumber(poll), node)
+  redis.call('ZADD', LIVES, int(at + LIMITS.MEMBER_LIFE_POLLS * tonumber(poll)), node)
 end
 
 local function place(node, incarnation, where, parked)
@@ -52,7 +52,7 @@ end
 
 -- Members without a sign of life for too long go (N3).
 local function expire_nodes()
-  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LIVES, '-inf', at, 'LIMIT', 0, LIMITS.CLAIM_EXTRA_ENTRIES)) do
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', LIVES, '-inf', int(at), 'LIMIT', 0, LIMITS.CLAIM_EXTRA_ENTRIES)) do
     remove_node(node)
   end
 end
