@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
-from dtimer import DTimer, Event, JsonValue, Post, RedisBackend
+from dtimer import Confirming, DTimer, Event, JsonValue, Post, RedisBackend
 
 MAX_RETRIES = 3
 JOIN_AT_ONCE = 8
 """A thousand nodes keep one process busy; more at once would not be connected in time."""
-WATCH_S = 0.001
 
 
 class Ours:
@@ -21,7 +20,8 @@ class Ours:
     def __init__(self) -> None:
         self._stores: list[RedisBackend] = []
         self._nodes: list[DTimer[JsonValue]] = []
-        self._watches: list[asyncio.Task[None]] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._newest: Confirming | None = None
 
     async def open(self, url: str, namespace: str, settings: Settings) -> None:
         self._url, self._namespace = url, namespace
@@ -48,7 +48,11 @@ class Ours:
     async def work(self, workers: int, fired: Fired, confirmed: Confirmed) -> None:
         async def handle(event: Event[JsonValue]) -> None:
             fired(event.payload)  # type: ignore[arg-type]  # what post() was given
-            event.confirm()
+            confirming = event.confirm()
+            if self._watched:
+                self._newest = confirming
+                if self._watch is None:
+                    self._watch = asyncio.create_task(self._see_answers(confirmed))
 
         async def handle_in_block(event: Event[JsonValue]) -> None:
             async with event:
@@ -60,24 +64,21 @@ class Ours:
             node = self._timer(f"{self._namespace}-{number}" if self._apart and number else self._namespace)
             node.on("event", handle_in_block if self._in_block else handle)
             self._nodes.append(node)
-            if self._watched and not self._in_block:
-                self._watches.append(asyncio.create_task(self._watch(node, confirmed)))
         for first in range(0, workers, JOIN_AT_ONCE):
             await asyncio.gather(*(node.join() for node in self._nodes[first : first + JOIN_AT_ONCE]))
 
-    async def _watch(self, node: DTimer[JsonValue], confirmed: Confirmed) -> None:
-        """Nobody waits for a confirm, so this one looks whether there are new ones."""
-        seen = 0
-        while True:
-            if (now := node.counters.confirmed) != seen:
-                seen = now
-                confirmed()
-            await asyncio.sleep(WATCH_S)
+    async def _see_answers(self, confirmed: Confirmed) -> None:
+        """No handler waits for its confirm, so this waits for the newest: all before it are answered by then.
+
+        It ends when there is no newer one. To look every now and then would cost more, in each process that does.
+        """
+        while (newest := self._newest) is not None:
+            self._newest = None
+            await newest
+            confirmed()
+        self._watch = None
 
     async def rest(self) -> None:
-        for watch in self._watches:
-            watch.cancel()
-        self._watches.clear()
         for first in range(0, len(self._nodes), JOIN_AT_ONCE):
             await asyncio.gather(*(node.leave() for node in self._nodes[first : first + JOIN_AT_ONCE]))
         self._nodes.clear()
