@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from redis.asyncio import Redis
 
-from dtimer import BackendClosed, DTimer, InvalidArgument, SchemaMismatch, StoreUnreachable
+from dtimer import BackendClosed, ConfirmOutcome, DTimer, InvalidArgument, SchemaMismatch, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
-from dtimer.values import After, EventData, Member, NewEvent, Wakeup, Window
+from dtimer.values import After, EventData, Member, NewEvent, Release, Wakeup, Window
 from support.servers import Server
 
 HOUR_US = 3_600 * SECOND_US
@@ -150,3 +151,26 @@ async def test_an_embedded_server_starts_with_the_first_call_and_ends_with_close
 
     with pytest.raises(StoreUnreachable):
         await RedisBackend.from_url(url).open()
+
+
+async def test_states_are_long_enough_for_a_hash_table(server: Server) -> None:
+    """In a list, as servers keep short values, each look would take as long as there are events in hand."""
+    member = Member("n", "1")
+    with server.client() as client:
+        async with RedisBackend.from_url(server.url) as backend:
+            await backend.join(member)
+            new = EventData(id="e", payload=b"{}", max_retries=3, expires_after_us=HOUR_US)
+            await backend.post(
+                [NewEvent(new, After(0)), NewEvent(evolve(new, id="f", expires_after_us=None), After(0))]
+            )
+
+            claimed = await backend.claim(member, room=2, confirm_timeout_us=HOUR_US, nonce="0")
+            delivered = client.hvals("{dt}:states")
+            for delivery in claimed.value.deliveries:
+                await backend.release(delivery.receipt, how=Release.UNCOUNTED, delay_us=0)
+
+            assert client.object("encoding", "{dt}:states") == b"hashtable"
+            assert [len(state) > 64 for state in (*delivered, *client.hvals("{dt}:states"))] == [True] * 4
+            again = await backend.claim(member, room=2, confirm_timeout_us=HOUR_US, nonce="1")
+            outcomes = await backend.confirm([delivery.receipt for delivery in again.value.deliveries])
+    assert outcomes.value == (ConfirmOutcome.CONFIRMED, ConfirmOutcome.CONFIRMED)

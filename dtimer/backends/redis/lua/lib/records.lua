@@ -4,7 +4,8 @@
 --         h length of the headers.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce expires', for live events that have been delivered;
---         nonce is - unless a delivery is unconfirmed, expires is - or a time in us.
+--         nonce is - unless a delivery is unconfirmed, expires is - or a time in us, filled up with spaces: a hash whose
+--         values have at most 64 bytes is kept as a list, of up to 512, and then each look reads through all events in hand.
 
 -- What the fields of a header line say, or false. Most events of a batch have the same but for their nonces,
 -- so a line is read once a script.
@@ -62,7 +63,7 @@ end
 -- nil if there is none or if dtimer did not write it.
 local function read_state(state)
   if not state then return nil end
-  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) (%d+) (%S+) (%S+)$')
+  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) (%d+) (%S+) (%S+) *$')
   if not number then return nil end
   return {
     number = tonumber(number), counted = tonumber(counted), refusals = tonumber(refusals),
@@ -71,13 +72,13 @@ local function read_state(state)
 end
 
 local function state_text(state)
-  return string.format('%d %d %d %s %s', state.number, state.counted, state.refusals, state.nonce or '-',
+  return string.format('%d %d %d %s %-60s', state.number, state.counted, state.refusals, state.nonce or '-',
     state.expires and int(state.expires) or '-')
 end
 
 -- That of a first delivery of what cannot expire.
 local function first_state_text(nonce)
-  return '1 1 0 ' .. nonce .. ' -'
+  return string.format('1 1 0 %s %-60s', nonce, '-')
 end
 
 local function write_state(id, state)
