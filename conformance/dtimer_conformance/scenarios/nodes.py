@@ -16,6 +16,8 @@ from dtimer_conformance.world import QUICK, Node, World
 PROMPT = timedelta(milliseconds=50)
 """Some milliseconds (D7), on a busy host. It is the median that must be so; single ones may be held up by anything."""
 SECOND = timedelta(seconds=1)
+APART_MS = 150
+"""So far apart that a host which stands still for most of half a second makes fewer than half of seven late."""
 
 
 def lateness(nodes: list[Node]) -> list[timedelta]:
@@ -86,11 +88,11 @@ async def an_idle_node_is_punctual(world: World) -> None:
     Troubleshooting: is the node told at once of an earlier head? How long is the way of an announcement?
     """
     nodes = [await world.node("a"), await world.node("b")]
-    await nodes[0].timer.post_many(Post(payload=n, delay=60 + 17 * n) for n in range(15))
+    await nodes[0].timer.post_many(Post(payload=n, delay=60 + APART_MS * n) for n in range(7))
     for n in range(5):
         await nodes[1].timer.post(n, 0)
 
-    await world.until("all are taken", lambda: len(in_order(nodes)) == 20)
+    await world.until("all are taken", lambda: len(in_order(nodes)) == 12)
 
     late = lateness(nodes)
     holds("half of them come within 50 ms", median_of(late) < PROMPT, seen=late)
@@ -125,15 +127,15 @@ async def an_event_does_not_wait_for_a_full_node(world: World) -> None:
     """
 
     async def hold(_: Event[Any]) -> None:
-        await world.sleep(400 * MILLISECOND_US)
+        await world.sleep(1_300 * MILLISECOND_US)
 
     full = await world.node("full", hold, max_events=1)
     await full.timer.post("first", 0)
     await world.until("it is full", lambda: full.events)
     idle = await world.node("idle")
-    await full.timer.post_many(Post(payload=n, delay=20 + 20 * n) for n in range(6))
+    await full.timer.post_many(Post(payload=n, delay=20 + APART_MS * n) for n in range(7))
 
-    await world.until("the idle one takes all", lambda: len(idle.events) == 6)
+    await world.until("the idle one takes all", lambda: len(idle.events) == 7)
     holds("half of them come within 50 ms", median_of(lateness([idle])) < PROMPT, seen=lateness([idle]))
     await idle.timer.leave()
     await full.timer.post("last", 0)
@@ -186,15 +188,14 @@ async def a_node_that_leaves_hands_over(world: World) -> None:
     ended: list[str] = []
 
     async def slow(event: Event[Any]) -> None:
-        await world.sleep(450 * MILLISECOND_US)
+        await world.sleep(1_100 * MILLISECOND_US)
         ended.append(event.id)
 
     leaver = await world.node("leaver", slow)
     await leaver.timer.post(None, 0, id="slow")
     await world.until("its handler runs", lambda: leaver.events)
     stayer = await world.node("stayer")
-    # So far apart that a host which stands still for a moment makes few of them late.
-    await stayer.timer.post_many(Post(payload=n, delay=50 + 60 * n) for n in range(7))
+    await stayer.timer.post_many(Post(payload=n, delay=50 + APART_MS * n) for n in range(7))
 
     leaving = asyncio.ensure_future(leaver.timer.leave())
     await world.until("the other takes what falls due", lambda: len(stayer.events) == 7)
