@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, Generic
 
 from dtimer import arguments
 from dtimer.arguments import Delay, IfExistsName, Retry, Timeout
 from dtimer.codec import Codec, PayloadT, encode_headers, encode_payload
+from dtimer.errors import InvalidArgument
 from dtimer.frozen import frozen
 from dtimer.outcomes import PostOutcome
 from dtimer.protocol import Runtime
@@ -63,57 +64,32 @@ class Posting(Generic[PayloadT]):
         self._runtime = runtime
         self._tokens: list[str] = []
 
-    def new_events(self, posts: Iterable[Post[PayloadT]]) -> list[NewEvent]:
-        """Raises InvalidArgument for whatever is wrong with one of them."""
-        return [
-            self.new_event(
-                payload=post.payload,
-                delay=post.delay,
-                at=post.at,
-                id=post.id,
-                max_retries=post.max_retries,
-                confirm_timeout=post.confirm_timeout,
-                retry=post.retry,
-                expires_after=post.expires_after,
-                keep=post.keep,
-                if_exists=post.if_exists,
-                headers=post.headers,
-            )
-            for post in posts
-        ]
-
-    def new_event(
-        self,
-        *,
-        payload: PayloadT,
-        delay: object,
-        at: object,
-        id: object,
-        max_retries: object,
-        confirm_timeout: object,
-        retry: object,
-        expires_after: object,
-        keep: object,
-        if_exists: object,
-        headers: object,
-    ) -> NewEvent:
+    def new_event(self, post: Post[PayloadT]) -> NewEvent:
         """Raises InvalidArgument for whatever is wrong with it. What was not given is not looked at for long."""
+        if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
+            raise InvalidArgument("posts", f"must each be a Post, which {post!r} is not")
         nonce = self._token()
+        confirm_timeout, expires_after, keep, headers = (
+            post.confirm_timeout,
+            post.expires_after,
+            post.keep,
+            post.headers,
+        )
         event = EventData(
             # One that is made is as unique as the nonce: it is the nonce.
-            id=nonce if id is None else arguments.event_id(id),
-            max_retries=arguments.max_retries(max_retries),
+            id=nonce if post.id is None else arguments.event_id(post.id),
+            max_retries=arguments.max_retries(post.max_retries),
             confirm_timeout_us=(
                 None if confirm_timeout is None else arguments.timeout_us(confirm_timeout, "confirm_timeout")
             ),
             expires_after_us=None if expires_after is None else arguments.expires_after_us(expires_after),
             keep=keep is not False and arguments.flag(keep, "keep"),
-            retry=None if retry is None else arguments.retry(retry),
+            retry=None if post.retry is None else arguments.retry(post.retry),
             headers=b"" if headers is None else encode_headers(headers),
-            payload=encode_payload(self._codec, payload, self._payload_max_bytes),
+            payload=encode_payload(self._codec, post.payload, self._payload_max_bytes),
             nonce=nonce,
         )
-        return NewEvent(event, arguments.due(delay, at), arguments.if_exists(if_exists))
+        return NewEvent(event, arguments.due(post.delay, post.at), arguments.if_exists(post.if_exists))
 
     def _token(self) -> str:
         """Made many at a time, as each costs a call of the system. (A forked process never comes here: rule F8.)"""

@@ -263,17 +263,19 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._check_use()
         wanted = arguments.durability(durability)
         new = self._posting.new_event(
-            payload=payload,
-            delay=delay,
-            at=at,
-            id=id,
-            max_retries=max_retries,
-            confirm_timeout=confirm_timeout,
-            retry=retry,
-            expires_after=expires_after,
-            keep=keep,
-            if_exists=if_exists,
-            headers=headers,
+            Post(
+                payload=payload,
+                delay=delay,
+                at=at,
+                id=id,
+                max_retries=max_retries,
+                confirm_timeout=confirm_timeout,
+                retry=retry,
+                expires_after=expires_after,
+                keep=keep,
+                if_exists=if_exists,
+                headers=headers,
+            )
         )
         outcome = await self._partitions.of(new.event.id).calls.post(new, wanted)
         if outcome is PostOutcome.CONFLICT:
@@ -293,7 +295,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         wanted = arguments.durability(durability)
-        news = self._posting.new_events(posts)
+        news = [self._posting.new_event(post) for post in posts]
         outcomes = await self._partitions.post_many(news, wanted)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)

@@ -169,6 +169,15 @@ async def test_one_wrong_item_keeps_all_from_being_sent(sim: SimBackend) -> None
     assert not watched.calls
 
 
+async def test_an_item_that_is_no_post_is_named_and_nothing_is_sent(sim: SimBackend) -> None:
+    watched = Watched(sim)
+    with pytest.raises(InvalidArgument, match="must each be a Post") as caught:
+        await DTimer(watched).post_many([Post(payload=1, delay=1), {"payload": 2}])  # type: ignore[list-item]
+
+    assert caught.value.argument == "posts"
+    assert not watched.calls
+
+
 async def test_payloads_that_cannot_travel_are_refused(sim: SimBackend) -> None:
     timer = DTimer(sim, payload_max_bytes=10)
     with pytest.raises(PayloadTooLarge):

@@ -16,6 +16,7 @@ from typing_extensions import override
 from dtimer.backends.redis import RedisBackend
 from support.sentinel import wait_until
 from support.servers import HOST, Binary, Server, server_binaries
+from support.waiting import until
 
 NUM_MASTERS: Final = 3
 NUM_SLOTS: Final = 16_384
@@ -89,11 +90,19 @@ class Six:
         ports = sorted(self._port_of(server, slot) for server in self.alive)
         return self._by_port(ports[len(ports) // 2])
 
-    def replica_of(self, master: ClusterServer) -> ClusterServer:
-        id = master.id
-        lines = bytes(master.call("CLUSTER", "NODES")).decode().splitlines()
-        (address,) = (line.split()[1] for line in lines if f" {id} " in line and "fail" not in line.split()[2])
-        return self._by_port(int(address.partition("@")[0].rpartition(":")[2]))
+    async def replica_of(self, master: ClusterServer) -> ClusterServer:
+        """One that its master does not suspect, as it does for a moment after the host has stood still."""
+        found: list[ClusterServer] = []
+
+        def look() -> bool:
+            id = master.id
+            lines = bytes(master.call("CLUSTER", "NODES")).decode().splitlines()
+            addresses = [line.split()[1] for line in lines if f" {id} " in line and "fail" not in line.split()[2]]
+            found.extend(self._by_port(int(address.partition("@")[0].rpartition(":")[2])) for address in addresses)
+            return bool(found)
+
+        await until(look)
+        return found[0]
 
     def another_master(self, than: ClusterServer) -> ClusterServer:
         return next(server for server in self.alive if server is not than and self._is_master(server))

@@ -334,7 +334,7 @@ async def test_nothing_replicated_is_lost_when_a_master_dies(six: Six, backend: 
         await until(lambda: len(load.delivered) > 30)
         old = six.owner(tag(0))
         safe = list(load.acknowledged)
-        replica = six.replica_of(old)
+        replica = await six.replica_of(old)
         await until(lambda: _in_step(old))
         old.kill()
         await until(lambda: six.owner(tag(0)) is replica, timeout_s=FAILOVER_S)
@@ -350,7 +350,7 @@ async def test_a_node_follows_a_master_that_steps_down(six: Six, backend: RedisB
     async with under_load(lambda: DTimer(backend, node_id="n")) as load:
         await until(lambda: len(load.delivered) > 30)
         old = six.owner(tag(0))
-        replica = six.replica_of(old)
+        replica = await six.replica_of(old)
         replica.call("CLUSTER", "FAILOVER")
         await until(lambda: six.owner(tag(0)) is replica, timeout_s=FAILOVER_S)
 
