@@ -69,23 +69,17 @@ class Posting(Generic[PayloadT]):
         if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
             raise InvalidArgument("posts", f"must each be a Post, which {post!r} is not")
         nonce = self._token()
-        confirm_timeout, expires_after, keep, headers = (
-            post.confirm_timeout,
-            post.expires_after,
-            post.keep,
-            post.headers,
-        )
         event = EventData(
             # One that is made is as unique as the nonce: it is the nonce.
             id=nonce if post.id is None else arguments.event_id(post.id),
             max_retries=arguments.max_retries(post.max_retries),
             confirm_timeout_us=(
-                None if confirm_timeout is None else arguments.timeout_us(confirm_timeout, "confirm_timeout")
+                None if post.confirm_timeout is None else arguments.timeout_us(post.confirm_timeout, "confirm_timeout")
             ),
-            expires_after_us=None if expires_after is None else arguments.expires_after_us(expires_after),
-            keep=keep is not False and arguments.flag(keep, "keep"),
+            expires_after_us=None if post.expires_after is None else arguments.expires_after_us(post.expires_after),
+            keep=post.keep is not False and arguments.flag(post.keep, "keep"),
             retry=None if post.retry is None else arguments.retry(post.retry),
-            headers=b"" if headers is None else encode_headers(headers),
+            headers=b"" if post.headers is None else encode_headers(post.headers),
             payload=encode_payload(self._codec, post.payload, self._payload_max_bytes),
             nonce=nonce,
         )

@@ -72,6 +72,7 @@ class Faults:
 
     async def passing(self, method: str, runtime: Runtime, *, sent: bool = False) -> None:
         """One direction of the way."""
+        # Nothing ends this but the caller's own time limit: that is what a frozen way is.
         while self.way is Way.FROZEN:
             await runtime.sleep(FOR_GOOD_US)
         if self.way is Way.CUT:

@@ -61,6 +61,7 @@ class Subscription(AsyncIterator[Message]):
                 listening.set_result(None)
                 async for message in messages:
                     await self._faults.passing("wakeups", self._runtime)
+                    # The delay is the fault itself, by the store's clock; nothing here waits for an effect by it.
                     if self._faults.late_us:
                         await self._runtime.sleep(self._faults.late_us)
                     hears = self._faults.hears
