@@ -144,10 +144,14 @@ class Bench:
         """Those of some peers that are measured where no goal compares them; ours always."""
         return [peer for peer in self.peers if peer.key == OURS or (peer.key in keys and self.sizes.side_by_side)]
 
-    def in_turn(self, peers: Iterable[Peer]) -> Iterator[tuple[int, Peer]]:
-        """Ours, theirs, ours, theirs: one round after the other, not one peer after the other."""
+    def in_turn(self, peers: Iterable[Peer], turns: int = 1) -> Iterator[tuple[int, Peer]]:
+        """Ours, theirs, ours, theirs: one round after the other, not one peer after the other.
+
+        Args:
+            turns: how many everybody has in a round.
+        """
         order = list(peers)
-        for number in range(self.sizes.rounds):
+        for number in range(self.sizes.rounds * turns):
             for peer in order if number % 2 == 0 else reversed(order):
                 yield number, peer
 

@@ -6,7 +6,7 @@ A store sees bytes only, so whoever posts and whoever receives must agree on a c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NoReturn, Protocol, TypeAlias, cast
 
@@ -37,11 +37,11 @@ class JsonCodec:
     """
 
     def __init__(self) -> None:
-        self._encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._encode = _json_encoder()
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
     def encode(self, payload: JsonValue) -> bytes:
-        text = self._encoder.encode(payload)
+        text = self._encode(payload)
         if isinstance(payload, (dict, list, tuple)):
             _refuse_other_keys(payload)
         return text.encode()
@@ -56,6 +56,33 @@ class JsonCodec:
         if end != len(text):
             value = self._decoder.decode(text)
         return cast(JsonValue, value)
+
+
+def _json_encoder() -> Callable[[object], str]:
+    """As :meth:`json.JSONEncoder.encode`, which makes what it encodes with anew for each value: half of its time.
+
+    It is made once here. What ``json.encoder`` calls it is not documented, so where it is called otherwise, or made
+    of something else, the documented way has to do.
+    """
+    slow = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return slow.encode
+    try:
+        # markers, default, encoder of strings, indent, separators of keys and of items, sort_keys, skipkeys, allow_nan
+        chunks: Callable[[object, int], Iterable[str]] = make(
+            None, slow.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
+        )
+    except TypeError:
+        return slow.encode
+
+    def encode(value: object) -> str:
+        try:
+            return "".join(chunks(value, 0))
+        except (ValueError, TypeError, RecursionError):
+            return slow.encode(value)  # says better what is wrong; it looks for circles, too
+
+    return encode
 
 
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))

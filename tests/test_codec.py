@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -43,6 +44,46 @@ def test_what_json_cannot_hold_is_refused_before_it_is_sent(payload: Any) -> Non
         encode_payload(JsonCodec(), payload, 1000)
     assert caught.value.argument == "payload"
     assert caught.value.__cause__ is not None
+
+
+def test_a_circle_is_refused_and_forgotten() -> None:
+    codec = JsonCodec()
+    circle: list[Any] = [1]
+    circle.append(circle)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Circular"):
+            codec.encode(circle)
+    circle.pop()
+    assert codec.encode([circle, circle]) == b"[[1],[1]]"
+
+
+def test_a_depth_that_json_cannot_take_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(RecursionError):
+        JsonCodec().encode(deep)
+
+
+def _refusing(markers: object, *_: object) -> object:
+    if markers is None:
+        raise TypeError("made of something else")
+    return _MADE(markers, *_)
+
+
+_MADE: Any = getattr(json.encoder, "c_make_encoder")  # noqa: B009  # no type checker knows it
+
+
+@pytest.mark.parametrize("found", [None, _refusing])
+def test_without_what_json_does_not_document_payloads_are_the_same(
+    found: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload: Any = {"text": "\u2028 é", "list": [1, 2.5, True, None, {"empty": []}], "nothing": {}}
+    usual = JsonCodec().encode(payload)
+    monkeypatch.setattr(json.encoder, "c_make_encoder", found)
+
+    assert JsonCodec().encode(payload) == usual
+    assert usual.decode() == json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
 
 
 def test_a_tuple_is_an_array() -> None:
