@@ -87,12 +87,12 @@ def expires_after_us(value: object) -> int | None:
 
 def due(delay: object, at: object) -> Due:
     """When an event is due: exactly one of the two is given (rules T5 and T6)."""
-    if delay is not None:
-        if at is not None:
-            raise InvalidArgument("at", "and delay exclude each other: give one of them")
-        return After(delay_us(delay))
     if at is None:
-        raise InvalidArgument("delay", "is missing: give it, or at")
+        if delay is None:
+            raise InvalidArgument("delay", "is missing: give it, or at")
+        return After(delay_us(delay))
+    if delay is not None:
+        raise InvalidArgument("at", "and delay exclude each other: give one of them")
     return At(instant_us(at))
 
 
@@ -100,14 +100,15 @@ def instant_us(at: object) -> int:
     """A time of day in us since 1970; 0 for any earlier one, which is past all the same (rule T6)."""
     if not isinstance(at, datetime):
         raise InvalidArgument("at", f"must be a datetime, not {at!r}")
-    if at.utcoffset() is None:
+    # UTC itself, as mostly, needs not be asked.
+    if at.tzinfo is not UTC and at.utcoffset() is None:
         raise InvalidArgument("at", f"must have a time zone; {at!r} has none")
     since = at - EPOCH
     # As `since // timedelta(microseconds=1)`, in a third of the time.
     result = since.days * DAY_US + since.seconds * SECOND_US + since.microseconds
     if result >= INSTANT_MAX_US:
         raise InvalidArgument("at", f"must be before the year 2200, not {at!r}")
-    return max(result, 0)
+    return result if result > 0 else 0
 
 
 def from_instant(time_us: int) -> datetime:

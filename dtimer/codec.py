@@ -37,13 +37,22 @@ class JsonCodec:
     """
 
     def __init__(self) -> None:
-        self._encode = _json_encoder()
+        self._documented = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._chunks = _chunks_of(self._documented)
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
 
     def encode(self, payload: JsonValue) -> bytes:
-        text = self._encode(payload)
-        if isinstance(payload, (dict, list, tuple)):
-            _refuse_other_keys(payload)
+        try:
+            text = "".join(self._chunks(payload, 0))
+        except (ValueError, TypeError, RecursionError):
+            text = self._documented.encode(payload)  # says better what is wrong; it looks for circles, too
+        # Only objects have keys, and whether there are any is sooner told by the text than by a walk.
+        if isinstance(payload, dict):
+            "".join(payload)  # raises a TypeError for what is no str
+            if text.rfind("{"):  # not the first character: there is another, or a string has one
+                _refuse_other_keys(payload.values())
+        elif "{" in text:
+            _refuse_other_keys((payload,))
         return text.encode()
 
     def decode(self, data: bytes) -> JsonValue:
@@ -58,53 +67,40 @@ class JsonCodec:
         return cast(JsonValue, value)
 
 
-def _json_encoder() -> Callable[[object], str]:
-    """As :meth:`json.JSONEncoder.encode`, which makes what it encodes with anew for each value: half of its time.
+Chunks: TypeAlias = Callable[[object, int], Iterable[str]]
+
+
+def _chunks_of(encoder: json.JSONEncoder) -> Chunks:
+    """What :meth:`json.JSONEncoder.encode` encodes with and makes anew for each value, which is half of its time.
 
     It is made once here. What ``json.encoder`` calls it is not documented, so where it is called otherwise, or made
     of something else, the documented way has to do.
     """
-    slow = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    make = getattr(json.encoder, "c_make_encoder", None)
+    documented: Chunks = lambda value, _: encoder.iterencode(value)  # noqa: E731  # of the type of the other
+    make: Callable[..., Chunks] | None = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return slow.encode
+        return documented
     try:
         # markers, default, encoder of strings, indent, separators of keys and of items, sort_keys, skipkeys, allow_nan
-        chunks: Callable[[object, int], Iterable[str]] = make(
-            None, slow.default, json.encoder.encode_basestring, None, ":", ",", False, False, False
-        )
+        return make(None, encoder.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
     except TypeError:
-        return slow.encode
-
-    def encode(value: object) -> str:
-        try:
-            return "".join(chunks(value, 0))
-        except (ValueError, TypeError, RecursionError):
-            return slow.encode(value)  # says better what is wrong; it looks for circles, too
-
-    return encode
-
-
-_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+        return documented
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _refuse_other_keys(payload: object) -> None:
+def _refuse_other_keys(values: Iterable[object]) -> None:
     """Walk without recursion; the encoder has been through it and found neither circles nor other types."""
-    containers = [payload]
-    for container in containers:
-        if isinstance(container, dict):
-            entries = cast("dict[str, object]", container)
-            "".join(entries)  # raises a TypeError for what is no str
-            values: Iterable[object] = entries.values()
-        else:
-            values = cast("Sequence[object]", container)
-        if _PLAIN.issuperset(map(type, values)):
-            continue  # as mostly, and in half the time
-        containers += [value for value in values if isinstance(value, (dict, list, tuple))]
+    remaining = list(values)
+    for value in remaining:
+        if isinstance(value, dict):
+            entries = cast("dict[str, object]", value)
+            "".join(entries)
+            remaining += entries.values()
+        elif isinstance(value, (list, tuple)):
+            remaining += cast("Sequence[object]", value)
 
 
 def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) -> bytes:

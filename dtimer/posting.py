@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, Generic
 
@@ -64,32 +64,71 @@ class Posting(Generic[PayloadT]):
         self._runtime = runtime
         self._tokens: list[str] = []
 
-    def new_event(self, post: Post[PayloadT]) -> NewEvent:
-        """Raises InvalidArgument for whatever is wrong with it. What was not given is not looked at for long."""
-        if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
-            raise InvalidArgument("posts", f"must each be a Post, which {post!r} is not")
-        nonce = self._token()
-        event = EventData(
-            # One that is made is as unique as the nonce: it is the nonce.
-            id=nonce if post.id is None else arguments.event_id(post.id),
-            max_retries=arguments.max_retries(post.max_retries),
-            confirm_timeout_us=(
-                None if post.confirm_timeout is None else arguments.timeout_us(post.confirm_timeout, "confirm_timeout")
+    def new_events(self, posts: Iterable[Post[PayloadT]]) -> list[NewEvent]:
+        """As :meth:`new_event`, each of them."""
+        new_event = self.new_event
+        news: list[NewEvent] = []
+        for post in posts:
+            if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
+                raise InvalidArgument("posts", f"must each be a Post, which {post!r} is not")
+            news.append(
+                new_event(
+                    post.payload,
+                    post.delay,
+                    post.at,
+                    post.id,
+                    post.max_retries,
+                    post.confirm_timeout,
+                    post.retry,
+                    post.expires_after,
+                    post.keep,
+                    post.if_exists,
+                    post.headers,
+                )
+            )
+        return news
+
+    def new_event(  # noqa: PLR0917  # by position, and so are its values made: names take twice as long
+        self,
+        payload: PayloadT,
+        delay: Delay | None,
+        at: datetime | None,
+        id: str | None,
+        max_retries: int,
+        confirm_timeout: Timeout | None,
+        retry: Retry | None,
+        expires_after: Delay | None,
+        keep: bool,
+        if_exists: IfExistsName,
+        headers: Mapping[str, str] | None,
+    ) -> NewEvent:
+        """One event of the arguments of :meth:`dtimer.DTimer.post`. What was not given is not looked at for long.
+
+        Raises:
+            InvalidArgument: whatever is wrong with it.
+        """
+        nonce = self._tokens.pop() if self._tokens else self._token()
+        return NewEvent(
+            EventData(
+                # One that is made is as unique as the nonce: it is the nonce.
+                nonce if id is None else arguments.event_id(id),
+                encode_payload(self._codec, payload, self._payload_max_bytes),
+                b"" if headers is None else encode_headers(headers),
+                arguments.max_retries(max_retries),
+                None if confirm_timeout is None else arguments.timeout_us(confirm_timeout, "confirm_timeout"),
+                None if expires_after is None else arguments.expires_after_us(expires_after),
+                keep is not False and arguments.flag(keep, "keep"),
+                None if retry is None else arguments.retry(retry),
+                nonce,
             ),
-            expires_after_us=None if post.expires_after is None else arguments.expires_after_us(post.expires_after),
-            keep=post.keep is not False and arguments.flag(post.keep, "keep"),
-            retry=None if post.retry is None else arguments.retry(post.retry),
-            headers=b"" if post.headers is None else encode_headers(post.headers),
-            payload=encode_payload(self._codec, post.payload, self._payload_max_bytes),
-            nonce=nonce,
+            arguments.due(delay, at),
+            arguments.if_exists(if_exists),
         )
-        return NewEvent(event, arguments.due(post.delay, post.at), arguments.if_exists(post.if_exists))
 
     def _token(self) -> str:
         """Made many at a time, as each costs a call of the system. (A forked process never comes here: rule F8.)"""
-        if not self._tokens:
-            digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
-            self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
+        digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
+        self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
         return self._tokens.pop()
 
 

@@ -104,7 +104,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
         self._posting = Posting(self._codec, arguments.payload_max_bytes(payload_max_bytes), runtime)
 
-        self._user: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self._tally = Tally()
         chores = Chores(runtime)
         self._reports = Reports(chores)
@@ -263,24 +264,13 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._check_use()
         wanted = arguments.durability(durability)
         new = self._posting.new_event(
-            Post(
-                payload=payload,
-                delay=delay,
-                at=at,
-                id=id,
-                max_retries=max_retries,
-                confirm_timeout=confirm_timeout,
-                retry=retry,
-                expires_after=expires_after,
-                keep=keep,
-                if_exists=if_exists,
-                headers=headers,
-            )
+            payload, delay, at, id, max_retries, confirm_timeout, retry, expires_after, keep, if_exists, headers
         )
-        outcome = await self._partitions.of(new.event.id).calls.post(new, wanted)
+        id = new.event.id
+        (outcome,) = await self._partitions.of(id).calls.post(new, wanted)
         if outcome is PostOutcome.CONFLICT:
-            raise EventExists(new.event.id)
-        return PostedId.of(new.event.id, outcome)
+            raise EventExists(id)
+        return PostedId.of(id, outcome)
 
     async def post_many(
         self, posts: Iterable[Post[PayloadT]], *, durability: Durable | None = None
@@ -295,7 +285,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         wanted = arguments.durability(durability)
-        news = [self._posting.new_event(post) for post in posts]
+        news = self._posting.new_events(posts)
         outcomes = await self._partitions.post_many(news, wanted)
         return [
             EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)
@@ -338,9 +328,11 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     @override
     def _check_use(self) -> None:
         """A timer's tasks and futures live in one loop of one process (rule F8)."""
-        user = (os.getpid(), asyncio.get_running_loop())
-        if self._user is None:
-            self._user = user
-        elif self._user != user:
-            what = "process" if self._user[0] != user[0] else "event loop"
-            raise WrongProcessOrLoop(f"this timer was first used in another {what}; make one for each")
+        loop = asyncio.get_running_loop()  # raises in a process that was forked within it
+        if loop is self._loop:
+            return
+        if self._loop is None:
+            self._loop, self._process = loop, os.getpid()
+            return
+        what = "event loop" if self._process == os.getpid() else "process"
+        raise WrongProcessOrLoop(f"this timer was first used in another {what}; make one for each")

@@ -109,7 +109,7 @@ class RetryPolicy:
         return min(int(delay), self.delay_max_us)
 
 
-@frozen(kw_only=True)
+@frozen
 class EventData:
     """What was posted under an id. Stores keep all of it and interpret only what their rules name.
 

@@ -36,7 +36,20 @@ def circle() -> list[Any]:
 
 @pytest.mark.parametrize(
     "payload",
-    [math.nan, [math.inf], b"x", {1: 2}, {"a": [{None: 1}]}, {True: 1}, {1, 2}, object, "\ud800", circle(), 1j],
+    [
+        math.nan,
+        [math.inf],
+        b"x",
+        {1: 2},
+        {"a": [{None: 1}]},
+        [{True: 1}],
+        ((({1.5: {}},),),),
+        {1, 2},
+        object,
+        "\ud800",
+        circle(),
+        1j,
+    ],
     ids=repr,
 )
 def test_what_json_cannot_hold_is_refused_before_it_is_sent(payload: Any) -> None:
@@ -84,6 +97,14 @@ def test_without_what_json_does_not_document_payloads_are_the_same(
 
     assert JsonCodec().encode(payload) == usual
     assert usual.decode() == json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+
+
+def test_a_string_may_look_like_an_object() -> None:
+    """Objects are looked for in the text first."""
+    payload: Any = {"{": "{1:2}", "list": ["{", ["{1:2}"]]}
+
+    assert JsonCodec().decode(JsonCodec().encode(payload)) == payload
+    assert JsonCodec().encode("{1:2}") == b'"{1:2}"'
 
 
 def test_a_tuple_is_an_array() -> None:

@@ -370,20 +370,43 @@ def test_another_loop_is_refused(sim: SimBackend, timer: DTimer) -> None:
         asyncio.run(timer.peek("x"))
 
 
-async def test_another_process_is_refused_before_it_does_anything(
-    sim: SimBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rule F8."""
-    watched = Watched(sim)
-    timer = DTimer(watched)
-    await timer.peek("x")
-    mine = os.getpid()
-    monkeypatch.setattr(os, "getpid", lambda: mine + 1)
+FORKING = """
+import asyncio, os, sys
+from dtimer import DTimer, SimBackend, WrongProcessOrLoop
+from node.watched import Watched
 
+async def use_it_all():
     for use in (timer.join, timer.leave, lambda: timer.post(1, 1), lambda: timer.confirm("x")):
-        with pytest.raises(WrongProcessOrLoop, match="process"):
+        try:
             await use()
+        except WrongProcessOrLoop as error:
+            assert "process" in str(error)
+        else:
+            raise AssertionError(use)
     assert watched.calls == [("peek", 1)]
+
+async def main():
+    await timer.peek("x")
+    child = os.fork()
+    if not child:
+        asyncio.run(use_it_all())
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+watched = Watched(SimBackend())
+timer = DTimer(watched)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_another_process_is_refused_before_it_does_anything() -> None:
+    """Rule F8. Forked within the very loop, as some servers do."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    result = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=False, env=env)
+
+    assert result.returncode == 0, result.stderr
 
 
 def test_importing_it_imports_neither_redis_nor_the_simulator() -> None:

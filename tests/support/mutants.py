@@ -242,7 +242,7 @@ MUTANTS: Final = (
     # --- the scripts
     _lua("T2", "the server's clock goes back", "lib/namespace", "at = math.max(at, last)", "last = math.min(at, last)"),
     _lua("T3", "deliver early", "claim", "local horizon = at\n", "local horizon = at + 30000\n"),
-    _lua("T4", "equal scores", "lib/namespace", "last = math.max(last + 1, at)", "last = math.max(last, at)"),
+    _lua("T4", "equal scores", "lib/namespace", "last = last < at and at or last + 1", "last = math.max(last, at)"),
     _lua(
         "P3",
         "the old receipt ends the new event",

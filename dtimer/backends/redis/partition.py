@@ -11,7 +11,7 @@ from dtimer.backends.redis.connections import Route, Then
 from dtimer.backends.redis.durable import require, waiting
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.records import write_record
-from dtimer.backends.redis.resp import Argument, Reply
+from dtimer.backends.redis.resp import Argument, Reply, Row, utf8
 from dtimer.backends.redis.scripts import load_script, sharded
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.wakeups import subscribe
@@ -123,14 +123,14 @@ class RedisPartition:
     async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
         if self._durability is not None:
             return await self.post_durably(events, self._durability)
-        return await self._run("post", _post_arguments(events), _POSTED)
+        return await self._run("post", (_letters(events),), _POSTED, rows=_rows(events))
 
     async def post_durably(
         self, events: Sequence[NewEvent], durability: Durability
     ) -> Applied[tuple[PostOutcome, ...]]:
         await self._connected("post")
         route = await self._servers.durable_route("post", self._keys.prefix)
-        both = await self._reply(route, "post", _post_arguments(events), then=waiting(durability))
+        both = await self._reply(route, "post", (_letters(events),), rows=_rows(events), then=waiting(durability))
         assert isinstance(both, list), both
         reply, reached = both
         require(durability, reached)
@@ -140,7 +140,7 @@ class RedisPartition:
         return await self._run("cancel", ids, _CANCELLED)
 
     async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
-        return await self._run("change_delay", (id, f"+{delay_us}"), replies.one_of(replies.CHANGE))
+        return await self._run("change_delay", (id, _due(After(delay_us))), replies.one_of(replies.CHANGE))
 
     async def claim(
         self,
@@ -165,7 +165,7 @@ class RedisPartition:
     async def release(
         self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
     ) -> Applied[ReleaseOutcome]:
-        args = (*_flat((receipt,)), how.value, f"+{delay_us}", detail)
+        args = (*_flat((receipt,)), how.value, _due(After(delay_us)), detail)
         return await self._run("release", args, replies.one_of(replies.RELEASE))
 
     async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
@@ -227,11 +227,18 @@ class RedisPartition:
         route = await self._servers.route("purge", self._keys.prefix)
         await route.request("purge", b"DEL", *self._keys.all)
 
-    async def _run(self, operation: str, args: Sequence[Argument], read: Callable[[Reply], T]) -> Applied[T]:
+    async def _run(
+        self,
+        operation: str,
+        args: Sequence[Argument],
+        read: Callable[[Reply], T],
+        *,
+        rows: Sequence[Row] = (),
+    ) -> Applied[T]:
         route = self._route
         if route is None:
             route = await self._connected(operation)
-        return self._noted(replies.applied(await self._reply(route, operation, args), read))
+        return self._noted(replies.applied(await self._reply(route, operation, args, rows=rows), read))
 
     def _noted(self, applied: Applied[T]) -> Applied[T]:
         if applied.epoch == self._new_epoch:
@@ -240,11 +247,18 @@ class RedisPartition:
         return applied
 
     async def _reply(
-        self, route: Route, operation: str, args: Sequence[Argument], *, then: Then | None = None
+        self,
+        route: Route,
+        operation: str,
+        args: Sequence[Argument],
+        *,
+        rows: Sequence[Row] = (),
+        then: Then | None = None,
     ) -> Reply:
         host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
         common = (self._new_epoch, self._keys.prefix, host_us, self._num_partitions)
-        return await self._scripts[operation].run(route, operation, self._keys.all, args, common=common, then=then)
+        script = self._scripts[operation]
+        return await script.run(route, operation, self._keys.all, args, common=common, rows=rows, then=then)
 
     async def _connected(self, operation: str) -> Route:
         route = await self._servers.route(operation, self._keys.prefix)
@@ -267,15 +281,22 @@ def _text(reply: Reply) -> str:
     return last.decode(errors="replace") if isinstance(last, bytes) else ""
 
 
-def _post_arguments(events: Sequence[NewEvent]) -> list[Argument]:
-    args: list[Argument] = []
-    for new in events:
-        args += (new.event.id, _IF_EXISTS[new.if_exists] + _due(new.due), write_record(new.event))
-    return args
+def _letters(events: Sequence[NewEvent]) -> str:
+    """What to do if they exist: a letter for each, or one for all."""
+    choices = {new.if_exists for new in events}
+    if len(choices) == 1:
+        return _IF_EXISTS[choices.pop()]
+    return "".join([_IF_EXISTS[new.if_exists] for new in events])
 
 
-def _due(due: Due) -> str:
-    return f"+{due.delay_us}" if isinstance(due, After) else f"={due.due_us}"
+def _rows(events: Sequence[NewEvent]) -> list[Row]:
+    """Their ids, when they are due, and what is kept of each."""
+    return [(utf8(new.event.id), _due(new.due), write_record(new.event)) for new in events]
+
+
+def _due(due: Due) -> bytes:
+    """A time, or, not above 0, a delay times -1."""
+    return b"%d" % (min(-due.delay_us, 0) if isinstance(due, After) else max(due.due_us, 0))
 
 
 def _flat(receipts: Sequence[Receipt]) -> list[Argument]:

@@ -20,22 +20,37 @@ Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None,
 
 def write_record(event: EventData) -> bytes:
     """The bytes kept for an event; its id is their key."""
-    fields = ["1"]
-    if event.max_retries:
-        fields.append(f"r{event.max_retries}")
-    if event.confirm_timeout_us is not None:
-        fields.append(f"c{event.confirm_timeout_us}")
-    if event.expires_after_us is not None:
-        fields.append(f"x{event.expires_after_us}")
-    if event.keep:
-        fields.append("k")
-    if event.retry is not None:
-        fields.append(f"p{event.retry.delay_us},{event.retry.factor!r},{event.retry.delay_max_us}")
-    if event.nonce:
-        fields.append("n" if event.nonce == event.id else f"n{event.nonce}")
+    before = _write_fields(event.max_retries, event.confirm_timeout_us, event.expires_after_us, event.keep, event.retry)
+    if event.nonce == event.id:
+        before += b" n"
+    elif event.nonce:
+        before += b" n%b" % event.nonce.encode("ascii")
     if event.headers:
-        fields.append(f"h{len(event.headers)}")
-    return b"%s\n%s%s" % (" ".join(fields).encode("ascii"), event.headers, event.payload)
+        return b"%b h%d\n%b%b" % (before, len(event.headers), event.headers, event.payload)
+    return b"%b\n%b" % (before, event.payload)
+
+
+@lru_cache(maxsize=256)
+def _write_fields(
+    max_retries: int,
+    confirm_timeout_us: int | None,
+    expires_after_us: int | None,
+    keep: bool,
+    retry: RetryPolicy | None,
+) -> bytes:
+    """What a header says before its nonce: mostly the same for many events."""
+    fields = ["1"]
+    if max_retries:
+        fields.append(f"r{max_retries}")
+    if confirm_timeout_us is not None:
+        fields.append(f"c{confirm_timeout_us}")
+    if expires_after_us is not None:
+        fields.append(f"x{expires_after_us}")
+    if keep:
+        fields.append("k")
+    if retry is not None:
+        fields.append(f"p{retry.delay_us},{retry.factor!r},{retry.delay_max_us}")
+    return " ".join(fields).encode("ascii")
 
 
 def read_record(id: str, record: bytes) -> EventData:

@@ -16,6 +16,9 @@ Reply: TypeAlias = "int | bytes | list[Reply] | None"
 Argument: TypeAlias = bytes | str | int
 """Part of a command; text goes as UTF-8."""
 
+Row: TypeAlias = tuple[bytes, bytes, bytes]
+"""Three of them."""
+
 _END: Final = b"\r\n"
 _ARRAY, _BULK, _INTEGER, _STATUS, _ERROR = b"*$:+-"
 """The first byte of a reply says what it is."""
@@ -31,11 +34,7 @@ def pack_some(arguments: Sequence[Argument]) -> bytes:
     parts: list[bytes] = []
     for argument in arguments:
         if isinstance(argument, str):
-            try:
-                blob = argument.encode()
-            except UnicodeEncodeError:
-                # Ids that somebody else made may be no UTF-8; they go back as they came.
-                blob = argument.encode("utf-8", "surrogateescape")
+            blob = utf8(argument)
         elif isinstance(argument, bytes):
             blob = argument
         else:
@@ -44,6 +43,24 @@ def pack_some(arguments: Sequence[Argument]) -> bytes:
         parts.append(blob)
     parts.append(b"")
     return _END.join(parts)
+
+
+def pack_rows(rows: Sequence[Row]) -> bytes:
+    """The same of arguments that come in threes, in half the time: a post has them for each event."""
+    return b"".join(
+        [
+            b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(first), first, len(second), second, len(third), third)
+            for first, second, third in rows
+        ]
+    )
+
+
+def utf8(text: str) -> bytes:
+    """What text is on the wire. Ids that somebody else made may be no UTF-8; they go back as they came."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
 
 
 class Parser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import InvalidResponse, ResponseError
 
-from dtimer.backends.redis.resp import Parser, Reply, pack
+from dtimer.backends.redis.resp import Parser, Reply, pack, pack_rows, pack_some
 
 LARGE = bytes(range(256)) * 300
 
@@ -25,6 +25,14 @@ def test_a_command_is_an_array_of_bulk_strings() -> None:
     assert pack((b"A\r\n", "é", -5, "\udcff", b"")) == (
         b"*5\r\n$3\r\nA\r\n\r\n$2\r\n\xc3\xa9\r\n$2\r\n-5\r\n$1\r\n\xff\r\n$0\r\n\r\n"
     )
+
+
+def test_rows_are_arguments_like_others() -> None:
+    """Only faster."""
+    rows = [(b"id", b"-5", LARGE), (b"", b"\r\n", b"x")]
+
+    assert pack_rows(rows) == pack_some([argument for row in rows for argument in row])
+    assert pack_rows([]) == b""
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000, 65536, len(STREAM)])

@@ -1,5 +1,5 @@
 -- Move a scheduled event to now + delay (E3).
--- ARGV     id, delay in us with a '+' before it
+-- ARGV     id, delay (see due_time)
 -- returns  1 moved, 2 unconfirmed, 3 not found
 --@include ring
 --@include records

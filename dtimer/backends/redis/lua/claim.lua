@@ -44,9 +44,12 @@ local function deliver(id, bytes_of, record, state, due)
   end
   if record.tracked then
     deadline = int(now + (record.timeout or timeout))
+    -- One after the other, as in post.lua.
     local place = #new_places
-    new_places[place + 1], new_places[place + 2] = deadline, id
-    new_states[place + 1], new_states[place + 2] = id, state and state_text(state) or first_state
+    new_places[place + 1] = deadline
+    new_places[place + 2] = id
+    new_states[place + 1] = id
+    new_states[place + 2] = state and state_text(state) or first_state
   else
     gone[#gone + 1] = id
   end

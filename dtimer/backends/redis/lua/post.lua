@@ -1,37 +1,42 @@
 -- Schedule events (P1 to P5, T4 to T6, F1).
--- ARGV     for each event: id, what to do if it exists (r, k or e) and, in the same argument, when it is due
---          ('+' delay or '=' time, in us), record
+-- ARGV     what to do with an event that exists (r, k or e), a letter for each event or one for all;
+--          for each event: id, when it is due (see due_time), record
 -- returns  a digit for each: 1 created, 2 replaced, 3 kept, 4 conflict, 5 repeated
 --@include ring
 --@include records
 
-local ids, place = {}, 0
-for i = FIRST, #ARGV, 3 do
-  place = place + 1
-  ids[place] = ARGV[i]
+local ids, count = {}, 0
+for i = FIRST + 1, #ARGV, 3 do
+  count = count + 1
+  ids[count] = ARGV[i]
 end
 local scores = redis.call('ZMSCORE', QUEUE, unpack(ids))
 
 local outcomes, queue, records, void, batch = {}, {}, {}, {}, {}
-place = 0
-for i, id in ipairs(ids) do
-  local how, record = ARGV[FIRST + 3 * i - 2], ARGV[FIRST + 3 * i - 1]
-  local outcome = 1
-  if batch[id] or scores[i] then
+local place = 0
+for i = 1, count do
+  local id, record, score = ids[i], ARGV[FIRST + 3 * i], scores[i]
+  local outcome = '1' -- as text, for a number would have to be made one
+  if score or batch[id] then
     local nonce = nonce_of(record)
     if nonce and nonce == nonce_of(batch[id] or redis.call('HGET', RECORDS, id)) then
-      outcome = 5
+      outcome = '5'
     else
-      local if_exists = string.sub(how, 1, 1)
-      outcome = if_exists == 'r' and 2 or if_exists == 'k' and 3 or 4
+      local letters = ARGV[FIRST]
+      local letter = #letters == 1 and letters or string.sub(letters, i, i)
+      outcome = letter == 'r' and '2' or letter == 'k' and '3' or '4'
     end
   end
   outcomes[i] = outcome
-  if outcome <= 2 then
-    queue[place + 1], queue[place + 2] = due_time(string.sub(how, 2)), id
-    records[place + 1], records[place + 2] = id, record
+  if outcome == '1' or outcome == '2' then
+    -- One after the other: `a, b = x, y` sets b first, and an array that is not filled in order becomes a hash table,
+    -- which takes three times as long.
+    queue[place + 1] = due_time(ARGV[FIRST + 3 * i - 1])
+    queue[place + 2] = id
+    records[place + 1] = id
+    records[place + 2] = record
     place = place + 2
-    if scores[i] then void[#void + 1] = id end
+    if score then void[#void + 1] = id end
     batch[id] = record
   end
 end

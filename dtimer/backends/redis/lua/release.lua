@@ -1,5 +1,5 @@
 -- Give a delivery back (E4, F4).
--- ARGV     id, number, nonce, how (counted, uncounted or refused), delay in us with a '+' before it, detail
+-- ARGV     id, number, nonce, how (counted, uncounted or refused), delay (see due_time), detail
 -- returns  1 released, 2 stale, 3 not found, 4 exhausted, 5 buried
 --@include ring
 --@include records

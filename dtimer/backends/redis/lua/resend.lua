@@ -1,5 +1,5 @@
 -- Post a dead letter again, as new (E5, P3).
--- ARGV     id, due ('+' delay or '=' time, in us), what to do if it exists (r, k or e)
+-- ARGV     id, due (see due_time), what to do if it exists (r, k or e)
 -- returns  1 created, 2 replaced, 3 kept, 4 conflict, 5 not found, 6 unreadable
 --@include ring
 --@include records

@@ -5,6 +5,7 @@
 --       4 in how many partitions the namespace is, this being one of them
 -- What an operation takes itself starts at ARGV[5].
 
+local ARGV = ARGV -- a global takes three times as long to look at
 local META, QUEUE, RECORDS, STATES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local RING, NODES, LIVES, LETTERS, BURIED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FIRST = 5 -- the operation's first own argument
@@ -42,17 +43,19 @@ end
 
 local epoch = meta[2]
 local seq, last, skew, position, dropped = string.match(meta[4] or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
-local arm_due, arm_at, arm = '0', '0', '' -- arm: a node, or empty
+local arm_due, arm_at, arm = 0, 0, '' -- arm: a node, or empty
 if meta[5] ~= '' then arm_due, arm_at, arm = string.match(meta[5] or '', '^(%d+) (%d+) (%S+)$') end
 -- Beyond 2^53 Lua would lose digits.
 local TIME_MAX = 9007199254740992
-if not (epoch and seq and arm) or seq + last + skew + position + dropped > TIME_MAX
-  or tonumber(arm_due) > TIME_MAX or tonumber(arm_at) > TIME_MAX then
+local whole = epoch and seq and arm
+if whole then
+  seq, last, skew, position, dropped = seq + 0, last + 0, skew + 0, position + 0, dropped + 0
+  arm_due, arm_at = arm_due + 0, arm_at + 0
+  whole = seq + last + skew + position + dropped <= TIME_MAX and arm_due <= TIME_MAX and arm_at <= TIME_MAX
+end
+if not whole then
   return redis.error_reply('DTCORRUPT ' .. META .. ' lacks a field or holds something that is not a number')
 end
-seq, last, skew = tonumber(seq), tonumber(last), tonumber(skew)
-position, dropped = tonumber(position), tonumber(dropped)
-arm_due, arm_at = tonumber(arm_due), tonumber(arm_at)
 local arm_was, arm_due_was, arm_at_was = arm, arm_due, arm_at
 
 -- The store's time, read once (T1); it never goes back (T2).
@@ -78,17 +81,17 @@ end
 
 -- A microsecond that nobody else was given (T4).
 local function tick()
-  last = math.max(last + 1, at)
+  last = last < at and at or last + 1
   return last
 end
 
--- When something is due, as text: '+' and a delay, or '=' and a time; what lies in the past is due at once (T5, T6).
+-- When something is due, as text. It is given as a time in us, or, not above 0, as a delay in us times -1;
+-- what lies in the past is due at once (T5, T6).
 local function due_time(due)
   tick()
-  local text = string.sub(due, 2)
-  local number = tonumber(text)
-  if string.sub(due, 1, 1) == '+' then return int(last + math.max(number, 0)) end
-  return number < last and int(last) or text
+  local number = due + 0 -- as tonumber(due), which reads the digits twice
+  if number <= 0 then return int(last - number) end
+  return number < last and int(last) or due
 end
 
 -- A server that is out of memory lets a script write anything once it has written something that needs none.
