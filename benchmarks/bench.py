@@ -16,7 +16,6 @@ from benchmarks.process import Broken, PeerProcess, TooSlow, Unsupported
 from benchmarks.server import Server
 
 NAMESPACE: Final = "bench"
-WARM_UP_NUM: Final = 200
 FAR_MS: Final = 3_600_000
 
 
@@ -26,8 +25,8 @@ class Sizes:
 
     Attributes:
         rounds: how often everybody takes their turn.
-        posts_one: timers posted by one caller that waits for each.
-        posts_many: timers posted by many callers, and in batches.
+        posts_one: timers posted in a turn by one caller that waits for each.
+        posts_many: timers posted in a turn by many callers, or in batches.
         drain: timers that are due at once.
         pace_s: for how long a steady rate is kept up.
         quiet_s: the same for two timers a second.
@@ -59,8 +58,8 @@ class Sizes:
 
 FULL: Final = Sizes(
     rounds=3,
-    posts_one=5_000,
-    posts_many=20_000,
+    posts_one=2_000,
+    posts_many=10_000,
     drain=20_000,
     pace_s=8,
     quiet_s=15,
@@ -75,8 +74,8 @@ FULL: Final = Sizes(
 )
 QUICK: Final = Sizes(
     rounds=1,
-    posts_one=1_000,
-    posts_many=4_000,
+    posts_one=400,
+    posts_many=2_000,
     drain=4_000,
     pace_s=1,
     quiet_s=2,

@@ -138,7 +138,7 @@ def name(value: object, argument: str) -> str:
 
 def max_retries(value: object) -> int:
     """Counted deliveries after the first (rule D2)."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= RETRIES_MAX:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= RETRIES_MAX:
         raise InvalidArgument("max_retries", f"must be an int from 0 to {RETRIES_MAX}, not {value!r}")
     return value
 

@@ -130,8 +130,3 @@ class Posting(Generic[PayloadT]):
         digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
         self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
         return self._tokens.pop()
-
-
-def size_bytes(new: NewEvent) -> int:
-    """What counts towards the size of a call (rule D5)."""
-    return len(new.event.payload) + len(new.event.headers)

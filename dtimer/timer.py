@@ -37,6 +37,8 @@ from dtimer.posting import Post, PostedId, Posting
 from dtimer.protocol import TimerBackend
 
 NODE_ID_BYTES: Final = 8
+_CONFLICT: Final = PostOutcome.CONFLICT
+"""Looked up once: an enum's member takes as long to find as an id to make, in Python 3.11."""
 
 
 class DTimer(Handlers[PayloadT], Looking[PayloadT]):
@@ -262,13 +264,13 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             BackendError: it has not been.
         """
         self._check_use()
-        wanted = arguments.durability(durability)
+        wanted = None if durability is None else arguments.durability(durability)
         new = self._posting.new_event(
             payload, delay, at, id, max_retries, confirm_timeout, retry, expires_after, keep, if_exists, headers
         )
         id = new.event.id
         (outcome,) = await self._partitions.of(id).calls.post(new, wanted)
-        if outcome is PostOutcome.CONFLICT:
+        if outcome is _CONFLICT:
             raise EventExists(id)
         return PostedId.of(id, outcome)
 
@@ -288,7 +290,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         news = self._posting.new_events(posts)
         outcomes = await self._partitions.post_many(news, wanted)
         return [
-            EventExists(new.event.id) if outcome is PostOutcome.CONFLICT else PostedId.of(new.event.id, outcome)
+            EventExists(new.event.id) if outcome is _CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
         ]
 

@@ -37,11 +37,11 @@ class Ours:
         return DTimer(store, max_events=self._max_events)
 
     async def post(self, timer: Timer) -> None:
-        await self._poster.post(_payload(timer), at=_due(timer), max_retries=MAX_RETRIES)
+        await self._poster.post(timer, at=_due(timer), max_retries=MAX_RETRIES)  # type: ignore[arg-type]  # it is JSON
 
     async def post_many(self, timers: Sequence[Timer]) -> None:
-        posts = [Post(payload=_payload(timer), at=_due(timer), max_retries=MAX_RETRIES) for timer in timers]
-        for result in await self._poster.post_many(posts):
+        posts = (Post(payload=timer, at=_due(timer), max_retries=MAX_RETRIES) for timer in timers)
+        for result in await self._poster.post_many(posts):  # type: ignore[arg-type]  # as above
             if isinstance(result, Exception):
                 raise result
 
@@ -86,10 +86,6 @@ class Ours:
     async def close(self) -> None:
         for store in self._stores:
             await store.close()
-
-
-def _payload(timer: Timer) -> JsonValue:
-    return {"n": timer["n"], "due_ms": timer["due_ms"], "text": timer["text"]}
 
 
 def _due(timer: Timer) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from dtimer.errors import BackendError, Unsupported
@@ -12,12 +13,13 @@ from dtimer.node.lane import Lane
 from dtimer.node.outbox import Ticket, in_calls
 from dtimer.node.store import Store
 from dtimer.outcomes import CancelOutcome, PostOutcome
-from dtimer.posting import size_bytes
 from dtimer.protocol import SupportsDurability
 from dtimer.values import After, Applied, Durability, NewEvent
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
+
+_num_bytes: Final[Callable[[NewEvent], int]] = attrgetter("event.num_bytes")
 
 DUE_LATER_US: Final = 2 * REPEAT_WITHIN_US
 """An event that is due later than this is live still when its post's last repetition arrives.
@@ -37,11 +39,11 @@ class Calls:
     def post(self, new: NewEvent, durability: Durability | None = None) -> asyncio.Future[Sequence[PostOutcome]]:
         """Its outcome, alone in a sequence: to await anything around the future would cost as much as the future."""
         posts = self._posts if durability is None else self._durable_posts(durability)
-        return posts.submit((new,), size_bytes(new)).future()
+        return posts.ask((new,), new.event.num_bytes)
 
     async def post_many(self, events: Sequence[NewEvent], durability: Durability | None = None) -> list[PostOutcome]:
         posts = self._posts if durability is None else self._durable_posts(durability)
-        return await _in_order([posts.submit(part, size) for part, size in in_calls(events, size_bytes)])
+        return await _in_order([posts.submit(part, size) for part, size in in_calls(events, _num_bytes)])
 
     async def cancel(self, ids: Sequence[str]) -> list[CancelOutcome]:
         return await _in_order([self._cancels.submit(part, size) for part, size in in_calls(ids, len)])

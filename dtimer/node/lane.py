@@ -34,6 +34,13 @@ class Lane(Generic[ItemT, ReplyT]):
         self._name = f"dtimer: {operation}"
         self._task: asyncio.Task[None] | None = None
         self._ring: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def ask(self, items: Sequence[ItemT], size_bytes: int) -> asyncio.Future[Sequence[ReplyT]]:
+        """Hand in what its caller waits for."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # a call of the system in Python 3.11
+        return self.submit(items, size_bytes).future(self._loop)
 
     def submit(self, items: Sequence[ItemT], size_bytes: int = 0) -> Ticket[ItemT, ReplyT]:
         ticket = self.outbox.submit(items, size_bytes)

@@ -43,10 +43,10 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
     def __await__(self) -> Generator[object, None, Sequence[ReplyT]]:
         return (yield from self.future())
 
-    def future(self) -> asyncio.Future[Sequence[ReplyT]]:
-        """What an awaiting caller waits for."""
+    def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
+        """What an awaiting caller waits for, in the running loop."""
         if self._future is None:
-            self._future = asyncio.get_running_loop().create_future()
+            self._future = (loop or asyncio.get_running_loop()).create_future()
             if isinstance(self._answer, Exception):
                 _raise_in(self._future, self._answer)
             elif self._answer is not None:
@@ -183,7 +183,7 @@ class Outbox(Generic[ItemT, ReplyT]):
 
 def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[Sequence[ItemT], int]]:
     """A long list split in order into what one call takes, with the bytes of each part."""
-    sizes = [size_of(item) for item in items]
+    sizes = list(map(size_of, items))
     if 0 < len(items) <= BATCH_MAX_ITEMS and (total := sum(sizes)) <= BATCH_MAX_BYTES:
         yield items, total
         return

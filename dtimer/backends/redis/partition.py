@@ -11,7 +11,7 @@ from dtimer.backends.redis.connections import Route, Then
 from dtimer.backends.redis.durable import require, waiting
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.records import write_record
-from dtimer.backends.redis.resp import Argument, Reply, Row, utf8
+from dtimer.backends.redis.resp import Argument, Reply, pack_row, utf8
 from dtimer.backends.redis.scripts import load_script, sharded
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.wakeups import subscribe
@@ -233,7 +233,7 @@ class RedisPartition:
         args: Sequence[Argument],
         read: Callable[[Reply], T],
         *,
-        rows: Sequence[Row] = (),
+        rows: Sequence[bytes] = (),
     ) -> Applied[T]:
         route = self._route
         if route is None:
@@ -252,7 +252,7 @@ class RedisPartition:
         operation: str,
         args: Sequence[Argument],
         *,
-        rows: Sequence[Row] = (),
+        rows: Sequence[bytes] = (),
         then: Then | None = None,
     ) -> Reply:
         host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
@@ -283,20 +283,23 @@ def _text(reply: Reply) -> str:
 
 def _letters(events: Sequence[NewEvent]) -> str:
     """What to do if they exist: a letter for each, or one for all."""
-    choices = {new.if_exists for new in events}
-    if len(choices) == 1:
-        return _IF_EXISTS[choices.pop()]
-    return "".join([_IF_EXISTS[new.if_exists] for new in events])
+    first = events[0].if_exists
+    for new in events:
+        if new.if_exists is not first:
+            return "".join([_IF_EXISTS[new.if_exists] for new in events])
+    return _IF_EXISTS[first]
 
 
-def _rows(events: Sequence[NewEvent]) -> list[Row]:
+def _rows(events: Sequence[NewEvent]) -> list[bytes]:
     """Their ids, when they are due, and what is kept of each."""
-    return [(utf8(new.event.id), _due(new.due), write_record(new.event)) for new in events]
+    return [pack_row(utf8(new.event.id), _due(new.due), write_record(new.event)) for new in events]
 
 
 def _due(due: Due) -> bytes:
     """A time, or, not above 0, a delay times -1."""
-    return b"%d" % (min(-due.delay_us, 0) if isinstance(due, After) else max(due.due_us, 0))
+    if isinstance(due, After):
+        return b"%d" % -due.delay_us if due.delay_us > 0 else b"0"
+    return b"%d" % due.due_us if due.due_us > 0 else b"0"
 
 
 def _flat(receipts: Sequence[Receipt]) -> list[Argument]:

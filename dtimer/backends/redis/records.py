@@ -2,7 +2,7 @@
 
 ``1 field field ...\\n`` headers payload. A field is a letter and its value, and only what was asked for has one:
 ``r`` max_retries, ``c`` confirm timeout in us, ``x`` expires after in us, ``k`` kept, ``p`` retry policy
-(``delay,factor,max``), ``n`` nonce, empty if it is the id, ``h`` length of the headers.
+(``delay,factor,max``), ``h`` length of the headers, ``n`` nonce, empty if it is the id.
 ``lua/lib/records.lua`` reads the same.
 The 1 is the schema's major version; unknown fields are kept and ignored (rule F7).
 """
@@ -20,25 +20,33 @@ Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None,
 
 def write_record(event: EventData) -> bytes:
     """The bytes kept for an event; its id is their key."""
-    before = _write_fields(event.max_retries, event.confirm_timeout_us, event.expires_after_us, event.keep, event.retry)
+    header = _write_fields(
+        event.max_retries,
+        event.confirm_timeout_us,
+        event.expires_after_us,
+        event.keep,
+        event.retry,
+        len(event.headers),
+    )
     if event.nonce == event.id:
-        before += b" n"
+        header += b" n\n"
     elif event.nonce:
-        before += b" n%b" % event.nonce.encode("ascii")
-    if event.headers:
-        return b"%b h%d\n%b%b" % (before, len(event.headers), event.headers, event.payload)
-    return b"%b\n%b" % (before, event.payload)
+        header += b" n%b\n" % event.nonce.encode("ascii")
+    else:
+        header += b"\n"
+    return header + event.headers + event.payload
 
 
 @lru_cache(maxsize=256)
-def _write_fields(
+def _write_fields(  # noqa: PLR0917  # a cache takes twice as long over names
     max_retries: int,
     confirm_timeout_us: int | None,
     expires_after_us: int | None,
     keep: bool,
     retry: RetryPolicy | None,
+    num_header_bytes: int,
 ) -> bytes:
-    """What a header says before its nonce: mostly the same for many events."""
+    """What a header says before its nonce: the same for many events."""
     fields = ["1"]
     if max_retries:
         fields.append(f"r{max_retries}")
@@ -50,6 +58,8 @@ def _write_fields(
         fields.append("k")
     if retry is not None:
         fields.append(f"p{retry.delay_us},{retry.factor!r},{retry.delay_max_us}")
+    if num_header_bytes:
+        fields.append(f"h{num_header_bytes}")
     return " ".join(fields).encode("ascii")
 
 
@@ -66,16 +76,16 @@ def read_record(id: str, record: bytes) -> EventData:
     max_retries, confirm_timeout_us, expires_after_us, keep, retry, num_header_bytes = _read_fields(before, after)
     if not newline:
         raise ValueError(f"not a record of schema 1: {record[:40]!r}")
-    return EventData(
-        id=id,
-        payload=rest[num_header_bytes:] if num_header_bytes else rest,
-        headers=rest[:num_header_bytes],
-        max_retries=max_retries,
-        confirm_timeout_us=confirm_timeout_us,
-        expires_after_us=expires_after_us,
-        keep=keep,
-        retry=retry,
-        nonce=nonce.decode("ascii") or (id if has_nonce else ""),
+    return EventData(  # by position, in half the time
+        id,
+        rest[num_header_bytes:] if num_header_bytes else rest,
+        rest[:num_header_bytes],
+        max_retries,
+        confirm_timeout_us,
+        expires_after_us,
+        keep,
+        retry,
+        nonce.decode("ascii") or (id if has_nonce else ""),
     )
 
 

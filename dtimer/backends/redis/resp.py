@@ -16,9 +16,6 @@ Reply: TypeAlias = "int | bytes | list[Reply] | None"
 Argument: TypeAlias = bytes | str | int
 """Part of a command; text goes as UTF-8."""
 
-Row: TypeAlias = tuple[bytes, bytes, bytes]
-"""Three of them."""
-
 _END: Final = b"\r\n"
 _ARRAY, _BULK, _INTEGER, _STATUS, _ERROR = b"*$:+-"
 """The first byte of a reply says what it is."""
@@ -45,14 +42,9 @@ def pack_some(arguments: Sequence[Argument]) -> bytes:
     return _END.join(parts)
 
 
-def pack_rows(rows: Sequence[Row]) -> bytes:
-    """The same of arguments that come in threes, in half the time: a post has them for each event."""
-    return b"".join(
-        [
-            b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(first), first, len(second), second, len(third), third)
-            for first, second, third in rows
-        ]
-    )
+def pack_row(first: bytes, second: bytes, third: bytes) -> bytes:
+    """Three arguments, in half the time: a post has so many for each event."""
+    return b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(first), first, len(second), second, len(third), third)
 
 
 def utf8(text: str) -> bytes:

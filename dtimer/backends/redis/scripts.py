@@ -24,7 +24,7 @@ from attrs import Factory, field, frozen
 from dtimer import limits
 from dtimer.backends.redis.connections import Route, Then
 from dtimer.backends.redis.errors import ScriptMissing
-from dtimer.backends.redis.resp import Argument, Reply, Row, pack_rows, pack_some
+from dtimer.backends.redis.resp import Argument, Reply, pack_some
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
@@ -63,20 +63,20 @@ class Script:
         args: Sequence[Argument],
         *,
         common: Sequence[Argument] = (),
-        rows: Sequence[Row] = (),
+        rows: Sequence[bytes] = (),
         then: Then | None = None,
     ) -> Reply:
         """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.call`.
 
         Args:
             common: what comes before `args`, and mostly is the same as in the call before.
-            rows: what comes after `args`, three arguments each.
+            rows: what comes after `args`, packed, three arguments each.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
         That resends nothing: by saying so the server has said that nothing ran.
         """
         beginning = b"*%d\r\n" % (3 + len(keys) + len(common) + len(args) + 3 * len(rows))
-        rest = (_packed(tuple(keys), tuple(common)), pack_some(args), pack_rows(rows))
+        rest = (_packed(tuple(keys), tuple(common)), pack_some(args), *rows)
         try:
             return await route.call(operation, b"".join((beginning, self._by_sha1, *rest)), then=then)
         except ScriptMissing:

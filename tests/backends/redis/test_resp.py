@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import InvalidResponse, ResponseError
 
-from dtimer.backends.redis.resp import Parser, Reply, pack, pack_rows, pack_some
+from dtimer.backends.redis.resp import Parser, Reply, pack, pack_row, pack_some
 
 LARGE = bytes(range(256)) * 300
 
@@ -27,12 +27,10 @@ def test_a_command_is_an_array_of_bulk_strings() -> None:
     )
 
 
-def test_rows_are_arguments_like_others() -> None:
+@pytest.mark.parametrize("row", [(b"id", b"-5", LARGE), (b"", b"\r\n", b"x")])
+def test_a_row_is_three_arguments_like_others(row: tuple[bytes, bytes, bytes]) -> None:
     """Only faster."""
-    rows = [(b"id", b"-5", LARGE), (b"", b"\r\n", b"x")]
-
-    assert pack_rows(rows) == pack_some([argument for row in rows for argument in row])
-    assert pack_rows([]) == b""
+    assert pack_row(*row) == pack_some(row)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000, 65536, len(STREAM)])
