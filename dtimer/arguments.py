@@ -42,6 +42,8 @@ _IF_EXISTS: Final[dict[str, IfExists]] = {choice.value: choice for choice in IfE
 
 def _duration_us(value: object, unit_us: int, unit: str, argument: str) -> int:
     """A number of units or a timedelta, rounded half up to 1 us, exactly: no float multiplication is in it."""
+    if type(value) is int:  # as mostly
+        return value * unit_us
     if isinstance(value, timedelta):
         return value // _MICROSECOND
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -59,7 +61,7 @@ def delay_us(value: object, argument: str = "delay") -> int:
     result = _duration_us(value, MILLISECOND_US, "milliseconds", argument)
     if result > DELAY_MAX_US:
         raise InvalidArgument(argument, f"must be at most 100 years, not {value!r}")
-    return max(result, 0)
+    return result if result > 0 else 0
 
 
 def is_negative(value: Delay) -> bool:
