@@ -325,7 +325,7 @@ MUTANTS: Final = (
         "T6",
         "take naive times for UTC",
         "arguments",
-        "if at.utcoffset() is None:",
+        "if at.tzinfo is not UTC and at.utcoffset() is None:",
         "if at.utcoffset() is not None and at.year < 0:",
     ),
     _node("P6", "any size will do", "codec", "if len(data) > max_bytes:", "if len(data) < 0:"),
@@ -359,7 +359,7 @@ MUTANTS: Final = (
         "            except Exception as error:\n                self._on_failure(event, error, False)\n                continue\n",
         "            except ZeroDivisionError:\n                raise\n",
     ),
-    _node("F8", "any loop and any process", "timer", "        elif self._user != user:", "        elif False:"),
+    _node("F8", "any loop and any process", "timer", "        if loop is self._loop:", "        if self._loop:"),
     _lua(
         "T1",
         "tell an interval",

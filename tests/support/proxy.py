@@ -37,6 +37,7 @@ class Proxy:
         self._pairs: set[_Pair] = set()
         self._drops: list[Which] = []
         self._server: asyncio.Server | None = None
+        self._accepting: set[asyncio.Task[None]] = set()
         self._stalled: list[Which] = []
         self.delay_s = 0.0
         self.refusing = False
@@ -61,9 +62,11 @@ class Proxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        pumps = [pump for pair in self._pairs for pump in pair.pumps]
+        self.refusing = True
         self.cut()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        # Also those that had just come, and that nobody would close any more.
+        while self._accepting:
+            await asyncio.wait(self._accepting)
         await self._server.wait_closed()
 
     def stall(self, which: Which = every) -> None:
@@ -112,17 +115,25 @@ class Proxy:
         """
         self._drops.append(which)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted_at.append(asyncio.get_running_loop().time())
         if self.refusing:
             writer.transport.abort()
             return
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             onward_reader, onward_writer = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()
             return
         pair = _Pair(writer, onward_writer)
+        if self.refusing:  # since then
+            pair.cut()
+            return
         self._pairs.add(pair)
         pair.pumps = [
             asyncio.create_task(self._pump(pair, reader, onward_writer, from_client=True)),
