@@ -25,6 +25,8 @@ class Sizes:
 
     Attributes:
         rounds: how often everybody takes their turn.
+        turns: in a round, of each way to post. A machine's speed changes by a quarter from one second to the next,
+            most of all for a lone caller, which mostly wakes up: short turns side by side say more than a long one.
         posts_one: timers posted in a turn by one caller that waits for each.
         posts_many: timers posted in a turn by many callers, or in batches.
         drain: timers that are due at once.
@@ -41,6 +43,7 @@ class Sizes:
     """
 
     rounds: int
+    turns: int
     posts_one: int
     posts_many: int
     drain: int
@@ -58,6 +61,7 @@ class Sizes:
 
 FULL: Final = Sizes(
     rounds=3,
+    turns=4,
     posts_one=2_000,
     posts_many=10_000,
     drain=20_000,
@@ -74,8 +78,9 @@ FULL: Final = Sizes(
 )
 QUICK: Final = Sizes(
     rounds=1,
-    posts_one=400,
-    posts_many=2_000,
+    turns=1,
+    posts_one=1_000,
+    posts_many=4_000,
     drain=4_000,
     pace_s=1,
     quiet_s=2,

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from benchmarks.bench import FAR_MS, Bench, post
 from benchmarks.process import number
 
-TURNS: Final = {"one": 5, "callers": 4, "batch": 4}
-"""In a round, for each way to post. A machine's speed changes by a quarter from one second to the next, most of all for
-a lone caller, which mostly wakes up: many short turns side by side say more than a long one."""
-
 
 def measure(bench: Bench) -> None:
-    for how, turns in TURNS.items():
+    for how in ("one", "callers", "batch"):
         figure = f"post.{how}"
         num = bench.sizes.posts_one if how == "one" else bench.sizes.posts_many
-        for _, peer in bench.in_turn((peer for peer in bench.peers if how != "batch" or peer.batches), turns):
+        peers = [peer for peer in bench.peers if how != "batch" or peer.batches]
+        for _, peer in bench.in_turn(peers, bench.sizes.turns):
             with bench.attempt(figure, peer.key):
                 bench.server.flush()
                 with bench.process(peer) as process:
