@@ -55,9 +55,9 @@ def test_each_file_is_included_once_also_by_others(tmp_path: Path) -> None:
 
 
 def test_no_script_fills_two_places_of_a_table_at_once() -> None:
-    """`a[i], a[i + 1] = x, y` sets the second first, which makes a hash table of an array: three times the time.
+    """`a[i], a[i + 1] = x, y` sets the second first, which makes a hash table of an array.
 
-    A batch of posts took a half more of the server's instructions by it.
+    A batch of posts took half as many instructions of the server again.
     """
     at_once = re.compile(r"\w\[[^]\n]*\],[^=\n]*\] = ")
 

@@ -5,7 +5,7 @@
 --       4 in how many partitions the namespace is, this being one of them
 -- What an operation takes itself starts at ARGV[5].
 
-local ARGV = ARGV -- a global takes three times as long to look at
+local ARGV = ARGV -- a global is looked up by its name each time
 local META, QUEUE, RECORDS, STATES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local RING, NODES, LIVES, LETTERS, BURIED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FIRST = 5 -- the operation's first own argument
