@@ -102,7 +102,7 @@ def instant_us(at: object) -> int:
     """A time of day in us since 1970; 0 for any earlier one, which is past all the same (rule T6)."""
     if not isinstance(at, datetime):
         raise InvalidArgument("at", f"must be a datetime, not {at!r}")
-    # UTC itself, as mostly, needs not be asked.
+    # UTC itself, as mostly, need not be asked.
     if at.tzinfo is not UTC and at.utcoffset() is None:
         raise InvalidArgument("at", f"must have a time zone; {at!r} has none")
     since = at - EPOCH
@@ -140,7 +140,7 @@ def name(value: object, argument: str) -> str:
 
 def max_retries(value: object) -> int:
     """Counted deliveries after the first (rule D2)."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= RETRIES_MAX:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= RETRIES_MAX:
         raise InvalidArgument("max_retries", f"must be an int from 0 to {RETRIES_MAX}, not {value!r}")
     return value
 

@@ -107,7 +107,7 @@ class Posting(Generic[PayloadT]):
         Raises:
             InvalidArgument: whatever is wrong with it.
         """
-        nonce = self._tokens.pop() if self._tokens else self._token()
+        nonce = self._token()
         return NewEvent(
             EventData(
                 # One that is made is as unique as the nonce: it is the nonce.
@@ -127,6 +127,7 @@ class Posting(Generic[PayloadT]):
 
     def _token(self) -> str:
         """Made many at a time, as each costs a call of the system. (A forked process never comes here: rule F8.)"""
-        digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
-        self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
+        if not self._tokens:
+            digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
+            self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
         return self._tokens.pop()

@@ -264,7 +264,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             BackendError: it has not been.
         """
         self._check_use()
-        wanted = None if durability is None else arguments.durability(durability)
+        wanted = arguments.durability(durability)
         new = self._posting.new_event(
             payload, delay, at, id, max_retries, confirm_timeout, retry, expires_after, keep, if_exists, headers
         )

@@ -61,6 +61,7 @@ class Ears:
                 self._on_deaf(error)
                 if not first.done():
                     first.set_result(error)
+                # Not to ask a store that is away all the time; by the runtime's clock, which a simulator moves.
                 await self._backend.runtime.sleep(backoff.next_us())
         finally:
             # Whoever waits for the first attempt must not wait for a task that is gone.

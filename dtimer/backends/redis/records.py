@@ -38,7 +38,7 @@ def write_record(event: EventData) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _write_fields(  # noqa: PLR0917  # a cache takes twice as long over names
+def _write_fields(  # noqa: PLR0917  # one for each field
     max_retries: int,
     confirm_timeout_us: int | None,
     expires_after_us: int | None,
