@@ -49,8 +49,8 @@ PEERS: Final = (
         "python",
         {"max_events": 100},
         "max_events",
-        "max_retries 3, handlers are coroutines that call `event.confirm()` and do not wait for it,"
-        " or, where said so, that use `async with event`, which waits",
+        "max_retries 3, OrjsonCodec if there is orjson, handlers are coroutines that call `event.confirm()`"
+        " and do not wait for it, or, where said so, that use `async with event`, which waits",
         batches=True,
     ),
     Peer(
@@ -79,7 +79,7 @@ PEERS: Final = (
         "python",
         {"concurrency": 100, "max_concurrent_ops": 64, "ttl_s": -1},
         "concurrency",
-        "concurrency 100, max_concurrent_ops 64, no results kept, retries 4",
+        "concurrency 100, max_concurrent_ops 64, dump and load by orjson if there is, no results kept, retries 4",
         note="looks for due jobs once a second, its least",
     ),
     Peer(
@@ -89,6 +89,7 @@ PEERS: Final = (
         {"max_concurrent": 100, "max_polling_interval_s": 0.05, "max_connections": 1000},
         "max_concurrent",
         "max_concurrent 100, max_polling_interval 50 ms (default 5 s), logger off, 1,000 connections allowed",
+        note="takes orjson by itself if there is",
     ),
     Peer(
         "arq",
@@ -96,7 +97,7 @@ PEERS: Final = (
         "python",
         {"max_jobs": 100, "poll_delay_s": 0.05},
         "max_jobs",
-        "max_jobs 100, poll_delay 50 ms (default 500), no results kept",
+        "max_jobs 100, poll_delay 50 ms (default 500), serializer orjson if there is (default pickle), no results kept",
         note="reads at most 5 x max_jobs in a poll",
     ),
     Peer(

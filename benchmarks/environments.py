@@ -26,8 +26,8 @@ class NotInstalled(Exception):
     """An environment could not be made; the message says why, for people."""
 
 
-def python_command(peer: str, uvloop: bool) -> list[str]:
-    """Runs a Python peer's module, in its environment, which is made first if need be."""
+def python_command(peer: str, flags: Sequence[str]) -> list[str]:
+    """Runs a Python peer's module with these flags, in its environment, which is made first if need be."""
     requirements = HERE / "requirements" / f"{peer}.txt"
     folder = PLACE / peer
     python = folder / "bin" / "python"
@@ -39,7 +39,7 @@ def python_command(peer: str, uvloop: bool) -> list[str]:
         _run(f"{peer}: packages", [python, *install, "-r", COMMON, "-r", requirements], ROOT)
         _stamp(folder, stamp)
     module = f"benchmarks.peers.{peer.replace('-', '_')}_peer"
-    return [str(python), "-m", module, *(["--uvloop"] if uvloop else [])]
+    return [str(python), "-m", module, *flags]
 
 
 def node_command(peer: str, folder_name: str) -> list[str]:

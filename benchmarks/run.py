@@ -72,6 +72,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often everybody takes their turn")
     parser.add_argument("--backlogs", type=_numbers, help="pending timers to compare, say 10000,1000000,10000000")
     parser.add_argument("--uvloop", action="store_true", help="for all Python peers, and ours")
+    parser.add_argument("--no-orjson", action="store_true", help="for no Python peer, nor ours")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page of plots")
     parser.add_argument("--markdown", type=Path, metavar="PAGE", help="renew the tables of a page of the documentation")
@@ -115,12 +116,13 @@ def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
     if arguments.backlogs:
         sizes = evolve(sizes, backlogs=arguments.backlogs)
     wanted = arguments.peers or (QUICK_PEERS if arguments.quick else [peer.key for peer in PEERS])
+    flags = [*(["--uvloop"] if arguments.uvloop else []), *(["--no-orjson"] if arguments.no_orjson else [])]
     commands: dict[str, Sequence[str]] = {}
     left_out: dict[str, str] = {}
     for peer in PEERS:
         if peer.key == OURS or peer.key in wanted:
             try:
-                commands[peer.key] = _command(peer, arguments.uvloop)
+                commands[peer.key] = _command(peer, flags)
             except NotInstalled as error:
                 if peer.key == OURS:
                     sys.exit(f"error: {error}")
@@ -135,7 +137,7 @@ def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
         return result_of(bench, _measuring(words), arguments.uvloop, left_out)
 
 
-def _command(peer: Peer, uvloop: bool) -> list[str]:
+def _command(peer: Peer, flags: Sequence[str]) -> list[str]:
     if peer.runtime == "node":
         return node_command(peer.key, peer.folder)
-    return python_command(peer.key, uvloop)
+    return python_command(peer.key, flags)

@@ -47,6 +47,7 @@ from dtimer.errors import (
 )
 from dtimer.event import Confirming, Event, Exhausted
 from dtimer.events import Events
+from dtimer.orjson_codec import OrjsonCodec
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -125,6 +126,7 @@ __all__ = [
     "NodeFenced",
     "NotDurable",
     "NotTracked",
+    "OrjsonCodec",
     "OutcomeUnknown",
     "PartitionsMismatch",
     "PayloadNotEncodable",

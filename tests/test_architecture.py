@@ -98,7 +98,7 @@ def test_only_the_redis_backend_and_the_command_import_redis() -> None:
 
 def test_importing_dtimer_imports_neither_redis_nor_pytest() -> None:
     """Tests start fast, and an application without Redis does without its driver."""
-    code = "import sys, dtimer; print(*sorted({'redis', 'pytest', 'hypothesis', 'rich'} & set(sys.modules)))"
+    code = "import sys, dtimer; print(*sorted({'redis', 'pytest', 'hypothesis', 'rich', 'orjson'} & set(sys.modules)))"
 
     loaded = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout
 

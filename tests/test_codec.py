@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
-from typing import Any
+import subprocess
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import make_dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtimer import OrjsonCodec
 from dtimer.codec import JsonCodec, decode_headers, encode_headers, encode_payload
 from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
+
+needs_orjson = pytest.mark.skipif(
+    importlib.util.find_spec("orjson") is None, reason="orjson has no build for this Python"
+)
+either_codec = pytest.mark.parametrize("make", [JsonCodec, pytest.param(OrjsonCodec, marks=needs_orjson)])
+MakeCodec = Callable[[], JsonCodec | OrjsonCodec]
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -20,12 +37,20 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
-def test_what_json_holds_comes_back_the_same(payload: Any) -> None:
+@either_codec
+@given(payload=JSON)
+def test_what_json_holds_comes_back_the_same(make: MakeCodec, payload: Any) -> None:
     """The original's retries made `[]` into `{}` and lost digits."""
-    codec = JsonCodec()
+    codec = make()
 
     assert codec.decode(codec.encode(payload)) == payload
+
+
+@needs_orjson
+@given(payload=JSON)
+def test_nodes_may_change_from_one_codec_to_the_other_one_by_one(payload: Any) -> None:
+    assert JsonCodec().decode(OrjsonCodec().encode(payload)) == payload
+    assert OrjsonCodec().decode(JsonCodec().encode(payload)) == payload
 
 
 def circle() -> list[Any]:
@@ -47,16 +72,103 @@ def circle() -> list[Any]:
         {1, 2},
         object,
         "\ud800",
+        {"a": [None, (1.5, {"b": -math.inf})]},
+        ["null", -math.inf],
         circle(),
         1j,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        Decimal("1.5"),
+        make_dataclass("Data", ["a"])(1),
     ],
     ids=repr,
 )
-def test_what_json_cannot_hold_is_refused_before_it_is_sent(payload: Any) -> None:
+@either_codec
+def test_what_json_cannot_hold_is_refused_before_it_is_sent(make: MakeCodec, payload: Any) -> None:
     with pytest.raises(PayloadNotEncodable) as caught:
-        encode_payload(JsonCodec(), payload, 1000)
+        encode_payload(make(), payload, 1000)
     assert caught.value.argument == "payload"
     assert caught.value.__cause__ is not None
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(float):
+    __slots__ = ()
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+def nested(depth: int) -> list[Any]:
+    result: list[Any] = []
+    for _ in range(depth):
+        result = [result]
+    return result
+
+
+@pytest.mark.parametrize(
+    ("payload", "back"),
+    [
+        pytest.param(2**64, 2**64, id="more than 64 bits"),
+        pytest.param([-(2**63) - 1, 2**200], [-(2**63) - 1, 2**200], id="much more"),
+        pytest.param(nested(300), nested(300), id="deep"),
+        pytest.param({Text("a"): Text("b")}, {"a": "b"}, id="str of a class of its own"),
+        pytest.param([Number(1.5)], [1.5], id="float of a class of its own"),
+        pytest.param(OrderedDict(a=None), {"a": None}, id="dict of a class of its own"),
+        pytest.param(Pair(1, 2), [1, 2], id="named tuple"),
+        pytest.param({"a": None, "b": ["null", 1e300, -0.0]}, {"a": None, "b": ["null", 1e300, -0.0]}, id="null"),
+        pytest.param({"a": None, "b": (1, 2.5)}, {"a": None, "b": [1, 2.5]}, id="null and a tuple"),
+    ],
+)
+@either_codec
+def test_what_is_json_all_the_same_is_taken(make: MakeCodec, payload: Any, back: Any) -> None:
+    codec = make()
+
+    assert codec.decode(codec.encode(payload)) == back
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Size(StrEnum):
+    LARGE = "large"
+
+
+@needs_orjson
+@pytest.mark.parametrize(
+    ("payload", "back"), [(UUID(int=1), str(UUID(int=1))), (Colour.RED, "red"), (Size.LARGE, "large")], ids=repr
+)
+def test_orjson_writes_the_text_of_a_uuid_and_the_value_of_an_enum(payload: Any, back: str) -> None:
+    """As the documentation says: it can be told not to write much else, but not these."""
+    codec = OrjsonCodec()
+
+    assert codec.decode(codec.encode({"a": payload, "b": None})) == {"a": back, "b": None}
+
+
+@needs_orjson
+def test_what_both_codecs_write_is_the_same_but_for_how_a_float_is_written() -> None:
+    payload: Any = {"text": "\u2028 é", "list": [1, 2.5, True, None, {"empty": []}], "nothing": {}}
+
+    assert OrjsonCodec().encode(payload) == JsonCodec().encode(payload)
+
+
+def test_without_orjson_its_codec_says_what_to_install() -> None:
+    """And nothing else misses it."""
+    code = (
+        "import sys; sys.modules['orjson'] = None\n"
+        "import dtimer\n"
+        "try: dtimer.OrjsonCodec()\n"
+        "except ModuleNotFoundError as error: print(error.name, error)"
+    )
+
+    said = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout
+
+    assert said == 'orjson OrjsonCodec needs orjson: pip install "dtimer[orjson]"\n'
 
 
 def test_a_circle_is_refused_and_forgotten() -> None:
@@ -107,14 +219,16 @@ def test_a_string_may_look_like_an_object() -> None:
     assert JsonCodec().encode("{1:2}") == b'"{1:2}"'
 
 
-def test_a_tuple_is_an_array() -> None:
-    assert JsonCodec().encode((1, 2)) == b"[1,2]"
+@either_codec
+def test_a_tuple_is_an_array(make: MakeCodec) -> None:
+    assert make().encode((1, 2)) == b"[1,2]"
 
 
 @pytest.mark.parametrize("data", [b"", b"nope", b"\xff", b"NaN", b"[Infinity]", b"[] 1", "[]".encode("utf-16")])
-def test_what_is_not_json_is_not_decoded(data: bytes) -> None:
+@either_codec
+def test_what_is_not_json_is_not_decoded(make: MakeCodec, data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any kind of it will do
-        JsonCodec().decode(data)
+        make().decode(data)
 
 
 def test_white_space_around_a_value_is_no_harm() -> None:

@@ -8,7 +8,7 @@ from benchmarks.process import PeerProcess
 
 
 def measure(bench: Bench) -> None:
-    *start, _ = [word for word in bench.commands[OURS] if word != "--uvloop"]
+    *start, _ = [word for word in bench.commands[OURS] if not word.startswith("--")]
     for _ in range(bench.sizes.rounds):
         with bench.attempt("raw", "server"):
             bench.server.flush()

@@ -9,15 +9,21 @@ from datetime import UTC, datetime
 from arq.connections import ArqRedis, RedisSettings, create_pool
 from arq.worker import Worker, func
 
+from benchmarks.peers import ORJSON
 from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
 
 
 class Arq:
-    packages = ("arq", "redis", "hiredis")
+    packages = ("arq", "redis", "hiredis", "orjson")
 
     def __init__(self) -> None:
         self._pools: list[ArqRedis] = []
         self._running: list[tuple[Worker, asyncio.Task[None]]] = []
+        self._json = {}
+        if ORJSON:
+            import orjson
+
+            self._json = {"job_serializer": orjson.dumps, "job_deserializer": orjson.loads}
 
     async def open(self, url: str, namespace: str, settings: Settings) -> None:
         self._url, self._namespace = url, namespace
@@ -25,7 +31,7 @@ class Arq:
         self._poster = await self._pool()
 
     async def _pool(self) -> ArqRedis:
-        pool = await create_pool(RedisSettings.from_dsn(self._url), default_queue_name=self._namespace)
+        pool = await create_pool(RedisSettings.from_dsn(self._url), default_queue_name=self._namespace, **self._json)
         self._pools.append(pool)
         return pool
 
@@ -49,6 +55,7 @@ class Arq:
                 max_jobs=int(self._settings["max_jobs"]),
                 poll_delay=self._settings["poll_delay_s"],
                 handle_signals=False,
+                **self._json,
             )
             self._running.append((worker, asyncio.create_task(worker.async_run())))
         await asyncio.sleep(0.5)

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from benchmarks.peers import ORJSON
 from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
-from dtimer import Confirming, DTimer, Event, JsonValue, Post, RedisBackend
+from dtimer import Codec, Confirming, DTimer, Event, JsonCodec, JsonValue, OrjsonCodec, Post, RedisBackend
 
 MAX_RETRIES = 3
+CODEC: Codec[JsonValue] = OrjsonCodec() if ORJSON else JsonCodec()
 JOIN_AT_ONCE = 8
 """A thousand nodes keep one process busy; more at once would not be connected in time."""
 
 
 class Ours:
-    packages = ("redis", "hiredis")
+    packages = ("redis", "hiredis", "orjson")
 
     def __init__(self) -> None:
         self._stores: list[RedisBackend] = []
@@ -34,7 +36,7 @@ class Ours:
     def _timer(self, namespace: str) -> DTimer[JsonValue]:
         store = RedisBackend.from_url(self._url, namespace)
         self._stores.append(store)
-        return DTimer(store, max_events=self._max_events)
+        return DTimer(store, max_events=self._max_events, codec=CODEC)
 
     async def post(self, timer: Timer) -> None:
         await self._poster.post(timer, at=_due(timer), max_retries=MAX_RETRIES)  # type: ignore[arg-type]  # it is JSON

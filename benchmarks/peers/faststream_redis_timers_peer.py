@@ -12,7 +12,7 @@ from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
 
 
 class FastStreamTimers:
-    packages = ("faststream-redis-timers", "faststream", "redis", "hiredis")
+    packages = ("faststream-redis-timers", "faststream", "redis", "hiredis", "orjson")
 
     def __init__(self) -> None:
         self._clients: list[Redis] = []

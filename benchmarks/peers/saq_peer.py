@@ -10,11 +10,12 @@ from saq import Queue, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context
 
+from benchmarks.peers import ORJSON
 from benchmarks.peers.serving import Confirmed, Fired, Settings, Timer, serve
 
 
 class Saq:
-    packages = ("saq", "redis", "hiredis")
+    packages = ("saq", "redis", "hiredis", "orjson")
 
     def __init__(self) -> None:
         self._queues: list[Queue] = []
@@ -26,10 +27,16 @@ class Saq:
         self._poster = self._queue()
 
     def _queue(self) -> Queue:
+        json = {}
+        if ORJSON:
+            import orjson
+
+            json = {"dump": orjson.dumps, "load": orjson.loads}
         queue = RedisQueue(
             Redis.from_url(self._url, max_connections=1000),
             name=self._namespace,
             max_concurrent_ops=int(self._settings["max_concurrent_ops"]),
+            **json,
         )
         self._queues.append(queue)
         return queue

@@ -19,6 +19,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Protocol, TypedDict
 
+from benchmarks.peers import ORJSON
+
 TEXT: Final = "x" * 155
 """Makes a payload of about 200 bytes of JSON."""
 
@@ -73,6 +75,8 @@ def _now_us() -> int:
 
 
 def _version(package: str) -> str:
+    if package == "orjson" and not ORJSON:
+        return "not used"
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -146,6 +147,22 @@ def test_ours_is_measured_and_reported(measured: Result, tmp_path: Path) -> None
     assert written.endswith("below\n")
     assert "old" not in written
     assert "| posts, one caller |" in written
+
+
+@pytest.mark.parametrize(("flags", "codec"), [([], "OrjsonCodec"), (["--no-orjson"], "JsonCodec")])
+def test_ours_writes_json_as_it_is_told_to(flags: list[str], codec: str) -> None:
+    """A peer's module decides when it is imported, so each time in a process of its own."""
+    code = (
+        "from benchmarks.peers import dtimer_peer as ours, serving\n"
+        "print(type(ours.CODEC).__name__, serving._version('orjson'))"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", code, *flags], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split(" ", 1)
+
+    assert said[0] == codec
+    assert (said[1] == "not used\n") is bool(flags)
 
 
 def test_a_broken_run_is_told_by_the_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
