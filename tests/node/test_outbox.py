@@ -54,6 +54,25 @@ async def test_items_of_one_turn_go_out_in_one_call_in_order(unheard: Reports) -
     assert recorder.calls == [["a", "b", "c"]]
 
 
+async def test_who_was_answered_and_asks_again_is_served_in_the_same_turn(unheard: Reports) -> None:
+    """For a lone caller each turn of the loop counts."""
+    said: list[str] = []
+
+    async def request(items: Sequence[str]) -> Sequence[str]:
+        said.append(f"sent {items[0]}")
+        await asyncio.sleep(0)
+        return items
+
+    lane: Lane[str, str] = Lane("post", request, unheard.append)
+    await lane.submit(["a"])
+    asyncio.get_running_loop().call_soon(said.append, "next turn")
+    await lane.submit(["b"])
+
+    assert said == ["sent a", "sent b", "next turn"]
+    await lane.idle()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "dtimer: post"]
+
+
 async def test_one_call_is_in_flight_at_a_time(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
