@@ -45,6 +45,7 @@ MEASURES: Final[dict[str, Measure]] = {
 }
 
 REPORTS: Final = ("--json", "--html", "--markdown")
+NOT_QUICK: Final = ("growth",)
 QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")
 """The fastest; the others poll, and take longer than a quick look may."""
 
@@ -65,7 +66,8 @@ def main(words: Sequence[str]) -> int:
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers, one round: a look, not a figure")
-    parser.add_argument("--only", type=_names(MEASURES), default=list(MEASURES), help=f"of {', '.join(MEASURES)}")
+    said = f"of {', '.join(MEASURES)}; --quick leaves out {', '.join(NOT_QUICK)}"
+    parser.add_argument("--only", type=_names(MEASURES), help=said)
     keys = [peer.key for peer in PEERS]
     said = f"besides ours; --quick has {', '.join(QUICK_PEERS)}; of {', '.join(keys[1:])}"
     parser.add_argument("--peers", type=_names(keys), help=said)
@@ -128,10 +130,11 @@ def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
                     sys.exit(f"error: {error}")
                 left_out[peer.key] = str(error)
                 print(f"{peer.title} is left out: {error}", file=sys.stderr, flush=True)
+    parts = arguments.only or [name for name in MEASURES if not (arguments.quick and name in NOT_QUICK)]
     with Server() as server:
         bench = Bench(server, sizes, [peer for peer in PEERS if peer.key in commands], commands)
         for name, measure in MEASURES.items():
-            if name in arguments.only:
+            if name in parts:
                 print(name, file=sys.stderr, flush=True)
                 measure(bench)
         return result_of(bench, _measuring(words), arguments.uvloop, left_out)
