@@ -29,7 +29,8 @@ from dtimer.backends.redis.resp import Argument, Reply, pack_some
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
 _LIMIT: Final = re.compile(r"\bLIMITS\.(\w+)")
-_WORD: Final = re.compile(r"\w+")
+_WORD: Final = re.compile(r"'[^'\n]*'|\w+")
+"""A text is one word: what it says names no function."""
 _FUNCTION: Final = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
 _COMMENT: Final = re.compile(r"--(?!@)")
 _CHECK: Final = re.compile(r"^--@check (\w+) (\w+)\n", re.MULTILINE)

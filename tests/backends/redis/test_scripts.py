@@ -79,15 +79,15 @@ local function useless()
   useless()
   return only_for_useless()
 end
-return useful(1)
+return useful(1), 'useless, only_for_useless'
 """
 
 
 def test_what_a_script_has_no_use_for_is_left_out(tmp_path: Path) -> None:
-    """A server makes every function anew in each run. What only itself or a comment names is not used."""
+    """A server makes every function anew in each run. What only itself, a comment or a text names is not used."""
     script = load_script("main", written(tmp_path, main="--@include lib", lib__lib=UNUSED))
 
-    assert script.source == "local function useful(a)\n  return a\nend\nreturn useful(1)\n"
+    assert script.source == "local function useful(a)\n  return a\nend\nreturn useful(1), 'useless, only_for_useless'\n"
 
 
 def test_only_the_keys_that_a_script_uses_are_checked(tmp_path: Path) -> None:
