@@ -72,35 +72,31 @@ class Lane(Generic[ItemT, ReplyT]):
             self._task = asyncio.get_running_loop().create_task(self._send(), name=self._name)
 
     async def _send(self) -> None:
-        """Until a turn of the loop has passed in which nobody asked for more."""
+        batch = self.outbox.take()
+        if batch is None:
+            self._task = None
+            return
         try:
-            while self._ring is None and (batch := self.outbox.take()) is not None:
-                try:
-                    replies = await self._request(batch.items)
-                except Exception as error:
-                    batch.fail(error)
-                except BaseException:
-                    batch.cancel()
-                    raise
-                else:
-                    if len(self.outbox) >= SIDE_BY_SIDE_MIN:
-                        # Enough for a call of their own, so they go before the callers that are answered now ask again.
-                        self._task = None
-                        self._start()
-                        self._answer(batch, replies)
-                        return
-                    self._answer(batch, replies)
-                    del replies
-                del batch  # or its items would be kept while the callers make their next ones, which costs a tenth
-                # Callers that were answered run first in the next turn. What they ask for then goes out in that turn,
-                # and not in the one after it, as if this had to begin anew.
-                await asyncio.sleep(0)
+            replies = await self._request(batch.items)
+        except Exception as error:
+            self._task = None
+            batch.fail(error)
         except BaseException:
             # The loop is being shut down.
             self._task = None
+            batch.cancel()
             self.outbox.cancel()
             raise
-        self._task = None
+        else:
+            self._task = None
+            if len(self.outbox) >= SIDE_BY_SIDE_MIN:
+                # Enough for a call of their own, so they go before the callers that are answered now ask again.
+                self._start()
+            try:
+                self._answer(batch, replies)
+            except Exception as error:  # not even a list: a backend's bug
+                batch.fail(error)
+        self._start()
 
     def _answer(self, batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
         if len(batch.tickets) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
