@@ -45,7 +45,8 @@ MEASURES: Final[dict[str, Measure]] = {
 }
 
 REPORTS: Final = ("--json", "--html", "--markdown")
-NOT_QUICK: Final = ("growth",)
+NOT_QUICK: Final = ("backlog", "growth")
+"""They compare small with large, which takes its time."""
 QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")
 """The fastest; the others poll, and take longer than a quick look may."""
 
@@ -66,7 +67,7 @@ def main(words: Sequence[str]) -> int:
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers, one round: a look, not a figure")
-    said = f"of {', '.join(MEASURES)}; --quick leaves out {', '.join(NOT_QUICK)}"
+    said = f"of {', '.join(MEASURES)}; --quick leaves out {' and '.join(NOT_QUICK)} unless they are named"
     parser.add_argument("--only", type=_names(MEASURES), help=said)
     keys = [peer.key for peer in PEERS]
     said = f"besides ours; --quick has {', '.join(QUICK_PEERS)}; of {', '.join(keys[1:])}"

@@ -19,6 +19,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from dtimer import OrjsonCodec
 from dtimer.codec import JsonCodec, decode_headers, encode_headers, encode_payload
@@ -53,6 +54,25 @@ def test_nodes_may_change_from_one_codec_to_the_other_one_by_one(payload: Any) -
     assert OrjsonCodec().decode(JsonCodec().encode(payload)) == payload
 
 
+class Lenient(list[float]):
+    """Equal to everything."""
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    @override
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None
+
+
+class Odd(Enum):
+    NAN = math.nan
+    DEEP = ((1.5, {"a": math.inf}),)
+
+
 def circle() -> list[Any]:
     result: list[Any] = []
     result.append(result)
@@ -74,6 +94,9 @@ def circle() -> list[Any]:
         "\ud800",
         {"a": [None, (1.5, {"b": -math.inf})]},
         ["null", -math.inf],
+        Lenient([math.nan]),
+        [Odd.NAN],
+        {"a": Odd.DEEP},
         circle(),
         1j,
         datetime(2026, 1, 1, tzinfo=UTC),
@@ -96,6 +119,14 @@ class Text(str):
 
 class Number(float):
     __slots__ = ()
+
+
+class Several(dict[str, Any]):
+    """Shows the first of several values, as some frameworks' forms do."""
+
+    @override
+    def items(self) -> Any:
+        return [(key, values[0]) for key, values in super().items()]
 
 
 class Pair(NamedTuple):
@@ -121,6 +152,8 @@ def nested(depth: int) -> list[Any]:
         pytest.param(OrderedDict(a=None), {"a": None}, id="dict of a class of its own"),
         pytest.param(Pair(1, 2), [1, 2], id="named tuple"),
         pytest.param({"a": None, "b": ["null", 1e300, -0.0]}, {"a": None, "b": ["null", 1e300, -0.0]}, id="null"),
+        pytest.param({"a": Several(b=[1, 2])}, {"a": {"b": 1}}, id="what a class of its own shows"),
+        pytest.param([Lenient([1.5]), None], [[1.5], None], id="list of a class of its own beside null"),
         pytest.param({"a": None, "b": (1, 2.5)}, {"a": None, "b": [1, 2.5]}, id="null and a tuple"),
     ],
 )
@@ -148,6 +181,24 @@ def test_orjson_writes_the_text_of_a_uuid_and_the_value_of_an_enum(payload: Any,
     codec = OrjsonCodec()
 
     assert codec.decode(codec.encode({"a": payload, "b": None})) == {"a": back, "b": None}
+
+
+@needs_orjson
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the memory")
+def test_what_orjson_wrote_takes_no_more_memory_than_it_is_long() -> None:
+    """It writes into a buffer of some KiB, of which it gives back nothing; `sys.getsizeof` does not see that."""
+    code = (
+        "import dtimer\n"
+        "codec = dtimer.OrjsonCodec()\n"
+        "def pages(): return int(open('/proc/self/statm').read().split()[1])\n"
+        "before = pages()\n"
+        "kept = [codec.encode({'n': n, 'text': 'x' * 155}) for n in range(20_000)]\n"
+        "print((pages() - before) * 4096 / len(kept))"
+    )
+
+    said = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True).stdout
+
+    assert float(said) < 1_000
 
 
 @needs_orjson
