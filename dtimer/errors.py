@@ -149,6 +149,10 @@ class StoreReadOnly(StoreRefused):
     """The server is a replica."""
 
 
+class StoreNotWritable(StoreRefused):
+    """The server takes no writes for now: too few of its replicas are there, or it cannot write to its disk."""
+
+
 class StoreBusy(StoreRefused):
     """The server is loading its data or running a long script: try again."""
 

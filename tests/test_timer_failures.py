@@ -24,6 +24,7 @@ from dtimer import (
     StoreDenied,
     StoreFull,
     StoreLostWrites,
+    StoreNotWritable,
     StoreReadOnly,
     StoreUnreachable,
 )
@@ -69,7 +70,7 @@ async def in_time(sim: SimBackend, call: Any) -> Any:
 # --- calls (rule F1) ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [StoreUnreachable, StoreBusy, StoreReadOnly, OutcomeUnknown])
+@pytest.mark.parametrize("error", [StoreUnreachable, StoreBusy, StoreReadOnly, StoreNotWritable, OutcomeUnknown])
 async def test_a_read_is_repeated(sim: SimBackend, watched: Watched, timer: DTimer, error: Any) -> None:
     watched.fail("peek", error, times=3)
 

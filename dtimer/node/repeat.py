@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn, TypeVar
 
-from dtimer.errors import BackendError, Known, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreRefused, StoreUnreachable
+from dtimer.errors import (
+    BackendError,
+    Known,
+    OutcomeUnknown,
+    StoreBusy,
+    StoreNotWritable,
+    StoreReadOnly,
+    StoreRefused,
+    StoreUnreachable,
+)
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.planner import Backoff
 from dtimer.protocol import Runtime
 
 T = TypeVar("T")
 
-PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly)
-"""Failures that may be over in a moment. A server that only reads was a master until then: a failover is under way."""
+PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreNotWritable)
+"""Failures that may be over in a moment. A server that only reads, or has lost its replicas, was a master until then:
+a failover is under way."""
 
 
 async def repeating(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import pytest
+from redis import Redis as Client
 
-from dtimer import NodeDisturbed, StoreFull, StoreLostWrites, StoreReadOnly
+from dtimer import Known, NodeDisturbed, StoreFull, StoreLostWrites, StoreNotWritable, StoreReadOnly
 from support.bounds import LATE_MS, RECONNECT_MS
 from support.figures import Figure
 from support.load import CONFIRM_TIMEOUT_S, under_load
 from support.members import answered, full_member, logged
-from support.servers import Server, StartServer
+from support.servers import READY_TIMEOUT_S, Server, StartServer
 from support.waiting import until
 from support.worlds import RedisWorld
 
@@ -161,6 +166,79 @@ async def test_a_replica_refuses_and_its_nodes_wait_for_its_promotion(
             assert set(node.error_types()) <= {NodeDisturbed, StoreReadOnly}
             assert node.error_types().count(NodeDisturbed) == 1
         assert len(logged(caplog)) == 2 * len(load.nodes)
+
+
+@contextmanager
+def no_replica(server: Server) -> Generator[None]:
+    """The server asks for a replica before it writes, and has none."""
+    with server.client() as client:
+        client.config_set("min-replicas-to-write", 1)
+        yield
+        client.config_set("min-replicas-to-write", 0)
+
+
+@contextmanager
+def no_snapshot(server: Server) -> Generator[None]:
+    """The server cannot write its snapshot: a folder stands in its place."""
+    in_the_way = server.folder / "dump.rdb" / "in the way"
+    with server.client() as client:
+        client.config_set("save", "3600 1000000")
+        (server.folder / "dump.rdb").unlink(missing_ok=True)
+        in_the_way.mkdir(parents=True)
+        _snapshot(client, "err")
+        yield
+        shutil.rmtree(server.folder / "dump.rdb")
+        _snapshot(client, "ok")
+
+
+def _snapshot(client: Client, status: str) -> None:
+    client.bgsave()
+    by = time.monotonic() + READY_TIMEOUT_S
+    while client.info("persistence")["rdb_bgsave_in_progress"]:
+        assert time.monotonic() < by
+        time.sleep(0.005)
+    assert client.info("persistence")["rdb_last_bgsave_status"] == status
+
+
+@pytest.mark.parametrize("writes_stopped", [no_replica, no_snapshot])
+async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(
+    one_private_server: StartServer,
+    caplog: pytest.LogCaptureFixture,
+    figure: Figure,
+    writes_stopped: Callable[[Server], AbstractContextManager[None]],
+) -> None:
+    """Rules F1 and N4: calls are tried again inside, since nothing was applied, and events are late by the time that
+    it takes."""
+    server = one_private_server()
+    async with RedisWorld(server) as world, under_load(world) as load:
+        await load.lasts(0.5)
+        with writes_stopped(server):
+            await load.lasts(1)
+            await until(lambda: all(node.errors for node in load.nodes))
+        await until(lambda: all(node.timer.counters.reconnects for node in load.nodes))
+        await load.lasts(0.5)
+        await load.drained()
+        figure(worst_lateness_ms=load.worst_ms(), refused=len(load.refused))
+
+        load.judge(late_ms=1_000 + RECONNECT_MS + LATE_MS)
+        assert not load.refused
+        assert not load.unknown
+        for node in load.nodes:
+            assert set(node.error_types()) <= {NodeDisturbed, StoreNotWritable}
+            assert node.error_types().count(NodeDisturbed) == 1
+        assert len(logged(caplog)) == 2 * len(load.nodes)
+
+
+async def test_a_server_that_takes_no_writes_for_long_says_so(one_private_server: StartServer) -> None:
+    """Rule F1: after some seconds, with the server's own words, and that nothing was applied."""
+    server = one_private_server()
+    async with RedisWorld(server) as world:
+        await world.timer().post("p", 60_000)
+        with no_replica(server), pytest.raises(StoreNotWritable, match="NOREPLICAS") as caught:
+            await world.timer().post("q", 60_000)
+
+        assert caught.value.known is Known.NOT_APPLIED
+        assert (await world.inspect()).live == 1
 
 
 # --- time that stands still ----------------------------------------------------------------------------------------

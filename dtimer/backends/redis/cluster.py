@@ -22,7 +22,15 @@ from dtimer.backends.redis.errors import Redirected, before_sending
 from dtimer.backends.redis.line import Line, ask
 from dtimer.backends.redis.resp import Argument, Reply, pack
 from dtimer.backends.redis.settings import Address, ClusterSettings
-from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreUnreachable
+from dtimer.errors import (
+    BackendClosed,
+    BackendError,
+    OutcomeUnknown,
+    StoreBusy,
+    StoreNotWritable,
+    StoreReadOnly,
+    StoreUnreachable,
+)
 
 ASK_TIMEOUT_S: Final = 1.0
 """For one server's view of the cluster: each answers from memory, and there are others."""
@@ -160,7 +168,7 @@ class ClusterRoute:
                 return await server.send(operation, command, by_s=by_s, asking=asking is not None, then=then)
             except Redirected as error:
                 asking = self._follow(address, error)
-            except (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly):
+            except (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreNotWritable):
                 self._cluster.doubt(address)
                 raise
         raise StoreBusy(

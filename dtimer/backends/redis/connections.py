@@ -18,7 +18,15 @@ from dtimer.backends.redis.errors import after_sending, before_sending
 from dtimer.backends.redis.line import Line
 from dtimer.backends.redis.resp import Argument, Reply, pack
 from dtimer.backends.redis.settings import ConnectionSettings, Place, connection_settings
-from dtimer.errors import BackendClosed, BackendError, NotDurable, OutcomeUnknown, StoreReadOnly, StoreUnreachable
+from dtimer.errors import (
+    BackendClosed,
+    BackendError,
+    NotDurable,
+    OutcomeUnknown,
+    StoreNotWritable,
+    StoreReadOnly,
+    StoreUnreachable,
+)
 
 CONNECTIONS_MAX: Final = 16
 """More requests at once only queue up in the server, which runs one script at a time."""
@@ -209,8 +217,8 @@ class Connections:
         except ResponseError as error:
             refused = after_sending(operation, error)
             self._give_back(line)
-            if isinstance(refused, StoreReadOnly):
-                # A replica by now: whoever is the master is found by connecting anew.
+            if isinstance(refused, StoreReadOnly | StoreNotWritable):
+                # A replica by now, or cut off from its own: whoever is the master is found by connecting anew.
                 self._drop_idle()
             raise refused from error
         except BaseException as error:

@@ -24,6 +24,7 @@ from dtimer.errors import (
     StoreCorrupt,
     StoreDenied,
     StoreFull,
+    StoreNotWritable,
     StoreReadOnly,
     StoreRefused,
     StoreUnreachable,
@@ -62,7 +63,11 @@ REPLIES: list[tuple[str, type[StoreRefused]]] = [
     (f"{REDIS_6_2}user_script:3: DTSCHEMA 2 is not 1", SchemaMismatch),
     ("NOSCRIPT No matching script. Please use EVAL.", ScriptMissing),
     ("MOVED 3999 127.0.0.1:6381", Redirected),
-    ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", StoreRefused),
+    ("NOREPLICAS Not enough good replicas to write.", StoreNotWritable),
+    (f"{REDIS_6_2}@user_script: 3: -NOREPLICAS Not enough good replicas to write.", StoreNotWritable),
+    ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist.", StoreNotWritable),
+    (f"{REDIS_6_2}@user_script: 3: -MISCONF Redis is configured to save RDB snapshots.", StoreNotWritable),
+    (f"MISCONF Errors writing to the AOF file: No space left on device{REDIS_7}", StoreNotWritable),
     ("BUSYKEY Target key name already exists.", StoreRefused),
     ("ERR unknown command 'EVALSHAX'", StoreRefused),
     (f"{REDIS_6_2}attempt to compare nil with number", StoreRefused),
@@ -159,6 +164,13 @@ async def test_a_replica_is_read_only(private_server: StartServer) -> None:
     server = private_server(replicaof="127.0.0.1 1")
     async with connected(server) as connections:
         assert type(await failure(connections, "return redis.call('SET', KEYS[1], 'x')", "key")) is StoreReadOnly
+
+
+async def test_a_master_without_its_replicas_takes_no_writes(private_server: StartServer) -> None:
+    """It takes them again when a replica is there."""
+    server = private_server(min_replicas_to_write="1")
+    async with connected(server) as connections:
+        assert type(await failure(connections, "return redis.call('SET', KEYS[1], 'x')", "key")) is StoreNotWritable
 
 
 async def test_a_replica_without_its_master_is_busy(private_server: StartServer) -> None:
