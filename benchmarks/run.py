@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from attrs import evolve
 
@@ -53,7 +56,8 @@ QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")
 
 def main(words: Sequence[str]) -> int:
     arguments = _arguments(words)
-    result = Result.read(arguments.read) if arguments.read else _measured(arguments, words)
+    with ended_in_order():
+        result = Result.read(arguments.read) if arguments.read else _measured(arguments, words)
     print(text(result), end="")
     if arguments.json:
         result.write(arguments.json)
@@ -62,6 +66,24 @@ def main(words: Sequence[str]) -> int:
     if arguments.markdown:
         write_into(arguments.markdown, result)
     return 1 if result.broken else 0
+
+
+@contextmanager
+def ended_in_order() -> Generator[None]:
+    """SIGTERM and SIGHUP end this process as Ctrl-C does: processes are ended and folders removed."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

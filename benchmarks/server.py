@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import redis
 from attrs import frozen
 
 from dtimer.backends.redis.embedded import server_binary
+from dtimer.backends.redis.supervised import SupervisedProcess
 
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 20.0
@@ -71,7 +71,10 @@ def _binary() -> Path:
 
 
 class Server:
-    """A Redis or Valkey without persistence, on a free port of the loopback interface."""
+    """A Redis or Valkey without persistence, on a free port of the loopback interface.
+
+    It ends with this process, even if that is killed.
+    """
 
     def __init__(self) -> None:
         self.binary = _binary()
@@ -88,34 +91,48 @@ class Server:
     def url(self) -> str:
         return f"redis://{HOST}:{self.port}/0"
 
+    @property
+    def folder(self) -> Path:
+        """Where it runs."""
+        return Path(self._folder.name).resolve()
+
+    @property
+    def pid(self) -> int:
+        return int(self._client.info("server")["process_id"])
+
     def __enter__(self) -> Self:
         command: list[str] = [str(self.binary), "--port", str(self.port), "--bind", HOST]
         for name, value in SETTINGS.items():
             command += [f"--{name}", value]
-        log = (Path(self._folder.name) / "log").open("wb")
-        with log:
-            self._process = subprocess.Popen(
-                command, cwd=self._folder.name, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        log = self.folder / "log"
+        with open(os.devnull, "rb") as nothing:
+            self._process = SupervisedProcess(command, folder=self.folder, log=log, inherited=nothing.fileno())
+        try:
+            self._wait_until_ready(log)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _wait_until_ready(self, log: Path) -> None:
         deadline_s = time.monotonic() + READY_TIMEOUT_S
-        while True:
-            try:
-                if self._client.info("server")["process_id"] == self._process.pid:
-                    return self
-            except redis.ConnectionError:
-                pass
-            if self._process.poll() is not None or time.monotonic() > deadline_s:
-                shown = (Path(self._folder.name) / "log").read_text(errors="replace")
-                self.__exit__(None, None, None)
-                raise RuntimeError(f"{self.binary} did not start; its log:\n{shown}")
+        while not self._answers():
+            if self._process.exit_code is not None or time.monotonic() > deadline_s:
+                raise RuntimeError(f"{self.binary} did not start; its log:\n{log.read_text(errors='replace')}")
             time.sleep(POLL_S)
+
+    def _answers(self) -> bool:
+        """Whether this server answers on the port, and not another one that took it first."""
+        try:
+            return self._client.config_get("dir")["dir"] == str(self.folder)
+        except redis.ConnectionError:
+            return False
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._client.close()
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self._process.kill()
         self._folder.cleanup()
 
     def flush(self) -> None:

@@ -169,6 +169,13 @@ class Environment:
         command = [str(self.bin / program), *arguments]
         return subprocess.run(command, cwd=folder, env=child_environment(self.bin) | variables, check=False).returncode
 
+    def become(self, program: str, *arguments: str) -> NoReturn:
+        """Runs a program in place of this one, so that what ends `make` ends the program too."""
+        sys.stdout.flush()
+        os.chdir(ROOT)
+        path = str(self.bin / program)
+        os.execve(path, [path, *arguments], child_environment(self.bin))
+
 
 def prepared(everything: bool = False) -> list[Environment]:
     """The oldest version's environment, or those of all versions, ready for use."""
@@ -263,7 +270,8 @@ def digests(_: Sequence[str]) -> int:
 
 
 def bench(arguments: Sequence[str]) -> int:
-    return prepared()[0].run("python", "-m", "benchmarks", *arguments)
+    # Ctrl-C reaches all of `make`. A parent in between would kill the benchmark before it has cleaned up.
+    prepared()[0].become("python", "-m", "benchmarks", *arguments)
 
 
 def clean(_: Sequence[str]) -> int:

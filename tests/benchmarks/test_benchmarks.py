@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.metadata
+import os
+import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -10,6 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from attrs import evolve
+from packaging.requirements import Requirement
+
+from support.waiting import until
 
 pytestmark = pytest.mark.once
 
@@ -95,6 +103,61 @@ def test_no_pinned_package_names_a_registry() -> None:
     """They are taken from wherever the machine's own clients are set up to."""
     for lock in (ROOT / "benchmarks" / "npm").glob("*/package-lock.json"):
         assert '"resolved"' not in lock.read_text()
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.11.3", "3.13.0"])
+def test_what_our_packages_need_is_pinned_for_every_python(python: str) -> None:
+    """The pins are installed without their dependencies, and redis-py needs more on Debian 12's own Python."""
+    environment = {"python_version": python.rpartition(".")[0], "python_full_version": python}
+    lines = "".join((ROOT / "benchmarks" / "requirements" / f"{name}.txt").read_text() for name in ("common", "dtimer"))
+    known = [Requirement(line) for line in lines.splitlines() if not line.startswith("#")]
+    pinned = {pin.name for pin in known if pin.marker is None or pin.marker.evaluate(environment)}
+
+    for name in ("attrs", "redis", "typing-extensions"):
+        for needed in map(Requirement, importlib.metadata.requires(name) or []):
+            if needed.marker is None or needed.marker.evaluate({"extra": "", **environment}):
+                assert needed.name in pinned, f"{name} needs {needed}"
+
+
+SERVING: Final = """
+from benchmarks.run import ended_in_order
+from benchmarks.server import Server
+
+with ended_in_order(), Server() as server:
+    print(server.pid, server.folder, flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_server_outlives_the_benchmark(ending: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVING],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as benchmark:
+        assert benchmark.stdout is not None
+        pid, folder = benchmark.stdout.readline().split()
+        assert _runs(int(pid))
+
+        benchmark.send_signal(ending)
+
+        assert benchmark.wait(timeout=10) != 0
+    asyncio.run(until(lambda: not _runs(int(pid))))
+    # Nothing of Python's own runs when it is killed.
+    assert Path(folder).exists() is (ending is signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture
