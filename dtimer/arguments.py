@@ -27,6 +27,7 @@ from dtimer.limits import (
     RETRIES_MAX,
     SECOND_US,
 )
+from dtimer.shown import shown
 from dtimer.values import After, At, Due, Durability, IfExists, RetryPolicy
 
 Delay: TypeAlias = float | timedelta
@@ -36,22 +37,60 @@ Timeout: TypeAlias = float | timedelta
 IfExistsName: TypeAlias = Literal["replace", "keep", "error"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_INT_MAX: Final = 2**63 - 1
+"""Of every number: what a store, a file of JSON and a message can hold."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _IF_EXISTS: Final[dict[str, IfExists]] = {choice.value: choice for choice in IfExists}
 
 
+def _bounded(value: int, argument: str) -> int:
+    """Neither more nor less than 64 bits hold."""
+    if not -_INT_MAX <= value <= _INT_MAX:
+        raise InvalidArgument(argument, f"must fit into 64 bits, unlike {shown(value)}")
+    return value
+
+
+def whole(value: object, argument: str, *, least: int | None = None, most: int = _INT_MAX) -> int:
+    """A whole number between two others; without `least`, any from -`most` on."""
+    lowest = -most if least is None else least
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= most:
+        if least is None:
+            expected = "an int" if type(value) is not int else "an int of 64 bits at most"
+        elif most < _INT_MAX:
+            expected = f"an int from {least} to {most}"
+        else:
+            expected = f"an int of at least {least}, and of 64 bits at most"
+        raise InvalidArgument(argument, f"must be {expected}, not {shown(value)}")
+    return value
+
+
+def finite(value: object, argument: str) -> float:
+    """A number that is neither infinite nor too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidArgument(argument, f"must be a number, not {shown(value)}")
+    number = float(_bounded(value, argument)) if isinstance(value, int) else value
+    if not math.isfinite(number):
+        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")
+    return number
+
+
+def seed(value: object) -> int:
+    """What chance in a simulation begins with."""
+    return whole(value, "seed")
+
+
 def _duration_us(value: object, unit_us: int, unit: str, argument: str) -> int:
     """A number of units or a timedelta, rounded half up to 1 us, exactly: no float multiplication is in it."""
-    if type(value) is int:  # as mostly
+    if type(value) is int and -_INT_MAX <= value <= _INT_MAX:  # as mostly
         return value * unit_us
     if isinstance(value, timedelta):
         return value // _MICROSECOND
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(argument, f"must be a number of {unit} or a timedelta, not {value!r}")
+        raise InvalidArgument(argument, f"must be a number of {unit} or a timedelta, not {shown(value)}")
     if isinstance(value, int):
-        return value * unit_us
+        return _bounded(value, argument) * unit_us
     if not math.isfinite(value):
-        raise InvalidArgument(argument, f"must be finite, not {value!r}")
+        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")
     numerator, denominator = value.as_integer_ratio()
     return (2 * numerator * unit_us + denominator) // (2 * denominator)
 
@@ -60,7 +99,7 @@ def delay_us(value: object, argument: str = "delay") -> int:
     """A delay in us; 0 for what is due at once (rule T5)."""
     result = _duration_us(value, MILLISECOND_US, "milliseconds", argument)
     if result > DELAY_MAX_US:
-        raise InvalidArgument(argument, f"must be at most 100 years, not {value!r}")
+        raise InvalidArgument(argument, f"must be at most 100 years, not {shown(value)}")
     return result if result > 0 else 0
 
 
@@ -73,7 +112,7 @@ def timeout_us(value: object, argument: str) -> int:
     """A positive time limit in us."""
     result = _duration_us(value, SECOND_US, "seconds", argument)
     if not 0 < result <= DELAY_MAX_US:
-        raise InvalidArgument(argument, f"must be positive and at most 100 years, not {value!r}")
+        raise InvalidArgument(argument, f"must be positive and at most 100 years, not {shown(value)}")
     return result
 
 
@@ -83,7 +122,7 @@ def expires_after_us(value: object) -> int | None:
         return None
     result = _duration_us(value, MILLISECOND_US, "milliseconds", "expires_after")
     if not 0 < result <= EXPIRES_AFTER_MAX_US:
-        raise InvalidArgument("expires_after", f"must be positive and at most 50 years, not {value!r}")
+        raise InvalidArgument("expires_after", f"must be positive and at most 50 years, not {shown(value)}")
     return result
 
 
@@ -101,15 +140,15 @@ def due(delay: object, at: object) -> Due:
 def instant_us(at: object) -> int:
     """A time of day in us since 1970; 0 for any earlier one, which is past all the same (rule T6)."""
     if not isinstance(at, datetime):
-        raise InvalidArgument("at", f"must be a datetime, not {at!r}")
+        raise InvalidArgument("at", f"must be a datetime, not {shown(at)}")
     # UTC itself, as mostly, need not be asked.
     if at.tzinfo is not UTC and at.utcoffset() is None:
-        raise InvalidArgument("at", f"must have a time zone; {at!r} has none")
+        raise InvalidArgument("at", f"must have a time zone; {shown(at)} has none")
     since = at - EPOCH
     # As `since // timedelta(microseconds=1)`, in a third of the time.
     result = since.days * DAY_US + since.seconds * SECOND_US + since.microseconds
     if result >= INSTANT_MAX_US:
-        raise InvalidArgument("at", f"must be before the year 2200, not {at!r}")
+        raise InvalidArgument("at", f"must be before the year 2200, not {shown(at)}")
     return result if result > 0 else 0
 
 
@@ -121,11 +160,11 @@ def from_instant(time_us: int) -> datetime:
 def event_id(value: object) -> str:
     """An event's id (rule P2)."""
     if not isinstance(value, str):
-        raise InvalidArgument("id", f"must be a str, not {value!r}")
+        raise InvalidArgument("id", f"must be a str, not {shown(value)}")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise InvalidArgument("id", f"must be encodable as UTF-8, which {value!r} is not") from None
+        raise InvalidArgument("id", f"must be encodable as UTF-8, which {shown(value)} is not") from None
     if not 1 <= size <= ID_MAX_BYTES:
         raise InvalidArgument("id", f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8, not {size}")
     return str(value)
@@ -134,44 +173,33 @@ def event_id(value: object) -> str:
 def name(value: object, argument: str) -> str:
     """A namespace or a node id (rule P2)."""
     if not isinstance(value, str) or NAME_PATTERN.fullmatch(value) is None:
-        raise InvalidArgument(argument, f"must match {NAME_PATTERN.pattern}, which {value!r} does not")
+        raise InvalidArgument(argument, f"must match {NAME_PATTERN.pattern}, which {shown(value)} does not")
     return value
 
 
 def max_retries(value: object) -> int:
     """Counted deliveries after the first (rule D2)."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= RETRIES_MAX:
-        raise InvalidArgument("max_retries", f"must be an int from 0 to {RETRIES_MAX}, not {value!r}")
-    return value
+    return whole(value, "max_retries", least=0, most=RETRIES_MAX)
 
 
 def max_events(value: object) -> int:
     """A positive number of deliveries that may be unfinished at once (rule N2)."""
-    number = max_events_or_less(value)
-    if number <= 0:
-        raise InvalidArgument("max_events", f"must be positive, not {value!r}")
-    return number
+    return whole(value, "max_events", least=1)
 
 
 def partitions(value: object) -> int:
     """In how many partitions a namespace is kept."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PARTITIONS_MAX:
-        raise InvalidArgument("partitions", f"must be an int from 1 to {PARTITIONS_MAX}, not {value!r}")
-    return value
+    return whole(value, "partitions", least=1, most=PARTITIONS_MAX)
 
 
 def max_events_or_less(value: object) -> int:
     """As the property takes it: 0 or less stands for the constructor's value (rule N2)."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidArgument("max_events", f"must be an int, not {value!r}")
-    return value
+    return whole(value, "max_events")
 
 
 def payload_max_bytes(value: object) -> int:
     """A limit on encoded payloads (rule P6)."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgument("payload_max_bytes", f"must be a positive int, not {value!r}")
-    return value
+    return whole(value, "payload_max_bytes", least=1)
 
 
 @frozen(init=False)
@@ -194,8 +222,7 @@ class Durable:
         Raises:
             InvalidArgument: one of them, or nothing is asked for.
         """
-        if type(replicas) is not int or not 0 <= replicas <= REPLICAS_MAX:
-            raise InvalidArgument("replicas", f"must be a whole number from 0 to {REPLICAS_MAX}, not {replicas!r}")
+        whole(replicas, "replicas", least=0, most=REPLICAS_MAX)
         # Looked at first, whatever else is asked for.
         if not flag(disk, "disk") and not replicas:
             raise InvalidArgument("replicas", "must be 1 or more, unless disk is set: nothing is asked for otherwise")
@@ -210,28 +237,28 @@ def durability(value: object) -> Durability | None:
     if value is None:
         return None
     if not isinstance(value, Durable):
-        raise InvalidArgument("durability", f"must be a Durable, not {value!r}")
+        raise InvalidArgument("durability", f"must be a Durable, not {shown(value)}")
     return value.durability
 
 
 def flag(value: object, argument: str) -> bool:
     """A yes or a no, and nothing that merely looks like one."""
     if not isinstance(value, bool):
-        raise InvalidArgument(argument, f"must be True or False, not {value!r}")
+        raise InvalidArgument(argument, f"must be True or False, not {shown(value)}")
     return value
 
 
 def function(value: object, argument: str) -> None:
     """Something that can be called."""
     if not callable(value):
-        raise InvalidArgument(argument, f"must be a function, not {value!r}")
+        raise InvalidArgument(argument, f"must be a function, not {shown(value)}")
 
 
 def if_exists(value: object) -> IfExists:
     """What a post does when a live event has its id (rule P3)."""
     choice = _IF_EXISTS.get(value) if isinstance(value, str) else None
     if choice is None:
-        raise InvalidArgument("if_exists", f"must be 'replace', 'keep' or 'error', not {value!r}")
+        raise InvalidArgument("if_exists", f"must be 'replace', 'keep' or 'error', not {shown(value)}")
     return choice
 
 
@@ -243,7 +270,7 @@ def window_us(value: object, argument: str) -> int | None:
     if result < 0:
         return None
     if result > DELAY_MAX_US:
-        raise InvalidArgument(argument, f"must be at most 100 years, not {value!r}")
+        raise InvalidArgument(argument, f"must be at most 100 years, not {shown(value)}")
     return result
 
 
@@ -251,9 +278,8 @@ def limit(value: object) -> int | None:
     """How many entries to list; 0 or less counts as not given, as in the original (rule R2)."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidArgument("limit", f"must be an int, not {value!r}")
-    return value if value > 0 else None
+    number = whole(value, "limit")
+    return number if number > 0 else None
 
 
 @frozen(init=False)
@@ -283,9 +309,10 @@ class Retry:
 
 
 def _factor(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value < math.inf:
-        raise InvalidArgument("factor", f"must be a finite number of at least 1, not {value!r}")
-    return float(value)
+    number = finite(value, "factor")
+    if number < 1:
+        raise InvalidArgument("factor", f"must be at least 1, not {shown(value)}")
+    return number
 
 
 def retry(value: object) -> RetryPolicy | None:
@@ -293,5 +320,18 @@ def retry(value: object) -> RetryPolicy | None:
     if value is None:
         return None
     if not isinstance(value, Retry):
-        raise InvalidArgument("retry", f"must be a Retry, not {value!r}")
+        raise InvalidArgument("retry", f"must be a Retry, not {shown(value)}")
     return value.policy
+
+
+def needs_tracking(*, confirm_timeout: object, retry: object) -> None:
+    """Refuse what means something for tracked events only (rules D3 and D4); the event is none.
+
+    Raises:
+        InvalidArgument: one of them is given.
+    """
+    why = "needs max_retries of 1 or more, or keep=True: without either an event is delivered at most once, "
+    if retry is not None:
+        raise InvalidArgument("retry", f"{why}so it does not come again after a failure")
+    if confirm_timeout is not None:
+        raise InvalidArgument("confirm_timeout", f"{why}so there is nothing to confirm")

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
 from dtimer.limits import HEADERS_MAX_BYTES
+from dtimer.shown import said, shown
 
 JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 """What JSON can hold. Arrays may be lists or tuples, and come back as lists; objects are dicts."""
@@ -48,7 +49,7 @@ class JsonCodec:
             text = self._documented.encode(payload)  # says better what is wrong; it looks for circles, too
         # Only objects have keys, and whether there are any is sooner told by the text than by a walk.
         if isinstance(payload, dict):
-            "".join(payload)  # raises a TypeError for what is no str
+            _refuse_keys_of(payload)
             if text.rfind("{"):  # not the first character: there is another, or a string has one
                 _refuse_other_keys(payload.values())
         elif "{" in text:
@@ -91,13 +92,21 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _refuse_keys_of(entries: Mapping[str, object]) -> None:
+    try:
+        "".join(entries)  # the fastest way to look at all of them
+    except TypeError:
+        wrong = next(key for key in cast("Mapping[object, object]", entries) if not isinstance(key, str))
+        raise TypeError(f"keys must be str, and {shown(wrong)} is none: JSON would make it some") from None
+
+
 def _refuse_other_keys(values: Iterable[object]) -> None:
     """Walk without recursion; the encoder has been through it and found neither circles nor other types."""
     remaining = list(values)
     for value in remaining:
         if isinstance(value, dict):
             entries = cast("dict[str, object]", value)
-            "".join(entries)
+            _refuse_keys_of(entries)
             remaining += entries.values()
         elif isinstance(value, (list, tuple)):
             remaining += cast("Sequence[object]", value)
@@ -113,7 +122,7 @@ def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) ->
     try:
         data: object = codec.encode(payload)
     except Exception as error:
-        raise PayloadNotEncodable("payload", f"cannot be encoded: {error}") from error
+        raise PayloadNotEncodable("payload", f"cannot be encoded: {said(error)}") from error
     if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # a codec may be wrong
         raise PayloadNotEncodable("payload", f"was encoded as {type(data).__name__}, not bytes")
     if len(data) > max_bytes:
@@ -129,13 +138,13 @@ def encode_headers(headers: object) -> bytes:
     if headers is None:
         return b""
     if not isinstance(headers, Mapping):
-        raise InvalidArgument("headers", f"must be a mapping, not {headers!r}")
+        raise InvalidArgument("headers", f"must be a mapping, not {shown(headers)}")
     if not headers:
         return b""
     checked: dict[str, str] = {}
     for key, value in cast("Mapping[object, object]", headers).items():
         if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidArgument("headers", f"must map str to str, not {key!r} to {value!r}")
+            raise InvalidArgument("headers", f"must map str to str, not {shown(key)} to {shown(value)}")
         checked[key] = value
     try:
         data = json.dumps(checked, ensure_ascii=False, separators=(",", ":")).encode()

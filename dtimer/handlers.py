@@ -11,6 +11,7 @@ from dtimer.errors import DTimerError, InvalidArgument
 from dtimer.event import Event, Exhausted
 from dtimer.node.consumers import Consumers
 from dtimer.node.reports import Chores, Listeners, Reports
+from dtimer.shown import shown
 
 R = TypeVar("R")
 EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
@@ -83,5 +84,5 @@ class Handlers(Generic[PayloadT]):
         """The overloads of `on` have checked that the handler fits the name."""
         found: dict[str, Listeners[...]] = {"exhausted": self._exhausted, "error": self._errors, "ready": self._ready}
         if name not in found:
-            raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {name!r}")
+            raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {shown(name)}")
         return found[name]

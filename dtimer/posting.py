@@ -13,6 +13,7 @@ from dtimer.errors import InvalidArgument
 from dtimer.frozen import frozen
 from dtimer.outcomes import PostOutcome
 from dtimer.protocol import Runtime
+from dtimer.shown import shown
 from dtimer.values import EventData, NewEvent
 
 ID_BYTES: Final = 8
@@ -70,7 +71,7 @@ class Posting(Generic[PayloadT]):
         news: list[NewEvent] = []
         for post in posts:
             if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
-                raise InvalidArgument("posts", f"must each be a Post, which {post!r} is not")
+                raise InvalidArgument("posts", f"must each be a Post, which {shown(post)} is not")
             news.append(
                 new_event(
                     post.payload,
@@ -108,6 +109,8 @@ class Posting(Generic[PayloadT]):
             InvalidArgument: whatever is wrong with it.
         """
         nonce = self._token()
+        if (confirm_timeout is not None or retry is not None) and not max_retries and keep is False:
+            arguments.needs_tracking(confirm_timeout=confirm_timeout, retry=retry)
         return NewEvent(
             EventData(
                 # One that is made is as unique as the nonce: it is the nonce.

@@ -245,8 +245,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             id: names the event; made if not given.
             max_retries: deliveries after the first, if that is not confirmed in time.
                 0 means at most once: such an event is gone from the store as soon as it is delivered.
-            confirm_timeout: seconds, or a timedelta; the taking node's if not given.
-            retry: when the event comes again after its handler raised; at its deadline if not given.
+            confirm_timeout: seconds, or a timedelta; the taking node's if not given. Needs `max_retries` or `keep`.
+            retry: when the event comes again after its handler raised; at its deadline if not given. Needs them, too.
             expires_after: milliseconds, or a timedelta, after the due time; later it is not delivered but reported.
             keep: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
             if_exists: what happens when a live event has the id.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -12,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtimer import arguments
+from dtimer import DTimer, Durable, Post, SimBackend, arguments
 from dtimer.arguments import Retry
-from dtimer.errors import InvalidArgument
+from dtimer.backends.redis import RedisBackend
+from dtimer.errors import InvalidArgument, PayloadNotEncodable
 from dtimer.limits import DELAY_MAX_US, INSTANT_MAX_US
+from dtimer.sim import Simulation
 from dtimer.values import After, At, IfExists, RetryPolicy
 
 
@@ -176,3 +180,125 @@ def test_what_is_no_retry_is_refused(argument: str, make: Any) -> None:
 def test_an_event_cannot_expire_before_it_is_due(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^expires_after "):
         arguments.expires_after_us(value)
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+BAD_NUMBERS = [10**5000, -(10**5000), Unprintable()]
+
+
+async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
+    """Each public argument that is a number, called with one."""
+    sim = SimBackend()
+    timer = DTimer(sim)
+    tracked: list[Any] = []
+    timer.on("event", tracked.append)
+    await timer.join()
+    await timer.post("x", 0, id="x", max_retries=3)
+    await sim.run_until_idle()
+    (event,) = tracked
+    return [
+        ("delay", lambda bad: timer.post("x", bad)),
+        ("expires_after", lambda bad: timer.post("x", 0, expires_after=bad)),
+        ("max_retries", lambda bad: timer.post("x", 0, max_retries=bad)),
+        ("confirm_timeout", lambda bad: timer.post("x", 0, max_retries=1, confirm_timeout=bad)),
+        ("id", lambda bad: timer.post("x", 0, id=bad)),
+        ("at", lambda bad: timer.post("x", at=bad)),
+        ("retry", lambda bad: timer.post("x", 0, max_retries=1, retry=bad)),
+        ("keep", lambda bad: timer.post("x", 0, keep=bad)),
+        ("if_exists", lambda bad: timer.post("x", 0, if_exists=bad)),
+        ("headers", lambda bad: timer.post("x", 0, headers=bad)),
+        ("headers", lambda bad: timer.post("x", 0, headers={"a": bad})),
+        ("headers", lambda bad: timer.post("x", 0, headers={bad: "a"})),
+        ("durability", lambda bad: timer.post("x", 0, durability=bad)),
+        ("payload", lambda bad: timer.post(bad, 0)),
+        ("payload", lambda bad: timer.post([{"a": bad}], 0)),
+        ("payload", lambda bad: timer.post({bad: 1}, 0)),
+        ("posts", lambda bad: timer.post_many([bad])),
+        ("delay", lambda bad: timer.post_many([Post(payload=1, delay=bad)])),
+        ("id", timer.cancel),
+        ("id", lambda bad: timer.cancel_many(["x", bad])),
+        ("id", timer.confirm),
+        ("id", timer.peek),
+        ("delay", lambda bad: timer.change_delay("y", bad)),
+        ("offset", lambda bad: timer.upcoming(offset=bad)),
+        ("duration", lambda bad: timer.upcoming(duration=bad)),
+        ("limit", lambda bad: timer.upcoming(limit=bad)),
+        ("limit", lambda bad: timer.dead_letters(limit=bad)),
+        ("delay", lambda bad: timer.resend("x", bad)),
+        ("timeout", lambda bad: timer.leave(timeout=bad)),
+        ("drain", lambda bad: timer.leave(drain=bad)),
+        ("max_events", lambda bad: setattr(timer, "max_events", bad)),
+        ("name", lambda bad: timer.on(bad, print)),
+        ("handler", lambda bad: timer.on("event", bad)),
+        ("delay", event.release),
+        ("counted", lambda bad: event.release(0, counted=bad)),
+        ("timeout", event.extend),
+        ("reason", event.bury),
+        ("max_events", lambda bad: DTimer(sim, max_events=bad)),
+        ("confirm_timeout", lambda bad: DTimer(sim, confirm_timeout=bad)),
+        ("payload_max_bytes", lambda bad: DTimer(sim, payload_max_bytes=bad)),
+        ("node_id", lambda bad: DTimer(sim, node_id=bad)),
+        ("delay", Retry),
+        ("factor", lambda bad: Retry(1, factor=bad)),
+        ("max_delay", lambda bad: Retry(1, max_delay=bad)),
+        ("replicas", lambda bad: Durable(replicas=bad)),
+        ("within", lambda bad: Durable(replicas=1, within=bad)),
+        ("seed", lambda bad: SimBackend(seed=bad)),
+        ("start", lambda bad: SimBackend(start=bad)),
+        ("hang_after", lambda bad: SimBackend(hang_after=bad)),
+        ("namespace", lambda bad: SimBackend(namespace=bad)),
+        ("duration", sim.advance),
+        ("duration", sim.sleep),
+        ("duration", sim.timeout),
+        ("limit", lambda bad: sim.autojump(limit=bad)),
+        ("seed", lambda bad: Simulation(seed=bad)),
+        ("nodes", lambda bad: Simulation(nodes=[bad])),
+        ("keep", lambda bad: Simulation(keep=bad)),
+        ("namespace", lambda bad: RedisBackend.from_url("redis://h", bad)),
+        ("partitions", lambda bad: RedisBackend.from_url("redis://h", partitions=bad)),
+        ("partitions", lambda bad: RedisBackend.embedded(partitions=bad)),
+        ("path", RedisBackend.embedded),
+        ("url", RedisBackend.from_url),
+    ]
+
+
+async def test_a_huge_integer_or_one_that_cannot_be_shown_is_refused_wherever_it_is_given() -> None:
+    """Python refuses to write an integer of more than 4,300 digits, so a message about one fails, too."""
+    for name, call in await calls():
+        for bad in BAD_NUMBERS:
+            with pytest.raises(InvalidArgument) as caught:  # noqa: PT012  # some are to be awaited
+                result = call(bad)
+                if inspect.isawaitable(result):
+                    await result
+            assert caught.value.argument == name, call
+            assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize("nodes", [10**5000, -1, 10_001], ids=["huge", "negative", "too many"])
+def test_a_simulation_has_a_number_of_nodes_that_can_be_run(nodes: int) -> None:
+    with pytest.raises(InvalidArgument, match=r"^nodes "):
+        Simulation(nodes=nodes)
+
+
+@pytest.mark.parametrize("payload", [{1: 2}, [{"a": {1: 2}}]])
+async def test_a_key_that_is_no_text_is_named(payload: Any) -> None:
+    with pytest.raises(PayloadNotEncodable, match="keys must be str, and 1 is none"):
+        await DTimer(SimBackend()).post(payload, 5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("retry", Retry(1_000)), ("confirm_timeout", 30)])
+async def test_what_only_a_tracked_event_has_needs_one(name: str, value: Any) -> None:
+    """Silently delivered at most once, it would not come again, whatever the policy says (rules D3 and D4)."""
+    timer = DTimer(SimBackend())
+    given: dict[str, Any] = {name: value}
+
+    with pytest.raises(InvalidArgument, match=f"^{name} needs max_retries of 1 or more, or keep=True"):
+        await timer.post("x", 60, **given)
+    with pytest.raises(InvalidArgument, match=f"^{name} needs max_retries of 1 or more, or keep=True"):
+        await timer.post_many([Post(payload="x", delay=60, **given)])
+    await timer.post("x", 60, max_retries=1, **given)
+    await timer.post("x", 60, keep=True, **given)

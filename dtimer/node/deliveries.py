@@ -19,6 +19,7 @@ from dtimer.node.consumers import Consumers
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.shown import shown
 from dtimer.values import Claimed, Delivery, Ended, EndReason, Receipt, Release
 
 PORTION: Final = 32
@@ -218,7 +219,7 @@ class Deliveries(Generic[PayloadT]):
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
         self._require_tracked(event)
         if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgument("reason", f"must be a str, not {reason!r}")
+            raise InvalidArgument("reason", f"must be a str, not {shown(reason)}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
         event.settled = True
         store = self._partitions.of(event.id).store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,12 +11,14 @@ from typing import Final, Self, cast
 
 from typing_extensions import override
 
+from dtimer import arguments
 from dtimer.errors import BackendClosed, InvalidArgument
-from dtimer.limits import INSTANT_MAX_US, NAME_PATTERN, NAMESPACE_DEFAULT, SECOND_US
+from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import Runtime
 from dtimer.semantics import Machine, StoreClock
 from dtimer.semantics.methods import OperationMethods
 from dtimer.semantics.operations import Claim, Operation, ReplyT_co, Upcoming
+from dtimer.shown import shown
 from dtimer.sim.durations import MICROSECOND
 from dtimer.sim.runtime import SimRuntime
 from dtimer.sim.sim_clock import EPOCH, SimClock
@@ -60,13 +61,12 @@ class SimBackend(SimClock, OperationMethods):
         start: datetime = START,
         hang_after: float = HANG_AFTER_S,
     ) -> None:
-        if not NAME_PATTERN.fullmatch(namespace):
-            raise InvalidArgument("namespace", f"must match {NAME_PATTERN.pattern}, not {namespace!r}")
-        if not (math.isfinite(hang_after) and hang_after > 0):
-            raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {hang_after!r}")
-        self._namespace = namespace
-        super().__init__(World(start_us=_start_us(start), hang_after_s=hang_after), self._first_us)
-        self._runtime = SimRuntime(self._world, seed=seed)
+        self._namespace = arguments.name(namespace, "namespace")
+        hang_after_s = arguments.finite(hang_after, "hang_after")
+        if hang_after_s <= 0:
+            raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {shown(hang_after)}")
+        super().__init__(World(start_us=_start_us(start), hang_after_s=hang_after_s), self._first_us)
+        self._runtime = SimRuntime(self._world, seed=arguments.seed(seed))
         self._channels = Channels(self._world.work)
         self._machine = Machine(self._runtime.token(EPOCH_BYTES))
         self._store_clock = StoreClock()
@@ -153,8 +153,10 @@ class SimBackend(SimClock, OperationMethods):
 
 
 def _start_us(start: datetime) -> int:
+    if not isinstance(start, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
+        raise InvalidArgument("start", f"must be an aware datetime, not {shown(start)}")
     if start.utcoffset() is None:
-        raise InvalidArgument("start", f"must be an aware datetime, not {start!r}")
+        raise InvalidArgument("start", f"must be an aware datetime, not {shown(start)}")
     start_us = (start - EPOCH) // MICROSECOND
     if not 0 <= start_us < INSTANT_MAX_US:
         raise InvalidArgument("start", f"must lie between 1970 and 2200, not at {start.isoformat()}")

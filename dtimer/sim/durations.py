@@ -8,6 +8,7 @@ from typing import Final
 from dtimer import arguments
 from dtimer.arguments import Delay
 from dtimer.errors import InvalidArgument
+from dtimer.shown import shown
 
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -21,5 +22,5 @@ def duration_us(argument: str, duration: Delay) -> int:
     microseconds = arguments.delay_us(duration, argument)
     # Judged unrounded, for -0.0001 ms would round to nothing. Where an event is posted the past is welcome; here not.
     if arguments.is_negative(duration):
-        raise InvalidArgument(argument, f"must not be negative: {duration!r}; time never goes back")
+        raise InvalidArgument(argument, f"must not be negative: {shown(duration)}; time never goes back")
     return microseconds

@@ -110,6 +110,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _seeds_of(marker: pytest.Mark) -> list[int]:
+    from dtimer.shown import shown
+
     if len(marker.args) != 1 or marker.kwargs:
         _refuse("takes one argument, the number of seeds or a list of them")
     (argument,) = cast("tuple[object, ...]", marker.args)
@@ -118,12 +120,12 @@ def _seeds_of(marker: pytest.Mark) -> list[int]:
     elif _is_seed(argument):
         seeds = list[object](range(argument))
     else:
-        _refuse(f"takes the number of seeds or a list of them, not {argument!r}")
+        _refuse(f"takes the number of seeds or a list of them, not {shown(argument)}")
     if not seeds:
-        _refuse(f"no seed is left: {argument!r}")
+        _refuse(f"no seed is left: {shown(marker.args[0])}")
     wrong = [seed for seed in seeds if not _is_seed(seed)]
     if wrong:
-        _refuse(f"seeds are integers from 0, not {wrong[0]!r}")
+        _refuse(f"seeds are integers from 0, not {shown(wrong[0])}")
     return cast("list[int]", seeds)
 
 

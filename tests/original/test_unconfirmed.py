@@ -15,7 +15,9 @@ SHORT_S = 0.2
 async def delivered(world: World, *, confirm_timeout: float = LONG_S, max_retries: int = 3) -> Node:
     """A node that was given the event `e` and does not confirm it."""
     node = await world.node("holder")
-    await node.timer.post({"m": 1}, 0, id="e", max_retries=max_retries, confirm_timeout=confirm_timeout)
+    await node.timer.post(
+        {"m": 1}, 0, id="e", max_retries=max_retries, confirm_timeout=confirm_timeout if max_retries else None
+    )
     await world.until(lambda: node.events)
     return node
 

@@ -27,6 +27,7 @@ from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.backends.redis.supervised import SupervisedProcess
 from dtimer.errors import DTimerError, InvalidArgument
+from dtimer.shown import shown
 
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 30.0
@@ -79,7 +80,12 @@ class EmbeddedServer:
         Args:
             path: a directory for the data, made if need be, written to disk once a second;
                 None keeps everything in memory only, to be gone afterwards.
+
+        Raises:
+            InvalidArgument: it is no path.
         """
+        if path is not None and not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgument("path", f"must be a str or a path, not {shown(path)}")
         self._path = None if path is None else Path(path).absolute()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: SupervisedProcess | None = None

@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 import attrs
 from attrs import field, frozen
 
+from dtimer import arguments
 from dtimer.errors import InvalidArgument
 from dtimer.limits import SECOND_US
+from dtimer.shown import shown
 from dtimer.sim.faulty.store import LOSE_MAX_US, Refusal
 
 Seconds: TypeAlias = float | timedelta
@@ -42,9 +44,7 @@ def to_us(seconds: float) -> int:
 def seconds(value: Seconds) -> float:
     """The converter of all times of faults."""
     number: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgument("a time of a fault", f"must be a finite number of seconds or a timedelta, not {value!r}")
-    return round(number * SECOND_US) / SECOND_US
+    return round(arguments.finite(number, "a time of a fault, in seconds or as a timedelta,") * SECOND_US) / SECOND_US
 
 
 def optional_seconds(value: Seconds | None) -> float | None:
@@ -56,31 +56,32 @@ def _lost_seconds(value: Seconds | Literal["all"]) -> float | Literal["all"]:
 
 
 def not_negative(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and value < 0:
-        raise InvalidArgument(attribute.name, f"must not be negative, not {value!r}")
+    if value is not None and arguments.finite(value, attribute.name) < 0:
+        raise InvalidArgument(attribute.name, f"must not be negative, not {shown(value)}")
 
 
 def _one_of(words: Sequence[str]) -> Callable[[object, attrs.Attribute[Any], str], None]:
     def check(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
         if value not in words:
-            raise InvalidArgument(attribute.name, f"must be one of {', '.join(words)}, not {value!r}")
+            raise InvalidArgument(attribute.name, f"must be one of {', '.join(words)}, not {shown(value)}")
 
     return check
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    if value < 1:
-        raise InvalidArgument(attribute.name, f"must be at least 1, not {value!r}")
+    arguments.whole(value, attribute.name, least=1)
 
 
 def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 < value <= 1:
-        raise InvalidArgument(attribute.name, f"must be above 0 and at most 1, not {value!r}")
+    if not 0 < arguments.finite(value, attribute.name) <= 1:
+        raise InvalidArgument(attribute.name, f"must be above 0 and at most 1, not {shown(value)}")
 
 
 def _losable(_: object, attribute: attrs.Attribute[Any], value: float | Literal["all"]) -> None:
     if value != ALL and not 0 <= value <= LOSE_MAX_US / SECOND_US:
-        raise InvalidArgument(attribute.name, f"must be 'all', or 0 to {LOSE_MAX_US // SECOND_US} s, not {value!r}")
+        raise InvalidArgument(
+            attribute.name, f"must be 'all', or 0 to {LOSE_MAX_US // SECOND_US} s, not {shown(value)}"
+        )
 
 
 _WHOLE: Final = frozenset({"count", "ahead"})
@@ -251,7 +252,7 @@ class Slow(NodeFault):
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.min_s <= self.max_s:
-            raise InvalidArgument("min_s", f"must be above 0 and not above max_s, not {self.min_s!r}")
+            raise InvalidArgument("min_s", f"must be above 0 and not above max_s, not {shown(self.min_s)}")
 
 
 @frozen

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from dtimer.errors import InvalidArgument
+from dtimer.shown import shown
 from dtimer.sim.faulty.faults import (
     KINDS,
     USUAL,
@@ -38,7 +39,7 @@ class Rate:
 def _rates(rates: Mapping[str, float | Rate]) -> Mapping[str, Rate]:
     unknown = [kind for kind in rates if kind not in KINDS]
     if unknown:
-        raise InvalidArgument("rates", f"knows no fault {unknown[0]!r}; there are {', '.join(KINDS)}")
+        raise InvalidArgument("rates", f"knows no fault {shown(unknown[0])}; there are {', '.join(KINDS)}")
     return {kind: rate if isinstance(rate, Rate) else Rate(rate) for kind, rate in rates.items()}
 
 
@@ -103,7 +104,7 @@ class Faults:
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             if isinstance(error, InvalidArgument):
                 raise
-            raise InvalidArgument("faults", f"are not what Faults.to_json writes: {error!r}") from error
+            raise InvalidArgument("faults", f"are not what Faults.to_json writes: {shown(error)}") from error
 
 
 def script_to_json(script: Iterable[tuple[float, Fault]]) -> list[dict[str, object]]:
@@ -118,7 +119,7 @@ def script_from_json(script: Iterable[Mapping[str, Any]]) -> list[tuple[float, F
         parameters = dict(moment)
         at_s, kind = parameters.pop("at_s"), parameters.pop("fault")
         if kind not in KINDS:
-            raise InvalidArgument("fault", f"must be one of {', '.join(KINDS)}, not {kind!r}")
+            raise InvalidArgument("fault", f"must be one of {', '.join(KINDS)}, not {shown(kind)}")
         faults.append((seconds(at_s), KINDS[kind](**parameters)))
     return faults
 

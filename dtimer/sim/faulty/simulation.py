@@ -16,8 +16,10 @@ from typing import Final, Generic, TextIO, TypeAlias, TypeVar
 from attrs import field, frozen
 from typing_extensions import override
 
+from dtimer import arguments
 from dtimer.errors import BackendError, InvalidArgument
-from dtimer.limits import NAME_PATTERN, SECOND_US
+from dtimer.limits import SECOND_US
+from dtimer.shown import shown
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.host import Application, Host
@@ -37,6 +39,8 @@ Scenario: TypeAlias = Callable[[World], Awaitable[T]]
 CLIENT: Final = "client"
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """As in :class:`dtimer.SimBackend`."""
+NODES_MAX: Final = 10_000
+"""A namespace has some hundred at most; of these, all have their turns within a minute of computing."""
 GC_THRESHOLDS: Final = (20_000, 20, 100)
 _START_US: Final = int(START.timestamp()) * SECOND_US
 _RESERVED: Final = frozenset({CLIENT, "world", "store", "faults"})
@@ -109,15 +113,21 @@ class Simulation:
         trace_file: TextIO | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> None:
-        names = tuple(f"n{number}" for number in range(1, nodes + 1)) if isinstance(nodes, int) else tuple(nodes)
-        wrong = [name for name in names if not NAME_PATTERN.fullmatch(name) or name in _RESERVED]
+        if isinstance(nodes, int):
+            count = arguments.whole(nodes, "nodes", least=0, most=NODES_MAX)
+            names = tuple(f"n{number}" for number in range(1, count + 1))
+        else:
+            names = tuple(arguments.name(name, "nodes") for name in nodes)
+        wrong = [name for name in names if name in _RESERVED]
         if wrong or len(set(names)) < len(names):
-            raise InvalidArgument("nodes", f"must be different names that match {NAME_PATTERN.pattern}, not {nodes!r}")
-        self.seed = seed
+            raise InvalidArgument(
+                "nodes", f"must be different names, none of {', '.join(sorted(_RESERVED))}, not {shown(nodes)}"
+            )
+        self.seed = arguments.seed(seed)
         self.nodes = names
         self.faults = Faults() if faults is None else faults
         self._record = record
-        self._keep = keep
+        self._keep = arguments.whole(keep, "keep", least=0)
         self._trace_file = trace_file
         self._watchers = watchers
         self._applications: dict[str, Application] = {}
@@ -136,7 +146,7 @@ class Simulation:
         """The program of some nodes; a decorator."""
         unknown = [name for name in names if name not in self.nodes]
         if unknown:
-            raise InvalidArgument("names", f"must be of {', '.join(self.nodes)}, not {unknown[0]!r}")
+            raise InvalidArgument("names", f"must be of {', '.join(self.nodes)}, not {shown(unknown[0])}")
 
         def register(application: ApplicationT) -> ApplicationT:
             for name in names:

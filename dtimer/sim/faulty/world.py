@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
+from dtimer import arguments
 from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
 from dtimer.semantics import operations as op
 from dtimer.sim.faulty import faults as f
@@ -91,9 +92,10 @@ class World:
         every_s: float = UNTIL_EVERY_S,
     ) -> None:
         """Wait until a condition holds, looking every so often; raises TimeoutError if it does not come to."""
-        async with asyncio.timeout(within_s):
+        every = arguments.finite(every_s, "every_s")
+        async with asyncio.timeout(arguments.finite(within_s, "within_s")):
             while not condition():  # noqa: ASYNC110 - in virtual time looking costs next to nothing
-                await asyncio.sleep(every_s)
+                await asyncio.sleep(every)
 
     def note(self, what: str, **fields: Field) -> None:
         """A record of the scenario's own in the trace."""

@@ -8,6 +8,7 @@ from typing import Final, Self
 from attrs import evolve, field, frozen
 
 from dtimer.errors import InvalidArgument
+from dtimer.shown import shown
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.options import Options
@@ -71,4 +72,4 @@ class Case:
         except (ValueError, TypeError, KeyError) as error:
             if isinstance(error, InvalidArgument):
                 raise
-            raise InvalidArgument("case", f"is not what Case.to_json writes: {error!r}") from error
+            raise InvalidArgument("case", f"is not what Case.to_json writes: {shown(error)}") from error

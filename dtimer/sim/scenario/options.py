@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, Final, Self
 
 from attrs import asdict, field, frozen
 
 from dtimer.errors import InvalidArgument
+from dtimer.shown import shown
 from dtimer.sim.faulty.plan import Faults
 
 HOUR_S: Final = 3_600.0
@@ -21,8 +21,8 @@ RATE_MAX: Final = 10_000_000.0
 
 def _within(least: float, most: float) -> Any:
     def check(_: object, attribute: Any, value: float) -> None:
-        if isinstance(value, bool) or not math.isfinite(value) or not least <= value <= most:
-            raise InvalidArgument(attribute.name, f"must be from {least:g} to {most:g}, not {value!r}")
+        if isinstance(value, bool) or not least <= value <= most:
+            raise InvalidArgument(attribute.name, f"must be from {least:g} to {most:g}, not {shown(value)}")
 
     return check
 
@@ -57,4 +57,4 @@ class Options:
             figures = {name: value for name, value in parts.items() if name != "faults"}
             return cls(**figures, faults=Faults.from_json(json.dumps(parts["faults"])))
         except (TypeError, KeyError) as error:
-            raise InvalidArgument("options", f"are not what Options.to_json writes: {error!r}") from error
+            raise InvalidArgument("options", f"are not what Options.to_json writes: {shown(error)}") from error

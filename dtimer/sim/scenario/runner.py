@@ -183,14 +183,15 @@ async def _post(court: Court, timer: DTimer[JsonValue], posts: Sequence[Post[Jso
 
 def posts(step: PostStep) -> Sequence[Post[JsonValue]]:
     """What a step posts."""
+    tracked = step.max_retries > 0 or step.keep
     return [
         Post(
             payload=[step.number, index],
             delay=step.delay_ms,
             id=step.id if not index else f"{step.id}-{index}",
             max_retries=step.max_retries,
-            confirm_timeout=step.confirm_timeout_s,
-            retry=None if step.retry_ms is None else Retry(timedelta(milliseconds=step.retry_ms)),
+            confirm_timeout=step.confirm_timeout_s if tracked else None,
+            retry=Retry(timedelta(milliseconds=step.retry_ms)) if tracked and step.retry_ms is not None else None,
             expires_after=step.expires_after_ms,
             keep=step.keep,
             if_exists=step.if_exists,

@@ -11,6 +11,7 @@ from attrs import asdict, field, frozen
 
 from dtimer.arguments import IfExistsName
 from dtimer.errors import InvalidArgument
+from dtimer.shown import shown
 from dtimer.sim.chance import Chance
 from dtimer.sim.scenario.options import HOUR_S, Options
 
@@ -114,7 +115,7 @@ def steps_from_json(steps: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
     try:
         return tuple(_from_json(**step) for step in steps)
     except (KeyError, TypeError) as error:
-        raise InvalidArgument("steps", f"are not what Step.to_json writes: {error!r}") from error
+        raise InvalidArgument("steps", f"are not what Step.to_json writes: {shown(error)}") from error
 
 
 def _from_json(call: str, **parts: object) -> Step:
@@ -122,7 +123,7 @@ def _from_json(call: str, **parts: object) -> Step:
     hints = get_type_hints(kind)
     for name, value in parts.items():
         if not _fits(value, hints[name]):
-            raise InvalidArgument("steps", f"have a {call} whose {name} is {value!r}")
+            raise InvalidArgument("steps", f"have a {call} whose {name} is {shown(value)}")
     return kind(**parts)  # type: ignore[arg-type]  # just looked at
 
 

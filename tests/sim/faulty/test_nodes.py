@@ -29,11 +29,12 @@ def posted(simulation: Simulation, faults: Faults, *, max_retries: int = 5) -> t
     """A few events for two nodes, through faults."""
     simulation.faults = faults
     shop = Shop(simulation)
+    timeout = 2 if max_retries else None
 
     async def scenario(world: World) -> None:
         timer = DTimer(world.backend())
         for number, id in enumerate(IDS):
-            await timer.post({}, delay=200 * number + 100, id=id, max_retries=max_retries, confirm_timeout=2)
+            await timer.post({}, delay=200 * number + 100, id=id, max_retries=max_retries, confirm_timeout=timeout)
         await drained(world)
 
     return simulation.run(scenario), shop

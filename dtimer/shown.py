@@ -1,0 +1,59 @@
+"""Values and exceptions in messages: short, and without an error of their own.
+
+A message is written when something has gone wrong already.
+Python refuses to write an integer of more than 4,300 digits, a class may have a `__repr__` that raises,
+and the text of a large payload would drown what is said about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from reprlib import Repr
+from typing import Final
+
+from typing_extensions import override
+
+SHOWN_MAX: Final = 200
+"""Characters of one value: an id or a URL fits, a document does not."""
+_INT_MAX_BITS: Final = 512
+
+
+class _Short(Repr):
+    """Long containers are cut by what they hold, so that the whole text is not made first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = SHOWN_MAX
+
+    def repr_int(self, x: int, level: int) -> str:
+        size = x.bit_length()
+        return repr(x) if size <= _INT_MAX_BITS else f"<an int of {size} bits>"
+
+    @override
+    def repr_instance(self, x: object, level: int) -> str:
+        # Subclasses of int come here.
+        return self.repr_int(int(x), level) if type(x).__repr__ is int.__repr__ and isinstance(x, int) else repr(x)
+
+
+_SHORT: Final = _Short()
+
+
+def shown(value: object) -> str:
+    """The `repr` of a value for a message, cut to ``SHOWN_MAX`` characters."""
+    return _text(_SHORT.repr, value)
+
+
+def said(error: BaseException) -> str:
+    """The `str` of an exception for a message, likewise."""
+    return _text(str, error)
+
+
+def _text(write: Callable[[object], str], value: object) -> str:
+    try:
+        text = write(value)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:
+        # Whatever a class of somebody's raises: its name has to do.
+        text = f"<{type(value).__qualname__} that cannot be shown>"
+    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"

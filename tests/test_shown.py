@@ -1,0 +1,66 @@
+"""A message about a value never fails itself, and never drowns in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dtimer.shown import SHOWN_MAX, said, shown
+
+
+class RustPanic(BaseException):
+    """No Exception, as a panic of an extension in Rust is none."""
+
+
+def raising(error: BaseException) -> object:
+    class Unprintable:
+        def __repr__(self) -> str:
+            raise error
+
+    return Unprintable()
+
+
+class OddInt(int):
+    """Goes the way of its base, and that is refused for a huge one."""
+
+
+@pytest.mark.parametrize("value", [5, -1.5, "x", b"x", None, [1, "a"], {"a": (1,)}, True, 10**100])
+def test_what_is_short_is_shown_as_it_is(value: Any) -> None:
+    assert shown(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, -(10**5000), OddInt(10**5000), [10**5000], {1: {2: [10**5000]}}],
+    ids=["int", "negative", "subclass", "in a list", "deep"],
+)
+def test_a_huge_integer_is_shown_by_its_size(value: Any) -> None:
+    """Python raises a ValueError in place of its repr."""
+    assert "<an int of 16610 bits>" in shown(value)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), RustPanic()])
+def test_what_cannot_be_shown_is_named(error: BaseException) -> None:
+    assert "Unprintable" in shown(raising(error))
+    assert "Unprintable" in shown([raising(error)]) or "list" in shown([raising(error)])
+
+
+def test_an_interrupt_is_no_failure_of_a_value() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        shown(raising(KeyboardInterrupt()))
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, b"x" * 10**6, list(range(10**6)), {"k": "v" * 10**6}, {"x" * 10**6: 1}])
+def test_what_is_long_is_cut(value: Any) -> None:
+    assert len(shown(value)) <= SHOWN_MAX
+
+
+def test_an_exception_is_told_by_its_text() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    assert said(ValueError("no room")) == "no room"
+    assert "Mute" in said(Mute())
+    assert len(said(ValueError("x" * 10**6))) <= SHOWN_MAX
