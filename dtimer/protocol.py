@@ -41,6 +41,7 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     Durability,
+    Extension,
     Finding,
     IfExists,
     Inspection,
@@ -157,11 +158,14 @@ class TimerBackend(Protocol):
         confirm_timeout_us: int,
         nonce: str,
         confirming: Sequence[Receipt] = (),
+        extending: Sequence[Extension] = (),
         pulse: bool = False,
     ) -> Applied[Claimed]:
-        """Confirm what is finished, then take what is due, in claim order, at most `room` (D1 to D6, E5, P7, T3, T4).
+        """Confirm what is finished, extend what is at work, then take what is due, in claim order, at most `room`
+        (D1 to D6, E1, E4, E5, P7, T3, T4).
 
-        A non-member or a fenced one takes nothing, and is told so (N1); its receipts are confirmed all the same.
+        A non-member or a fenced one takes nothing, and is told so (N1);
+        it confirms and extends all the same, for a receipt alone says who is in charge of a delivery.
         A claim unparks its member, is its sign of life, suspects the armed node that did not come (W5),
         parks its member again when no room is left (D8), moves it to the ring's end when it took something (W4),
         and re-arms.
@@ -183,8 +187,8 @@ class TimerBackend(Protocol):
         """Give a delivery back, due after a delay (E4). `detail` is kept if a refusal buries the event (F4)."""
         ...
 
-    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
-        """Move the deadline of a delivery to now + timeout (E4)."""
+    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
+        """Move deadlines of deliveries, each to now + its timeout, in list order (E4, T4)."""
         ...
 
     async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:

@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 
 from dtimer.frozen import frozen
 from dtimer.limits import DELAY_MAX_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILENCE_US
-from dtimer.outcomes import ClaimStatus, ConfirmOutcome
+from dtimer.outcomes import ClaimStatus, ConfirmOutcome, ExtendOutcome
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -169,6 +169,14 @@ class Receipt:
     nonce: str
 
 
+@frozen
+class Extension:
+    """A deadline to be moved: to `timeout_us` after the operation that carries it (rule E4)."""
+
+    receipt: Receipt
+    timeout_us: int
+
+
 @frozen(kw_only=True)
 class Delivery:
     """One handing of one event to one node.
@@ -251,12 +259,14 @@ class Claimed:
     Attributes:
         status: whether the member may claim; if not, nothing was taken.
         confirmed: outcomes of the receipts that travelled with it, in their order.
+        extended: outcomes of the extensions that travelled with it, in their order.
         more: the claim stopped at one of its limits although more may be due: claim again.
         come_at_us: the claimer is armed, and is to claim again at this time (rule W4); None: it is not.
     """
 
     status: ClaimStatus
     confirmed: tuple[ConfirmOutcome, ...] = ()
+    extended: tuple[ExtendOutcome, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
     ended: tuple[Ended, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
@@ -490,6 +500,7 @@ __all__ = [
     "Ended",
     "EventData",
     "EventState",
+    "Extension",
     "Finding",
     "IfExists",
     "Inspection",

@@ -20,6 +20,7 @@ from dtimer.values import (
     Claimed,
     Delivery,
     EventData,
+    Extension,
     IfExists,
     Member,
     Message,
@@ -156,6 +157,7 @@ class Client(OperationMethods):
         incarnation: str = "1",
         timeout_us: int = LONG_US,
         confirming: tuple[Receipt, ...] = (),
+        extending: tuple[Extension, ...] = (),
         pulse: bool = False,
         poll_us: int = POLL_MAX_US,
     ) -> Claimed:
@@ -166,6 +168,7 @@ class Client(OperationMethods):
             confirm_timeout_us=timeout_us,
             nonce=self.runtime.token(8),
             confirming=confirming,
+            extending=extending,
             pulse=pulse,
         )
         return claimed.value

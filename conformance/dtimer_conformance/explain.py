@@ -47,6 +47,7 @@ _BY_PLACE: Final = (
     ("skew_us", "T2"),
     ("value.status", "N1"),
     ("value.confirmed", "E1"),
+    ("value.extended", "E4"),
     ("value.more", "D5"),
     ("value.come_at_us", "W4"),
     ("value.ended", "E5"),

@@ -56,6 +56,7 @@ async def _call(backend: FullBackend, operation: Operation[object]) -> Applied[o
                 confirm_timeout_us=operation.confirm_timeout_us,
                 nonce=operation.nonce,
                 confirming=operation.confirming,
+                extending=operation.extending,
                 pulse=operation.pulse,
             )
         case op.Confirm(receipts):
@@ -66,8 +67,8 @@ async def _call(backend: FullBackend, operation: Operation[object]) -> Applied[o
             return await backend.release(
                 operation.receipt, how=operation.how, delay_us=operation.delay_us, detail=operation.detail
             )
-        case op.Extend(receipt, timeout_us):
-            return await backend.extend(receipt, timeout_us=timeout_us)
+        case op.Extend(extensions):
+            return await backend.extend(extensions)
         case op.Bury(receipt, detail):
             return await backend.bury(receipt, detail=detail)
         case op.Peek(id):

@@ -19,6 +19,7 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     EventData,
+    Extension,
     IfExists,
     Member,
     NewEvent,
@@ -70,18 +71,25 @@ class OnDelivery:
                 return op.Confirm((receipt, receipt))
             case op.ConfirmNewest():
                 return op.ConfirmNewest(receipt.id)
-            case op.GiveBack() | op.Extend() | op.Bury():
+            case op.Extend(extensions):
+                return op.Extend(tuple(evolve(extension, receipt=receipt) for extension in extensions))
+            case op.GiveBack() | op.Bury():
                 return evolve(self.operation, receipt=receipt)
 
 
 @frozen
 class ClaimMore:
-    """Claim, confirming some of the newest deliveries with it."""
+    """Claim, confirming and extending some of the newest deliveries with it.
+
+    Attributes:
+        extending: which of them, and for how long.
+    """
 
     member: Member
     room: int
     pulse: bool
     confirming: tuple[int, ...]
+    extending: tuple[tuple[int, int], ...]
     confirm_timeout_us: int
 
 
@@ -134,7 +142,9 @@ _of_deliveries: st.SearchStrategy[_OfDelivery] = st.one_of(
     st.builds(
         op.GiveBack, receipt=st.just(NO_RECEIPT), how=st.sampled_from(Release), delay_us=_delays, detail=st.just("so\n")
     ),
-    st.builds(op.Extend, st.just(NO_RECEIPT), _timeouts),
+    st.builds(
+        op.Extend, st.lists(st.builds(Extension, st.just(NO_RECEIPT), _timeouts), min_size=1, max_size=2).map(tuple)
+    ),
     st.just(op.Bury(NO_RECEIPT, "said so")),
 )
 _on_delivery = st.builds(OnDelivery, _which, _of_deliveries)
@@ -146,6 +156,7 @@ _claims = st.builds(
     st.sampled_from((0, 1, 2, 8, BATCH_MAX_ITEMS)),
     st.booleans(),
     st.lists(_which, max_size=3).map(tuple),
+    st.lists(st.tuples(_which, _timeouts), max_size=2).map(tuple),
     _timeouts,
 )
 _windows = st.builds(Window, st.one_of(st.none(), _delays), st.one_of(st.none(), _delays))
@@ -238,14 +249,20 @@ class Runner:
                 if which < len(self._receipts):
                     await self._do(step.on(self._receipts[-1 - which]))
             case ClaimMore():
-                known = [self._receipts[-1 - which] for which in step.confirming if which < len(self._receipts)]
+                confirming = [self._receipts[-1 - which] for which in step.confirming if which < len(self._receipts)]
+                extending = [
+                    Extension(self._receipts[-1 - which], timeout_us)
+                    for which, timeout_us in step.extending
+                    if which < len(self._receipts)
+                ]
                 self._claims += 1
                 claim = op.Claim(
                     member=step.member,
                     room=step.room,
                     confirm_timeout_us=step.confirm_timeout_us,
                     nonce=f"{self._claims:016x}",
-                    confirming=tuple(known),
+                    confirming=tuple(confirming),
+                    extending=tuple(extending),
                     pulse=step.pulse,
                 )
                 await self._do(claim)

@@ -41,11 +41,13 @@ def _wrong_length(operation: Operation[Any], value: object) -> Iterator[str]:
     """One outcome for each item."""
     count: int | None = None
     match operation:
-        case op.Post(asked) | op.Cancel(asked) | op.Confirm(asked) | op.Discard(asked):
+        case op.Post(asked) | op.Cancel(asked) | op.Confirm(asked) | op.Extend(asked) | op.Discard(asked):
             count = len(asked)
         case op.Claim() if isinstance(value, values.Claimed):
             if len(value.confirmed) != len(operation.confirming):
                 yield f"value.confirmed has {len(value.confirmed)} outcomes for {len(operation.confirming)} receipts"
+            if len(value.extended) != len(operation.extending):
+                yield f"value.extended has {len(value.extended)} outcomes for {len(operation.extending)} extensions"
             if len(value.deliveries) > operation.room:
                 yield f"value.deliveries has {len(value.deliveries)} items for a room of {operation.room}"
         case _:

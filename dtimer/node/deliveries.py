@@ -20,7 +20,7 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.shown import shown
-from dtimer.values import Claimed, Delivery, Ended, EndReason, Receipt, Release
+from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Receipt, Release
 
 PORTION: Final = 32
 """So many are handed out in a turn of the loop. The next claim is under way before the first of a larger claim,
@@ -213,8 +213,8 @@ class Deliveries(Generic[PayloadT]):
         self._require_tracked(event)
         timeout_us = arguments.timeout_us(lasting, "timeout")
         store = self._partitions.of(event.id).store
-        answer = await store.call(lambda: store.backend.extend(event.receipt, timeout_us=timeout_us))
-        return answer.value
+        answer = await store.call(lambda: store.backend.extend((Extension(event.receipt, timeout_us),)))
+        return answer.value[0]
 
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
         self._require_tracked(event)

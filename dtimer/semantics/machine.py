@@ -71,6 +71,7 @@ from dtimer.values import (
     EndReason,
     EventData,
     EventState,
+    Extension,
     IfExists,
     Inspection,
     Page,
@@ -292,14 +293,18 @@ class Machine:
         self._move(id, entry, self._due(After(operation.delay_us)))
         return ReleaseOutcome.RELEASED
 
-    def _extend(self, operation: op.Extend) -> ExtendOutcome:
+    def _extend(self, operation: op.Extend) -> tuple[ExtendOutcome, ...]:
+        return tuple(self._extend_one(extension) for extension in operation.extensions)
+
+    def _extend_one(self, extension: Extension) -> ExtendOutcome:
         """E4."""
-        entry = self._live.get(operation.receipt.id)
+        id = extension.receipt.id
+        entry = self._live.get(id)
         if entry is None:
             return ExtendOutcome.NOT_FOUND
-        if not entry.holds(operation.receipt):
+        if not entry.holds(extension.receipt):
             return ExtendOutcome.STALE
-        self._move(operation.receipt.id, entry, self._tick() + operation.timeout_us)
+        self._move(id, entry, self._tick() + extension.timeout_us)
         return ExtendOutcome.EXTENDED
 
     def _bury(self, operation: op.Bury) -> BuryOutcome:
@@ -313,18 +318,19 @@ class Machine:
         return BuryOutcome.BURIED
 
     def _claim(self, operation: op.Claim) -> Claimed:
-        """D1 to D6, E5, P7, N1, T3; who is told to come next is the ring's business."""
+        """D1 to D6, E1, E4, E5, P7, N1, T3; who is told to come next is the ring's business."""
         confirmed = tuple(self._confirm_one(receipt) for receipt in operation.confirming)
+        extended = tuple(self._extend_one(extension) for extension in operation.extending)
         name = operation.member.node
         status = self._ring.status(operation.member)
         if status is not ClaimStatus.JOINED:
-            return Claimed(status=status, confirmed=confirmed)
+            return Claimed(status=status, confirmed=confirmed, extended=extended)
         self._claimer = name
         self._ring.arrive(operation.member, self._at_us)
         armed = self._ring.is_armed(name)
         entitled = armed or self._ring.arm is None
         horizon_us = self._at_us if entitled else self._at_us - UNARMED_OVERDUE_US
-        claimed = self._take(operation, horizon_us, confirmed)
+        claimed = evolve(self._take(operation, horizon_us), confirmed=confirmed, extended=extended)
         if claimed.deliveries:
             self._ring.move_to_end(name)
             if armed:
@@ -333,7 +339,7 @@ class Machine:
             self._ring.park(name, Parked.FULL)
         return claimed
 
-    def _take(self, operation: op.Claim, horizon_us: int, confirmed: tuple[ConfirmOutcome, ...]) -> Claimed:
+    def _take(self, operation: op.Claim, horizon_us: int) -> Claimed:
         """Go through what is claimable by `horizon_us`, in claim order, up to the limits of D5."""
         deliveries: list[Delivery] = []
         ended: list[Ended] = []
@@ -365,7 +371,6 @@ class Machine:
                 ended.append(self._end(id, reason))
         return Claimed(
             status=self._ring.status(operation.member),
-            confirmed=confirmed,
             deliveries=tuple(deliveries),
             ended=tuple(ended),
             unreadable=tuple(unreadable),

@@ -26,6 +26,7 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     Durability,
+    Extension,
     IfExists,
     Inspection,
     Member,
@@ -71,6 +72,7 @@ class OperationMethods(ABC):
         confirm_timeout_us: int,
         nonce: str,
         confirming: Sequence[Receipt] = (),
+        extending: Sequence[Extension] = (),
         pulse: bool = False,
     ) -> Applied[Claimed]:
         operation = op.Claim(
@@ -79,6 +81,7 @@ class OperationMethods(ABC):
             confirm_timeout_us=confirm_timeout_us,
             nonce=nonce,
             confirming=tuple(confirming),
+            extending=tuple(extending),
             pulse=pulse,
         )
         return await self.perform(operation)
@@ -94,8 +97,8 @@ class OperationMethods(ABC):
     ) -> Applied[ReleaseOutcome]:
         return await self.perform(op.GiveBack(receipt=receipt, how=how, delay_us=delay_us, detail=detail))
 
-    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
-        return await self.perform(op.Extend(receipt, timeout_us))
+    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
+        return await self.perform(op.Extend(tuple(extensions)))
 
     async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
         return await self.perform(op.Bury(receipt, detail))

@@ -27,6 +27,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Extension,
     IfExists,
     Inspection,
     Member,
@@ -89,6 +90,7 @@ class Claim(Operation[Claimed]):
     confirm_timeout_us: int
     nonce: str
     confirming: tuple[Receipt, ...] = ()
+    extending: tuple[Extension, ...] = ()
     pulse: bool = False
 
 
@@ -116,10 +118,9 @@ class GiveBack(Operation[ReleaseOutcome]):
 
 
 @frozen
-class Extend(Operation[ExtendOutcome]):
+class Extend(Operation[tuple[ExtendOutcome, ...]]):
     method = "extend"
-    receipt: Receipt
-    timeout_us: int
+    extensions: tuple[Extension, ...]
 
 
 @frozen

@@ -16,6 +16,7 @@ from dtimer.values import (
     After,
     At,
     EventData,
+    Extension,
     IfExists,
     Member,
     NewEvent,
@@ -68,7 +69,7 @@ async def _do_everything(url: str) -> None:
             claimed = await backend.claim(member, room=3, confirm_timeout_us=1_000_000, nonce="c", pulse=True)
             await anext(messages)
         x, y, z = (delivery.receipt for delivery in claimed.value.deliveries)
-        await backend.extend(x, timeout_us=1_000_000)
+        await backend.extend([Extension(x, 1_000_000)])
         await backend.release(y, how=Release.UNCOUNTED, delay_us=60_000_000)
         await backend.change_delay("y", delay_us=1_000_000)
         await backend.peek("y")

@@ -23,6 +23,7 @@ from dtimer.values import (
     Applied,
     Claimed,
     Cursor,
+    Extension,
     Member,
     Message,
     NewEvent,
@@ -109,6 +110,7 @@ class Watched:
         confirm_timeout_us: int,
         nonce: str,
         confirming: Sequence[Receipt] = (),
+        extending: Sequence[Extension] = (),
         pulse: bool = False,
     ) -> Applied[Claimed]:
         self.rooms.append(room)
@@ -121,6 +123,7 @@ class Watched:
                 confirm_timeout_us=confirm_timeout_us,
                 nonce=nonce,
                 confirming=confirming,
+                extending=extending,
                 pulse=pulse,
             ),
         )
@@ -138,8 +141,8 @@ class Watched:
             "release", 1, lambda: self.sim.release(receipt, how=how, delay_us=delay_us, detail=detail)
         )
 
-    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
-        return await self._pass("extend", 1, lambda: self.sim.extend(receipt, timeout_us=timeout_us))
+    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
+        return await self._pass("extend", len(extensions), lambda: self.sim.extend(extensions))
 
     async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
         return await self._pass("bury", 1, lambda: self.sim.bury(receipt, detail=detail))

@@ -26,7 +26,18 @@ from dtimer.outcomes import (
 )
 from dtimer.semantics import Machine
 from dtimer.semantics import operations as op
-from dtimer.values import After, EndReason, EventState, IfExists, Member, Receipt, Release, RetryPolicy, Window
+from dtimer.values import (
+    After,
+    EndReason,
+    EventState,
+    Extension,
+    IfExists,
+    Member,
+    Receipt,
+    Release,
+    RetryPolicy,
+    Window,
+)
 from support.store import START_US, Store, ids
 
 
@@ -322,7 +333,7 @@ class TestEnding:
         new = store.take(timeout_us=10)
 
         assert store.do(op.Confirm((old.receipt,))) == (ConfirmOutcome.STALE,)
-        assert store.do(op.Extend(old.receipt, 10**9)) is ExtendOutcome.STALE
+        assert store.do(op.Extend((Extension(old.receipt, 10**9),))) == (ExtendOutcome.STALE,)
         assert store.release(old, Release.UNCOUNTED) is ReleaseOutcome.STALE
         assert store.do(op.Bury(old.receipt, "")) is BuryOutcome.STALE
 
@@ -419,7 +430,7 @@ class TestEnding:
         delivery = store.take(timeout_us=10)
         store.wait(50)
 
-        assert store.do(op.Extend(delivery.receipt, 100)) is ExtendOutcome.EXTENDED
+        assert store.do(op.Extend((Extension(delivery.receipt, 100),))) == (ExtendOutcome.EXTENDED,)
 
         store.wait(99)
         assert ids(store.claim()) == []
@@ -587,9 +598,11 @@ class TestReading:
         assert store.reply(op.Cancel(("none",))).seq == before + 1
 
 
-def test_a_claim_of_a_stranger_takes_nothing_but_confirms() -> None:
-    """N1."""
+def test_a_claim_of_a_stranger_takes_nothing_but_confirms_and_extends() -> None:
+    """N1, E1, E4."""
     store = joined("a")
+    store.post("slow", max_retries=1)
+    slow = store.take("a")
     store.post(max_retries=1)
     delivery = store.take("a")
     store.post("new")
@@ -599,12 +612,14 @@ def test_a_claim_of_a_stranger_takes_nothing_but_confirms() -> None:
         confirm_timeout_us=1,
         nonce="n",
         confirming=(delivery.receipt,),
+        extending=(Extension(slow.receipt, 10**9), Extension(delivery.receipt, 10**9)),
     )
 
     claimed = store.do(claim)
 
     assert (claimed.status, claimed.deliveries) == (ClaimStatus.NOT_JOINED, ())
     assert claimed.confirmed == (ConfirmOutcome.CONFIRMED,)
+    assert claimed.extended == (ExtendOutcome.EXTENDED, ExtendOutcome.NOT_FOUND)
 
 
 def test_a_retry_policy_grows_up_to_its_cap() -> None:

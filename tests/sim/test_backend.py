@@ -26,7 +26,7 @@ from dtimer.outcomes import (
 from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
 from dtimer.sim import SimBackend, SimMisuse, SimStuck
 from dtimer.sim.backend import START
-from dtimer.values import After, EventData, IfExists, Member, NewEvent, Receipt, Release, Window
+from dtimer.values import After, EventData, Extension, IfExists, Member, NewEvent, Receipt, Release, Window
 
 SECOND_US = 1_000_000
 MEMBER = Member("node-1", "first")
@@ -248,7 +248,7 @@ async def test_a_delivery_is_confirmed_extended_given_back_and_buried(sim: SimBa
 
     assert (await sim.confirm([a, a])).value == (ConfirmOutcome.CONFIRMED, ConfirmOutcome.NOT_FOUND)
     assert (await sim.confirm_newest(b.id)).value is ConfirmOutcome.CONFIRMED
-    assert (await sim.extend(c, timeout_us=60 * SECOND_US)).value is ExtendOutcome.EXTENDED
+    assert (await sim.extend([Extension(c, 60 * SECOND_US)])).value == (ExtendOutcome.EXTENDED,)
     assert (await sim.release(d, how=Release.COUNTED, delay_us=SECOND_US)).value is ReleaseOutcome.RELEASED
     assert (await sim.bury(e, detail="hopeless")).value is BuryOutcome.BURIED
     await sim.advance(5000)
@@ -339,7 +339,7 @@ CALLS: dict[str, Callable[[SimBackend], Awaitable[object]]] = {
     "confirm": lambda sim: sim.confirm([Receipt("a", 1, "n")]),
     "confirm_newest": lambda sim: sim.confirm_newest("a"),
     "release": lambda sim: sim.release(Receipt("a", 1, "n"), how=Release.COUNTED, delay_us=1),
-    "extend": lambda sim: sim.extend(Receipt("a", 1, "n"), timeout_us=1),
+    "extend": lambda sim: sim.extend([Extension(Receipt("a", 1, "n"), 1)]),
     "bury": lambda sim: sim.bury(Receipt("a", 1, "n"), detail=""),
     "peek": lambda sim: sim.peek("a"),
     "upcoming": lambda sim: sim.upcoming(Window(), limit=1),

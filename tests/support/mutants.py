@@ -156,6 +156,12 @@ MUTANTS: Final = (
         "            entry.counted -= 0\n",
     ),
     _machine(
+        "E4",
+        "a claim only says that it extends",
+        "tuple(self._extend_one(extension) for extension in operation.extending)",
+        "tuple(ExtendOutcome.EXTENDED for _ in operation.extending)",
+    ),
+    _machine(
         "E5",
         "exhausted events vanish",
         "                ended.append(self._end(id, reason))",
@@ -289,6 +295,13 @@ MUTANTS: Final = (
         "lib/receipts",
         "    if gone[id] then\n      outcomes[i] = 3\n    elseif",
         "    if false then\n      outcomes[i] = 3\n    elseif",
+    ),
+    _lua(
+        "E4",
+        "a claim takes what it is to extend",
+        "claim",
+        "local extended = ARGV[extensions] and extend_all(extensions)",
+        "local extended = ARGV[extensions] and string.rep('1', (#ARGV - extensions + 1) / 4)",
     ),
     _lua(
         "E3",

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from dtimer.limits import MILLISECOND_US, SECOND_US
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
-from dtimer.values import After, At, NewEvent, Receipt, Release, Window
+from dtimer.values import After, At, Extension, NewEvent, Receipt, Release, Window
 from dtimer_conformance.client import Client, event, member
 from dtimer_conformance.features import Feature
 from dtimer_conformance.programs import Runner, Step, programs
@@ -135,7 +135,7 @@ class _User:
             lambda: self._claim(node),
             lambda: client.confirm([receipt]),
             lambda: client.release(receipt, how=dice.choice(list(Release)), delay_us=delay_us),
-            lambda: client.extend(receipt, timeout_us=1000),
+            lambda: client.extend([Extension(receipt, 1000)]),
             lambda: client.cancel([id]),
             lambda: client.change_delay(id, delay_us=delay_us),
             lambda: client.confirm_newest(id),

@@ -8,7 +8,7 @@ from dtimer import BackendClosed, InvalidArgument, SchemaMismatch
 from dtimer.limits import MILLISECOND_US
 from dtimer.outcomes import PostOutcome
 from dtimer.protocol import SupportsPurge
-from dtimer.values import After, IfExists, NewEvent, Window
+from dtimer.values import After, Extension, IfExists, NewEvent, Window
 from dtimer_conformance.client import LONG_US, event, ids, member
 from dtimer_conformance.features import Feature, SupportsForeignSchema
 from dtimer_conformance.scenario import scenario
@@ -181,7 +181,7 @@ async def one_id_affects_no_other(world: World) -> None:
     await store.change_delay("e", delay_us=0)
     await world.wait(MILLISECOND_US)
     delivery = await store.take("a")
-    await store.extend(delivery.receipt, timeout_us=LONG_US)
+    await store.extend([Extension(delivery.receipt, LONG_US)])
     await store.cancel(["e"])
     await store.put("e", max_retries=1)
     await store.confirm([(await store.take("a")).receipt])

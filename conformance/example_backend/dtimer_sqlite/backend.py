@@ -34,6 +34,7 @@ from dtimer.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Due,
+    Extension,
     IfExists,
     Inspection,
     Member,
@@ -145,6 +146,7 @@ class SqliteBackend:
         confirm_timeout_us: int,
         nonce: str,
         confirming: Sequence[Receipt] = (),
+        extending: Sequence[Extension] = (),
         pulse: bool = False,
     ) -> Applied[Claimed]:
         def act(turn: Turn) -> Claimed:
@@ -155,6 +157,7 @@ class SqliteBackend:
                 confirm_timeout_us=confirm_timeout_us,
                 nonce=nonce,
                 confirming=confirming,
+                extending=extending,
                 pulse=pulse,
             )
 
@@ -171,8 +174,8 @@ class SqliteBackend:
     ) -> Applied[ReleaseOutcome]:
         return await self._change("release", receipts.release, receipt, how, delay_us, detail)
 
-    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
-        return await self._change("extend", receipts.extend, receipt, timeout_us)
+    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
+        return await self._change("extend", receipts.extend, extensions)
 
     async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
         return await self._change("bury", receipts.bury, receipt, detail)

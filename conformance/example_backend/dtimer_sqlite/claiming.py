@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from attrs import define, field
 from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, UNARMED_OVERDUE_US
 from dtimer.outcomes import ClaimStatus
-from dtimer.values import Claimed, Delivery, Ended, EndReason, EventData, Member, Parked, Receipt, Unreadable
+from dtimer.values import Claimed, Delivery, Ended, EndReason, EventData, Extension, Member, Parked, Receipt, Unreadable
 
 from dtimer_sqlite import letters, ring
-from dtimer_sqlite.receipts import confirm
+from dtimer_sqlite.receipts import confirm, extend
 from dtimer_sqlite.records import end, event_of, raw_of
 from dtimer_sqlite.turn import Row, Turn
 
@@ -23,14 +23,16 @@ def claim(
     confirm_timeout_us: int,
     nonce: str,
     confirming: Sequence[Receipt],
+    extending: Sequence[Extension],
     pulse: bool,
 ) -> Claimed:
     """All steps but the settling of the ring when the member may not claim, which is as after any operation."""
     confirmed = confirm(turn, confirming)
+    extended = extend(turn, extending)
     status = ring.status(turn, member)
     if status is not ClaimStatus.JOINED:
         ring.settle(turn)
-        return Claimed(status=status, confirmed=confirmed)
+        return Claimed(status=status, confirmed=confirmed, extended=extended)
     ring.greet(turn, member)
     armed = turn.arm is None or turn.arm.node == member.node
     horizon_us = turn.at_us if armed else turn.at_us - UNARMED_OVERDUE_US
@@ -46,6 +48,7 @@ def claim(
     return Claimed(
         status=status,
         confirmed=confirmed,
+        extended=extended,
         deliveries=tuple(taking.deliveries),
         ended=tuple(taking.ended),
         unreadable=tuple(taking.unreadable),

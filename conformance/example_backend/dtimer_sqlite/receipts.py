@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dtimer.limits import REFUSALS_MAX
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.values import EndReason, Receipt, Release
+from dtimer.values import EndReason, Extension, Receipt, Release
 
 from dtimer_sqlite import letters
 from dtimer_sqlite.records import end, live
@@ -64,7 +64,11 @@ def release(turn: Turn, receipt: Receipt, how: Release, delay_us: int, detail: s
     return ReleaseOutcome.RELEASED
 
 
-def extend(turn: Turn, receipt: Receipt, timeout_us: int) -> ExtendOutcome:
+def extend(turn: Turn, extensions: Sequence[Extension]) -> tuple[ExtendOutcome, ...]:
+    return tuple(_extend_one(turn, each.receipt, each.timeout_us) for each in extensions)
+
+
+def _extend_one(turn: Turn, receipt: Receipt, timeout_us: int) -> ExtendOutcome:
     row = live(turn, receipt.id)
     if row is None:
         return ExtendOutcome.NOT_FOUND

@@ -37,6 +37,7 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     Durability,
+    Extension,
     Finding,
     IfExists,
     Inspection,
@@ -65,6 +66,7 @@ _SCRIPTS: Final = {
 _POSTED: Final = replies.each_of(replies.POST)
 _CANCELLED: Final = replies.each_of(replies.CANCEL)
 _CONFIRMED: Final = replies.each_of(replies.CONFIRM)
+_EXTENDED: Final = replies.each_of(replies.EXTEND)
 _DISCARDED: Final = replies.each_of(replies.DISCARD)
 _SHARDED: Final = {name: sharded(script) for name, script in _SCRIPTS.items()}
 
@@ -150,10 +152,11 @@ class RedisPartition:
         confirm_timeout_us: int,
         nonce: str,
         confirming: Sequence[Receipt] = (),
+        extending: Sequence[Extension] = (),
         pulse: bool = False,
     ) -> Applied[Claimed]:
         args: list[Argument] = [member.node, member.incarnation, room, confirm_timeout_us, nonce, int(pulse)]
-        args += (member.poll_us, len(confirming), *_flat(confirming))
+        args += (member.poll_us, len(confirming), *_flat(confirming), *_with_timeouts(extending))
         return await self._run("claim", args, replies.claimed(nonce))
 
     async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
@@ -168,8 +171,8 @@ class RedisPartition:
         args = (*_flat((receipt,)), how.value, _due(After(delay_us)), detail)
         return await self._run("release", args, replies.one_of(replies.RELEASE))
 
-    async def extend(self, receipt: Receipt, *, timeout_us: int) -> Applied[ExtendOutcome]:
-        return await self._run("extend", (*_flat((receipt,)), timeout_us), replies.one_of(replies.EXTEND))
+    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
+        return await self._run("extend", _with_timeouts(extensions), _EXTENDED)
 
     async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
         return await self._run("bury", (*_flat((receipt,)), detail), replies.one_of(replies.BURY))
@@ -304,6 +307,10 @@ def _due(due: Due) -> bytes:
 
 def _flat(receipts: Sequence[Receipt]) -> list[Argument]:
     return [part for receipt in receipts for part in (receipt.id, receipt.number, receipt.nonce)]
+
+
+def _with_timeouts(extensions: Sequence[Extension]) -> list[Argument]:
+    return [part for each in extensions for part in (*_flat((each.receipt,)), each.timeout_us)]
 
 
 def _or_empty(number: int | None) -> Argument:

@@ -106,16 +106,18 @@ def each_of(outcomes: tuple[T, ...]) -> Callable[[Reply], tuple[T, ...]]:
 
 
 _confirmed = each_of(CONFIRM)
+_extended = each_of(EXTEND)
 
 
 def claimed(nonce: str) -> Callable[[Reply], Claimed]:
     """The reply of a claim that gave its deliveries this nonce."""
 
     def read(reply: Reply) -> Claimed:
-        status, confirmed, deliveries, ended, unreadable, more, come_at_us = _list(reply)
+        status, confirmed, deliveries, ended, unreadable, more, come_at_us, *extended = _list(reply)
         return Claimed(
             status=_STATUS[_int(status) - 1],
             confirmed=_confirmed(confirmed),
+            extended=_extended(extended[0]) if extended else (),
             deliveries=_deliveries(_bytes(deliveries), nonce),
             ended=tuple(_ended(row) for row in _rows(ended, 6)),
             unreadable=tuple(Unreadable(_id(id), _bytes(raw)) for id, raw in _rows(unreadable, 2)),

@@ -39,6 +39,7 @@ from dtimer.values import (
     EndReason,
     EventData,
     EventState,
+    Extension,
     IfExists,
     Receipt,
     Release,
@@ -207,6 +208,8 @@ class Ledger:
         claimed = applied.value
         for receipt, outcome in zip(operation.confirming, claimed.confirmed, strict=False):
             self._confirm(host, receipt, outcome)
+        for extension, how in zip(operation.extending, claimed.extended, strict=False):
+            self._extend(host, extension, how, applied.at_us)
         taken = len(claimed.deliveries)
         self._expect(
             claimed.status is ClaimStatus.JOINED or not taken,
@@ -367,11 +370,16 @@ class Ledger:
         else:
             self._bury(entry, kept=entry.data.keep or outcome is ReleaseOutcome.BURIED)
 
-    def _extended(self, host: str, operation: op.Extend, applied: Applied[ExtendOutcome]) -> None:
-        id = operation.receipt.id
-        found, entry = self._holder(operation.receipt), self.live.get(id)
-        if self._agrees(host, "E4", id, found, applied.value.value) and entry is not None and found == "newest":
-            self._set(self.live, id, evolve(entry, due_us=applied.at_us + operation.timeout_us))
+    def _extended(self, host: str, operation: op.Extend, applied: Applied[tuple[ExtendOutcome, ...]]) -> None:
+        self._expect(len(applied.value) == len(operation.extensions), "P5", host, "", "outcomes are missing")
+        for extension, outcome in zip(operation.extensions, applied.value, strict=False):
+            self._extend(host, extension, outcome, applied.at_us)
+
+    def _extend(self, host: str, extension: Extension, outcome: ExtendOutcome, at_us: int) -> None:
+        id = extension.receipt.id
+        found, entry = self._holder(extension.receipt), self.live.get(id)
+        if self._agrees(host, "E4", id, found, outcome.value) and entry is not None and found == "newest":
+            self._set(self.live, id, evolve(entry, due_us=at_us + extension.timeout_us))
 
     def _buried(self, host: str, operation: op.Bury, applied: Applied[BuryOutcome]) -> None:
         id = operation.receipt.id

@@ -18,7 +18,7 @@ _IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
     op.Claim: lambda operation: [receipt.id for receipt in operation.confirming],
     op.Confirm: lambda operation: [receipt.id for receipt in operation.receipts],
     op.GiveBack: lambda operation: [operation.receipt.id],
-    op.Extend: lambda operation: [operation.receipt.id],
+    op.Extend: lambda operation: [extension.receipt.id for extension in operation.extensions],
     op.Bury: lambda operation: [operation.receipt.id],
     op.ChangeDelay: lambda operation: [operation.id],
     op.ConfirmNewest: lambda operation: [operation.id],
@@ -49,7 +49,7 @@ def outcome_of(value: object) -> list[Field]:
     return []
 
 
-def taken_by(claimed: Claimed) -> dict[str, Field]:
+def taken_by(claim: op.Claim, claimed: Claimed) -> dict[str, Field]:
     """The fields that the record of a claim has besides: ``got`` holds id, number and retries of each delivery."""
     fields: dict[str, Field] = {
         "status": claimed.status.value,
@@ -57,6 +57,9 @@ def taken_by(claimed: Claimed) -> dict[str, Field]:
             [delivery.receipt.id, delivery.receipt.number, delivery.num_retries] for delivery in claimed.deliveries
         ],
     }
+    if claimed.extended:
+        outcomes = zip(claim.extending, claimed.extended, strict=True)
+        fields["extended"] = [[extension.receipt.id, outcome.value] for extension, outcome in outcomes]
     if claimed.ended:
         fields["ended"] = [[ended.event.id, ended.reason.value] for ended in claimed.ended]
     if claimed.unreadable:

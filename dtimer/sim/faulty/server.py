@@ -193,8 +193,8 @@ class Server:
             "ids": ids_of(operation),
             "outcome": outcome_of(applied.value),
         }
-        if isinstance(applied.value, Claimed):
-            record.update(taken_by(applied.value))
+        if isinstance(operation, op.Claim) and isinstance(applied.value, Claimed):
+            record.update(taken_by(operation, applied.value))
         self.trace.add(record)
 
     def _count(self, host: str, claimed: Claimed) -> None:

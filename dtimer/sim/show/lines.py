@@ -58,7 +58,7 @@ def _matters(record: Record) -> bool:
         return False
     if record["what"] != "applied" or record.get("method") != "claim":
         return True
-    return any(record.get(name) for name in ("got", "ids", "ended", "unreadable"))
+    return any(record.get(name) for name in ("got", "ids", "extended", "ended", "unreadable"))
 
 
 def _applied(record: Record) -> str:
@@ -74,6 +74,7 @@ def _applied(record: Record) -> str:
     else:
         words += ids + outcomes
     if record["method"] == "claim":
+        words += [f"extends {id}: {outcome}" for id, outcome in map(_items, _items(record.get("extended")))]
         got = [_delivery(each) for each in _items(record.get("got"))]
         words.append("takes " + (", ".join(got) if got else "nothing"))
         words += [f"{id}: {reason}" for id, reason in map(_items, _items(record.get("ended")))]

@@ -21,6 +21,7 @@ from dtimer.values import (
     Ended,
     EndReason,
     EventData,
+    Extension,
     IfExists,
     Member,
     NewEvent,
@@ -256,7 +257,7 @@ WRONG: dict[str, tuple[str, Callable[[Book], object]]] = {
     "an exhausting release releases": ("E4", release_not_counted),
     "an extension finds nothing": (
         "E4",
-        lambda book: book.ask(op.Extend(book.take(), 5), lie=always(ExtendOutcome.NOT_FOUND)),
+        lambda book: book.ask(op.Extend((Extension(book.take(), 5),)), lie=always((ExtendOutcome.NOT_FOUND,))),
     ),
     "a repeated post is another": ("P3", repeated_post_is_another),
     "a number is left out": ("O1", a_gap),
@@ -279,7 +280,7 @@ def test_it_complains(rules: str, do: Callable[[Book], object]) -> None:
 def test_it_is_silent_when_all_is_well() -> None:
     book = Book()
     receipt = book.take()
-    book.ask(op.Extend(receipt, 30 * SECOND))
+    book.ask(op.Extend((Extension(receipt, 30 * SECOND),)))
     book.ask(op.Peek("a"))
     book.ask(op.GiveBack(receipt=receipt, how=Release.COUNTED, delay_us=5 * SECOND), after_s=1)
     book.ask(op.ChangeDelay("a", 2 * SECOND))

@@ -57,6 +57,9 @@ def test_a_claim_is_left_out_if_nothing_came_of_it_at_all() -> None:
     assert one({**CLAIM, "got": [], "ids": ["e"], "outcome": ["confirmed"]}).endswith(
         "claim of n1 confirms e: confirmed takes nothing"
     )
+    assert one({**CLAIM, "got": [], "extended": [["e", "stale"]]}).endswith(
+        "claim of n1 extends e: stale takes nothing"
+    )
     assert one({**CLAIM, "got": [], "ended": [["e", "expired"]]}).endswith("takes nothing e: expired")
 
 

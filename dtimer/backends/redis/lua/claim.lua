@@ -1,11 +1,14 @@
--- Confirm what is finished, then take what is due (D1 to D6, D8, E1, E5, P7, N1, W1, W4, W5, T3).
+-- Confirm what is finished, extend what is at work, then take what is due
+-- (D1 to D6, D8, E1, E4, E5, P7, N1, W1, W4, W5, T3).
 -- ARGV     node, incarnation, room, confirm timeout in us, nonce, pulse (1 or 0),
---          the longest the node goes without a claim in us, number of receipts, receipts
+--          the longest the node goes without a claim in us, number of receipts, receipts,
+--          a receipt and a timeout in us for each extension
 -- returns  status (1 joined, 2 not joined, 3 fenced), outcomes of the receipts, a digit for each,
 --          deliveries in one text, for a client takes longest over many small parts; for each:
 --          'length of id, length of record, number, num_retries, due, at, deadline or 0\n' with spaces, id, record,
 --          ended: id, record, reason, number, counted, kept (1 or 0); six for each,
---          unreadable: id, bytes; two for each, more (1 or 0), when to come or nothing
+--          unreadable: id, bytes; two for each, more (1 or 0), when to come or nothing,
+--          and if there were extensions, their outcomes, a digit for each
 --@include ring
 --@include records
 --@include receipts
@@ -15,9 +18,12 @@ local node, incarnation, room = ARGV[FIRST], ARGV[FIRST + 1], tonumber(ARGV[FIRS
 local timeout, nonce = tonumber(ARGV[FIRST + 3]), ARGV[FIRST + 4]
 
 write_though_full()
-local confirmed = confirm_all(FIRST + 8, tonumber(ARGV[FIRST + 7]))
+local count = tonumber(ARGV[FIRST + 7])
+local confirmed = confirm_all(FIRST + 8, count)
+local extensions = FIRST + 8 + 3 * count
+local extended = ARGV[extensions] and extend_all(extensions) -- most claims have none
 local status, where, parked = member_status(node, incarnation)
-if status ~= 1 then return applied({status, confirmed, '', {}, {}, 0, false}) end
+if status ~= 1 then return applied({status, confirmed, '', {}, {}, 0, false, extended}) end
 
 -- It came: that shows that it lives and that the armed one perhaps does not.
 sign_of_life(node, ARGV[FIRST + 6])
@@ -145,4 +151,5 @@ end
 local value = {status, confirmed, table.concat(deliveries), ended, unreadable, more}
 local reply = applied(value, node)
 value[7] = arm == node and arm_due or false -- only now is it known
+value[8] = extended
 return reply

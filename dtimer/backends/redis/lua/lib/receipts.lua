@@ -22,6 +22,26 @@ local function stale_or_not_found(id)
   return redis.call('ZSCORE', QUEUE, id) and 2 or 3
 end
 
+-- Moves deadlines, each to now + a timeout in us, which follows the receipt; as many as there are arguments (E4).
+-- A digit for each: 1 extended, 2 stale, 3 not found.
+local function extend_all(first)
+  local outcomes, ids, places = {}, {}, {}
+  for argument = first, #ARGV, 4 do ids[#ids + 1] = ARGV[argument] end
+  local states = redis.call('HMGET', STATES, unpack(ids))
+  for i, id in ipairs(ids) do
+    local argument = first + 4 * (i - 1)
+    if states[i] and held(states[i], ARGV[argument + 1], ARGV[argument + 2]) then
+      outcomes[i] = 1
+      places[#places + 1] = int(tick() + tonumber(ARGV[argument + 3]))
+      places[#places + 1] = id
+    else
+      outcomes[i] = stale_or_not_found(id)
+    end
+  end
+  if #places > 0 then redis.call('ZADD', QUEUE, unpack(places)) end
+  return table.concat(outcomes)
+end
+
 -- Ends the events whose newest receipts these are; a digit for each: 1 confirmed, 2 stale, 3 not found.
 local function confirm_all(first, count)
   local outcomes, ids, ended, gone = {}, {}, {}, {}
