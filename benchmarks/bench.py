@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from benchmarks.catalogue import OURS, Peer
-from benchmarks.process import Broken, PeerProcess, TooSlow, Unsupported
+from benchmarks.process import Broken, Command, PeerProcess, TooSlow, Unsupported
 from benchmarks.server import Server
 
 NAMESPACE: Final = "bench"
@@ -25,11 +25,13 @@ class Sizes:
 
     Attributes:
         rounds: how often everybody takes their turn.
+        steady_rounds: the same for memory and idle work, which hardly differ from one round to the next.
         turns: in a round, of each way to post. A machine's speed changes by a quarter from one second to the next,
             most of all for a lone caller, which mostly wakes up: short turns side by side say more than a long one.
         posts_one: timers posted in a turn by one caller that waits for each.
         posts_many: timers posted in a turn by many callers, or in batches.
         drain: timers that are due at once.
+        drains: how they are taken: so many handlers at a time, or a `block` each.
         pace_s: for how long a steady rate is kept up.
         quiet_s: the same for two timers a second.
         memory: pending timers whose memory is measured.
@@ -43,10 +45,12 @@ class Sizes:
     """
 
     rounds: int
+    steady_rounds: int
     turns: int
     posts_one: int
     posts_many: int
     drain: int
+    drains: Sequence[str]
     pace_s: float
     quiet_s: float
     memory: int
@@ -61,10 +65,12 @@ class Sizes:
 
 FULL: Final = Sizes(
     rounds=3,
+    steady_rounds=1,
     turns=4,
     posts_one=2_000,
     posts_many=10_000,
     drain=20_000,
+    drains=("100", "256", "8", "block"),
     pace_s=8,
     quiet_s=15,
     memory=100_000,
@@ -78,10 +84,12 @@ FULL: Final = Sizes(
 )
 QUICK: Final = Sizes(
     rounds=1,
+    steady_rounds=1,
     turns=1,
     posts_one=1_000,
     posts_many=4_000,
     drain=3_000,
+    drains=("100", "256", "8", "block"),
     pace_s=1,
     quiet_s=2,
     memory=10_000,
@@ -92,6 +100,39 @@ QUICK: Final = Sizes(
     delay_max_ms=1_000,
     lead_s=1.0,
     side_by_side=False,
+)
+AGAINST: Final = Sizes(
+    rounds=12,
+    steady_rounds=12,
+    turns=2,
+    posts_one=1_000,
+    posts_many=6_000,
+    drain=6_000,
+    drains=("100", "256", "8"),
+    pace_s=2,
+    quiet_s=4,
+    memory=10_000,
+    idle_s=5,
+    backlogs=(),
+    namespaces=(),
+    nodes=(),
+    delay_max_ms=800,
+    lead_s=0.5,
+    side_by_side=True,
+)
+"""Short turns, and many: two builds are told apart by what differs from one turn to the next."""
+QUICK_AGAINST: Final = evolve(
+    AGAINST,
+    rounds=2,
+    steady_rounds=2,
+    turns=1,
+    posts_one=200,
+    posts_many=1_000,
+    drain=500,
+    pace_s=0.5,
+    quiet_s=1,
+    memory=2_000,
+    idle_s=1,
 )
 
 
@@ -111,19 +152,37 @@ class Failure:
 
 @define
 class Figures:
-    """All that was measured: for each figure and subject the values of its rounds."""
+    """All that was measured: for each figure and subject the values of its rounds.
+
+    Attributes:
+        turn: the one that is on.
+        turns: for each value the turn in which it was measured; a broken one has none.
+    """
 
     values: dict[str, dict[str, list[float]]] = field(factory=dict)
+    turn: int = 0
+    turns: dict[str, dict[str, list[int]]] = field(factory=dict)
     failures: list[Failure] = field(factory=list)
     lateness_ms: dict[str, dict[str, list[float]]] = field(factory=dict)
     """Of all that fired, sorted; for the plots."""
 
     def add(self, figure: str, subject: str, value: float) -> None:
         self.values.setdefault(figure, {}).setdefault(subject, []).append(value)
+        self.turns.setdefault(figure, {}).setdefault(subject, []).append(self.turn)
 
     def median(self, figure: str, subject: str) -> float | None:
         values = self.values.get(figure, {}).get(subject)
         return statistics.median(values) if values else None
+
+    def ratios(self, figure: str, subject: str, base: str) -> list[float]:
+        """One subject's values to another's, for each turn in which both have one."""
+        ours, theirs = (
+            dict(zip(self.turns[figure][key], values, strict=True))
+            if (values := self.values.get(figure, {}).get(key))
+            else {}
+            for key in (subject, base)
+        )
+        return [value / theirs[turn] for turn, value in ours.items() if theirs.get(turn)]
 
 
 @define
@@ -137,25 +196,28 @@ class Bench:
     server: Server
     sizes: Sizes
     peers: Sequence[Peer]
-    commands: Mapping[str, Sequence[str]]
+    commands: Mapping[str, Command]
     figures: Figures = field(factory=Figures)
 
     @property
     def ours(self) -> Peer:
+        """That of the working tree."""
         return next(peer for peer in self.peers if peer.key == OURS)
 
     def compared(self, *keys: str) -> list[Peer]:
         """Those of some peers that are measured where no goal compares them; ours always."""
-        return [peer for peer in self.peers if peer.key == OURS or (peer.key in keys and self.sizes.side_by_side)]
+        return [peer for peer in self.peers if peer.ours or (peer.key in keys and self.sizes.side_by_side)]
 
-    def in_turn(self, peers: Iterable[Peer], turns: int = 1) -> Iterator[tuple[int, Peer]]:
-        """Ours, theirs, ours, theirs: one round after the other, not one peer after the other.
+    def in_turn(self, peers: Iterable[Peer], turns: int = 1, rounds: int | None = None) -> Iterator[tuple[int, Peer]]:
+        """Ours, theirs, theirs, ours: one round after the other, not one peer after the other.
 
         Args:
             turns: how many everybody has in a round.
+            rounds: how many there are, if not as many as usual.
         """
         order = list(peers)
-        for number in range(self.sizes.rounds * turns):
+        for number in range((self.sizes.rounds if rounds is None else rounds) * turns):
+            self.figures.turn = number
             for peer in order if number % 2 == 0 else reversed(order):
                 yield number, peer
 
@@ -178,7 +240,8 @@ class Bench:
         try:
             yield
         except (Broken, TooSlow) as error:
-            broken = isinstance(error, Broken) or subject == OURS
+            ours = any(peer.ours for peer in self.peers if peer.key == subject)
+            broken = isinstance(error, Broken) or ours
             self.figures.failures.append(Failure(figure, subject, str(error), broken))
             print(f"  {'BROKEN' if broken else 'no figure'}: {error}", file=sys.stderr, flush=True)
         except Unsupported:

@@ -21,6 +21,7 @@ class Peer:
         said: the settings in words, for the table.
         batches: one call posts many.
         note: what a reader of the figures should know.
+        ours: it is this library, as the working tree has it or at a commit that it is compared with.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Peer:
     folder: str = ""
     batches: bool = False
     note: str = ""
+    ours: bool = False
     versions: dict[str, str] = field(factory=dict)
 
     def with_slots(self, num: int) -> Peer:
@@ -52,6 +54,7 @@ PEERS: Final = (
         "max_retries 3, OrjsonCodec if there is orjson, handlers are coroutines that call `event.confirm()`"
         " and do not wait for it, or, where said so, that use `async with event`, which waits",
         batches=True,
+        ours=True,
     ),
     Peer(
         "bullmq",

@@ -1,5 +1,7 @@
 """Where the peers live: one virtual environment for each Python peer, one folder of packages for each Node peer.
 
+Another commit of ours has a checkout and an environment of its own.
+
 All below ``.venv/bench/``, from the pinned versions in ``requirements/`` and ``npm/``.
 Made once; a stamp, written last, tells what they were made from.
 """
@@ -11,9 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
+
+from benchmarks.process import Command
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent
@@ -22,14 +27,82 @@ INSTALL_TIMEOUT_S: Final = 600
 COMMON: Final = HERE / "requirements" / "common.txt"
 
 
+OUR_MODULE: Final = "benchmarks.peers.dtimer_peer"
+OUR_REQUIREMENTS: Final = "benchmarks/requirements/dtimer.txt"
+"""Where a commit that is compared with has them; one that moves them must go on knowing where they were before."""
+
+
 class NotInstalled(Exception):
     """An environment could not be made; the message says why, for people."""
 
 
-def python_command(peer: str, flags: Sequence[str]) -> list[str]:
+def python_command(peer: str, flags: Sequence[str]) -> Command:
     """Runs a Python peer's module with these flags, in its environment, which is made first if need be."""
-    requirements = HERE / "requirements" / f"{peer}.txt"
-    folder = PLACE / peer
+    python = _python(peer, PLACE / peer, HERE / "requirements" / f"{peer}.txt")
+    module = f"benchmarks.peers.{peer.replace('-', '_')}_peer"
+    return Command([str(python), "-m", module, *flags], ROOT)
+
+
+def full_name(commit: str, repository: Path = ROOT) -> str:
+    """The hash of a commit that is named in any way git knows.
+
+    Raises:
+        NotInstalled: there is none.
+    """
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"]
+    try:
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+    except OSError as error:
+        raise NotInstalled(f"git cannot be run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        said = f": {error.stderr.strip()}" if error.stderr.strip() else ""
+        raise NotInstalled(f"there is no commit {commit!r} in {repository}{said}") from error
+
+
+def checkout(commit: str, folder: Path, repository: Path = ROOT) -> None:
+    """Lay a commit's files into a folder that is made for them.
+
+    Raises:
+        NotInstalled: git cannot.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    archive = folder.with_suffix(".zip")
+    _run(f"{commit[:10]}: files", ["git", "archive", "--format=zip", f"--output={archive}", commit], repository)
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(folder)
+    archive.unlink()
+
+
+def commit_command(commit: str, flags: Sequence[str]) -> Command:
+    """Runs our own module as a commit has it, in an environment with that commit's pins, which is made if need be.
+
+    What all Python peers have, hiredis for one, it has as this working tree pins it: both sides have it, or neither.
+
+    Args:
+        commit: its full hash.
+
+    Raises:
+        NotInstalled: it cannot be built, or has no such module.
+    """
+    name = commit[:10]
+    place = PLACE / "commits" / commit
+    source = place / "source"
+    if not _is_stamped(place, commit):
+        checkout(commit, source)
+        _stamp(place, commit)
+    if not (source / OUR_REQUIREMENTS).is_file():
+        raise NotInstalled(f"{name} has no {OUR_REQUIREMENTS}, so it cannot be measured")
+    python = _python(name, place / "environment", source / OUR_REQUIREMENTS)
+    command = Command([str(python), "-m", OUR_MODULE, *flags], source)
+    # Processes are started by the hundred, and write no bytecode themselves. What does not compile fails to import.
+    _run(f"{name}: bytecode", [python, "-m", "compileall", "-q", "dtimer", "benchmarks/peers"], source)
+    _run(f"{name}: a first import", [python, "-c", f"import {OUR_MODULE}"], source, command.environment)
+    return command
+
+
+def _python(peer: str, folder: Path, requirements: Path) -> Path:
+    """The interpreter of a virtual environment with these packages."""
     python = folder / "bin" / "python"
     stamp = _digest(COMMON, requirements, Path(sys.executable).resolve())
     if not _is_stamped(folder, stamp):
@@ -38,11 +111,10 @@ def python_command(peer: str, flags: Sequence[str]) -> list[str]:
         install = ["-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
         _run(f"{peer}: packages", [python, *install, "-r", COMMON, "-r", requirements], ROOT)
         _stamp(folder, stamp)
-    module = f"benchmarks.peers.{peer.replace('-', '_')}_peer"
-    return [str(python), "-m", module, *flags]
+    return python
 
 
-def node_command(peer: str, folder_name: str) -> list[str]:
+def node_command(peer: str, folder_name: str) -> Command:
     """Runs a Node peer's module with its packages, which are installed first if need be."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -58,15 +130,16 @@ def node_command(peer: str, folder_name: str) -> list[str]:
         # Not `npm ci`: it wants the optional packages of every platform in the lock, and some registries lack a few.
         _run(f"{peer}: packages", [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
         _stamp(folder, stamp)
-    return [node, str(HERE / "peers" / f"{folder_name}.mjs"), str(folder / "package.json")]
+    return Command([node, str(HERE / "peers" / f"{folder_name}.mjs"), str(folder / "package.json")], ROOT)
 
 
-def _run(what: str, command: Sequence[str | Path], folder: Path) -> None:
+def _run(what: str, command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None) -> None:
     print(f"setting up {what}", file=sys.stderr, flush=True)
     try:
         result = subprocess.run(
             command,
             cwd=folder,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=INSTALL_TIMEOUT_S,

@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from benchmarks.environments import ROOT
+from attrs import frozen
 
 ORDER_TIMEOUT_S: Final = 120.0
 END_TIMEOUT_S: Final = 5.0
@@ -34,17 +35,37 @@ class Unsupported(Exception):
     """The peer has no such thing."""
 
 
+@frozen
+class Command:
+    """What starts a peer's process.
+
+    Attributes:
+        root: the checkout that its modules are in.
+    """
+
+    words: Sequence[str]
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the process: nothing of the environment that runs this one is handed on."""
+        kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+        return kept | {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1", "NODE_ENV": "production"}
+
+
 class PeerProcess:
     """One process of a peer. As a context manager it is ended for sure."""
 
-    def __init__(self, command: Sequence[str], what: str) -> None:
+    def __init__(self, command: Command, what: str) -> None:
         self.what = what
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by __exit__
-        environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        # The peers' modules are in the project's root; nothing of the environment that runs this one is handed on.
-        environment |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "NODE_ENV": "production"}
         self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log
+            command.words,
+            cwd=command.root,
+            env=command.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
         )
         self._left = b""
 

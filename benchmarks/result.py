@@ -16,6 +16,7 @@ from typing import Final
 from attrs import asdict, field, frozen
 
 from benchmarks.bench import Bench, Failure
+from benchmarks.catalogue import OURS
 from benchmarks.environments import ROOT
 from benchmarks.goals import GOALS, Verdict, judge
 
@@ -43,6 +44,8 @@ class Result:
         values: for each figure and subject the values of its rounds.
         curves: for each rate and subject the lateness in ms at `CURVE_POINTS` equal steps from the least to the most.
         left_out: peers that could not be set up, and why.
+        against: the commit that ours is compared with instead of peers, if it is.
+        ratios: for each figure those of ours to that commit's, of the rounds in which both have one.
     """
 
     made: str
@@ -58,6 +61,8 @@ class Result:
     curves: dict[str, dict[str, list[float]]]
     failures: list[Failure]
     left_out: dict[str, str] = field(factory=dict)
+    against: str = ""
+    ratios: dict[str, list[float]] = field(factory=dict)
 
     def median(self, figure: str, subject: str) -> float | None:
         values = self.values.get(figure, {}).get(subject)
@@ -92,7 +97,9 @@ class Result:
         return cls(**stored)
 
 
-def result_of(bench: Bench, arguments: Sequence[str], uvloop: bool, left_out: Mapping[str, str]) -> Result:
+def result_of(
+    bench: Bench, arguments: Sequence[str], uvloop: bool, left_out: Mapping[str, str], against: str = ""
+) -> Result:
     subjects = [
         Subject(peer.key, peer.title, peer.runtime, peer.said, peer.note, dict(peer.versions)) for peer in bench.peers
     ]
@@ -114,6 +121,8 @@ def result_of(bench: Bench, arguments: Sequence[str], uvloop: bool, left_out: Ma
         curves=curves,
         failures=bench.figures.failures,
         left_out=dict(left_out),
+        against=against,
+        ratios={figure: bench.figures.ratios(figure, OURS, against) for figure in bench.figures.values if against},
     )
 
 

@@ -1,4 +1,7 @@
-"""``make bench``: set up, measure in turn, report."""
+"""``make bench``: set up, measure in turn, report.
+
+Ours beside its peers, or with ``--against`` beside itself at another commit.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from typing import Final, NoReturn
 
 from attrs import evolve
 
-from benchmarks.bench import FULL, QUICK, Bench, Measure
+from benchmarks.bench import AGAINST, FULL, QUICK, QUICK_AGAINST, Bench, Measure
 from benchmarks.catalogue import OURS, PEERS, Peer
-from benchmarks.environments import NotInstalled, node_command, python_command
+from benchmarks.comparison import comparison
+from benchmarks.environments import NotInstalled, commit_command, full_name, node_command, python_command
 from benchmarks.measures import (
     backlog,
     calls,
@@ -28,6 +32,7 @@ from benchmarks.measures import (
     posts,
     raw,
 )
+from benchmarks.process import Command
 from benchmarks.report.html import page
 from benchmarks.report.markdown import write_into
 from benchmarks.report.text import text
@@ -50,14 +55,24 @@ MEASURES: Final[dict[str, Measure]] = {
 REPORTS: Final = ("--json", "--html", "--markdown")
 NOT_QUICK: Final = ("backlog", "growth")
 """They compare small with large, which takes its time."""
+COMPARABLE: Final = ("posts", "drains", "lateness", "memory", "idle")
+"""What two builds are compared by."""
+COMPARED: Final = ("posts", "drains", "lateness", "memory")
+"""Of those, what is measured unless it is said what is; idling takes as long as all of the others."""
+NO_COMPARISON: Final = ("peers", "backlogs", "html", "markdown", "read")
+"""Options that say nothing when two builds are compared."""
 QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")
 """The fastest; the others poll, and take longer than a quick look may."""
 
 
 def main(words: Sequence[str]) -> int:
     arguments = _arguments(words)
-    with ended_in_order():
-        result = Result.read(arguments.read) if arguments.read else _measured(arguments, words)
+    try:
+        with ended_in_order():
+            result = _result(arguments, words)
+    except NotInstalled as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(text(result), end="")
     if arguments.json:
         result.write(arguments.json)
@@ -65,7 +80,13 @@ def main(words: Sequence[str]) -> int:
         arguments.html.write_text(page(result))
     if arguments.markdown:
         write_into(arguments.markdown, result)
-    return 1 if result.broken else 0
+    return 1 if result.broken or any(line.worse for line in comparison(result.ratios)) else 0
+
+
+def _result(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
+    if arguments.read:
+        return Result.read(arguments.read)
+    return _compared(arguments, words) if arguments.against else _measured(arguments, words)
 
 
 @contextmanager
@@ -104,7 +125,15 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--from", type=Path, metavar="FILE", dest="read", help="report what --json wrote; measure nothing"
     )
-    return parser.parse_args(words)
+    said = "ours beside itself at this commit, in alternation, instead of beside peers"
+    parser.add_argument("--against", metavar="COMMIT", help=said)
+    arguments = parser.parse_args(words)
+    if arguments.against is not None:
+        if unfit := [name for name in NO_COMPARISON if getattr(arguments, name)]:
+            parser.error(f"--against has no use for --{unfit[0].replace('read', 'from')}")
+        if unfit := [name for name in arguments.only or () if name not in COMPARABLE]:
+            parser.error(f"--against compares {', '.join(COMPARABLE)}, not {unfit[0]}")
+    return arguments
 
 
 def _names(known: Sequence[str] | dict[str, Measure]) -> Callable[[str], list[str]]:
@@ -141,8 +170,8 @@ def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
     if arguments.backlogs:
         sizes = evolve(sizes, backlogs=arguments.backlogs)
     wanted = arguments.peers or (QUICK_PEERS if arguments.quick else [peer.key for peer in PEERS])
-    flags = [*(["--uvloop"] if arguments.uvloop else []), *(["--no-orjson"] if arguments.no_orjson else [])]
-    commands: dict[str, Sequence[str]] = {}
+    flags = _flags(arguments)
+    commands: dict[str, Command] = {}
     left_out: dict[str, str] = {}
     for peer in PEERS:
         if peer.key == OURS or peer.key in wanted:
@@ -150,20 +179,43 @@ def _measured(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
                 commands[peer.key] = _command(peer, flags)
             except NotInstalled as error:
                 if peer.key == OURS:
-                    sys.exit(f"error: {error}")
+                    raise
                 left_out[peer.key] = str(error)
                 print(f"{peer.title} is left out: {error}", file=sys.stderr, flush=True)
     parts = arguments.only or [name for name in MEASURES if not (arguments.quick and name in NOT_QUICK)]
     with Server() as server:
         bench = Bench(server, sizes, [peer for peer in PEERS if peer.key in commands], commands)
-        for name, measure in MEASURES.items():
-            if name in parts:
-                print(name, file=sys.stderr, flush=True)
-                measure(bench)
+        _measure(bench, parts)
         return result_of(bench, _measuring(words), arguments.uvloop, left_out)
 
 
-def _command(peer: Peer, flags: Sequence[str]) -> list[str]:
+def _compared(arguments: argparse.Namespace, words: Sequence[str]) -> Result:
+    sizes = QUICK_AGAINST if arguments.quick else AGAINST
+    if arguments.rounds:
+        sizes = evolve(sizes, rounds=arguments.rounds, steady_rounds=arguments.rounds)
+    commit = full_name(arguments.against)
+    flags = _flags(arguments)
+    today = next(peer for peer in PEERS if peer.key == OURS)
+    then = evolve(today, key=f"{OURS}@{commit[:10]}", title=f"dtimer at {commit[:10]}", versions={})
+    commands = {today.key: _command(today, flags), then.key: commit_command(commit, flags)}
+    with Server() as server:
+        bench = Bench(server, sizes, [today, then], commands)
+        _measure(bench, arguments.only or COMPARED)
+        return result_of(bench, _measuring(words), arguments.uvloop, {}, then.key)
+
+
+def _measure(bench: Bench, parts: Sequence[str]) -> None:
+    for name, measure in MEASURES.items():
+        if name in parts:
+            print(name, file=sys.stderr, flush=True)
+            measure(bench)
+
+
+def _flags(arguments: argparse.Namespace) -> list[str]:
+    return [*(["--uvloop"] if arguments.uvloop else []), *(["--no-orjson"] if arguments.no_orjson else [])]
+
+
+def _command(peer: Peer, flags: Sequence[str]) -> Command:
     if peer.runtime == "node":
         return node_command(peer.key, peer.folder)
     return python_command(peer.key, flags)

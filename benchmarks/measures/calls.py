@@ -6,7 +6,6 @@ from functools import partial
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.catalogue import OURS
 from benchmarks.measures.draining import drain
 from benchmarks.measures.drains import TUNED
 
@@ -16,7 +15,7 @@ POSTING_S: Final = 1.0
 
 def measure(bench: Bench) -> None:
     for known in bench.compared(*(peer.key for peer in bench.peers)):
-        peer = known.with_slots(TUNED) if known.key == OURS else known
+        peer = known.with_slots(TUNED) if known.ours else known
         with bench.attempt("calls", peer.key):
             bench.server.flush()
             watched = partial(drain, bench, peer, WATCHED_NUM, flush=False, expected_s=POSTING_S)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.bench import Bench
-from benchmarks.catalogue import ORIGINAL, OURS
+from benchmarks.catalogue import ORIGINAL
 from benchmarks.measures.draining import Drained, drain
 
 TUNED: Final = 256
@@ -16,17 +16,19 @@ DEFAULT: Final = 8
 
 
 def measure(bench: Bench) -> None:
-    both = [peer for peer in bench.peers if peer.key in {OURS, ORIGINAL}]
+    both = [peer for peer in bench.peers if peer.ours or peer.key == ORIGINAL]
     plans = [("100", bench.peers)]
     plans += [(str(num), [peer.with_slots(num) for peer in both]) for num in (TUNED, DEFAULT)]
-    plans += [("block", [peer.with_slots(TUNED).told(in_block=1) for peer in both if peer.key == OURS])]
+    plans += [("block", [peer.with_slots(TUNED).told(in_block=1) for peer in both if peer.ours])]
     for name, peers in plans:
+        if name not in bench.sizes.drains:
+            continue
         for _, peer in bench.in_turn(peers):
             with bench.attempt(f"drain.{name}", peer.key):
                 drained = drain(bench, peer, bench.sizes.drain)
                 bench.figures.add(f"drain.{name}", peer.key, drained.rate)
                 bench.figures.add(f"drain.{name}.first_ms", peer.key, drained.first_ms)
-                if name == (str(TUNED) if peer.key == OURS else "100"):
+                if name == (str(TUNED) if peer.ours else "100"):
                     _add_work(bench, peer.key, drained)
 
 

@@ -16,7 +16,7 @@ SETTLE_S: Final = 1.0
 def measure(bench: Bench) -> None:
     everybody = bench.compared(*(peer.key for peer in bench.peers))
     for workers, peers in ((1, everybody), (MANY, bench.compared(ORIGINAL))):
-        for peer in peers:
+        for _, peer in bench.in_turn(peers, rounds=bench.sizes.steady_rounds):
             with bench.attempt(f"idle.{workers}", peer.key):
                 _watch(bench, peer, workers)
 

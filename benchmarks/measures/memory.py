@@ -10,7 +10,7 @@ PART_NUM: Final = 20_000
 
 
 def measure(bench: Bench) -> None:
-    for peer in bench.peers:
+    for _, peer in bench.in_turn(bench.peers, rounds=bench.sizes.steady_rounds):
         with bench.attempt("memory", peer.key):
             bench.server.flush()
             before = bench.server.memory_bytes()

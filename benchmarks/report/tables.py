@@ -8,6 +8,7 @@ from typing import Final
 from attrs import field, frozen
 
 from benchmarks.catalogue import OURS
+from benchmarks.comparison import comparison
 from benchmarks.goals import Verdict
 from benchmarks.result import Result
 
@@ -126,6 +127,8 @@ RAW_CLIENT: Final = (
 
 
 def tables(result: Result) -> list[Table]:
+    if result.against:
+        return [against(result)]
     found = [goals(result), *(_section(result, section) for section in SECTIONS)]
     found += [_raw(result), _backlogs(result), *(_growth(result, kind) for kind in ("namespaces", "nodes"))]
     return [table for table in found if table.rows]
@@ -134,6 +137,29 @@ def tables(result: Result) -> list[Table]:
 def goals(result: Result) -> Table:
     rows = [_goal(result, verdict) for verdict in result.verdicts if verdict.ours is not None]
     return Table("Goals", ("what", "goal", "ours", "compared with", "ratio", "reached"), rows)
+
+
+def against(result: Result) -> Table:
+    """Two builds of ours, line by line."""
+    rows: list[list[str]] = []
+    for compared in comparison(result.ratios):
+        figure, low_high = compared.line.figure, compared.interval
+        rows.append(
+            [
+                compared.line.what,
+                *(f"{shown(result.median(figure, key))} {compared.line.unit}" for key in (OURS, result.against)),
+                f"{compared.ratio:.3f}",
+                "" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
+                str(compared.rounds),
+                compared.said,
+            ]
+        )
+    head = ("what", "today", result.title(result.against), "ratio", "95 % interval", "rounds", "verdict")
+    note = (
+        "The ratio is the median of those of single rounds; its interval is distribution-free, from their order.\n"
+        "  WORSE: the whole interval lies below 0.95, or above 1.05 for lateness and costs."
+    )
+    return Table(f"Today's build against {result.against.partition('@')[2]}", head, rows, note)
 
 
 def _goal(result: Result, verdict: Verdict) -> list[str]:

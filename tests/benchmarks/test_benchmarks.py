@@ -119,6 +119,121 @@ def test_what_our_packages_need_is_pinned_for_every_python(python: str) -> None:
                 assert needed.name in pinned, f"{name} needs {needed}"
 
 
+@pytest.mark.parametrize(
+    ("num", "interval"),
+    [
+        pytest.param(5, None, id="not even all of five are enough"),
+        pytest.param(6, (1, 6), id="six"),
+        pytest.param(12, (3, 10), id="twelve"),
+        pytest.param(100, (40, 61), id="a hundred"),
+    ],
+)
+def test_the_interval_of_a_median_is_that_of_the_tables(num: int, interval: tuple[float, float] | None) -> None:
+    from benchmarks.comparison import interval_of_median
+
+    assert interval_of_median(range(num, 0, -1)) == interval
+
+
+@pytest.mark.parametrize(
+    ("better", "ratios", "said"),
+    [
+        pytest.param("more", [0.9] * 9 + [1.0] * 3, "no worse", id="an interval that only begins below"),
+        pytest.param("more", [0.9] * 10 + [1.0] * 2, "WORSE", id="slower"),
+        pytest.param("more", [0.96] * 12, "no worse", id="slower by less than what is tolerated"),
+        pytest.param("more", [3.0] * 12, "no worse", id="faster"),
+        pytest.param("less", [1.1] * 10 + [1.0] * 2, "WORSE", id="later"),
+        pytest.param("less", [0.5] * 12, "no worse", id="earlier"),
+        pytest.param("more", [0.5] * 11, "too few rounds: 11 of 12", id="too few rounds"),
+    ],
+)
+def test_worse_is_what_lies_beyond_the_limit_with_its_whole_interval(
+    better: str, ratios: list[float], said: str
+) -> None:
+    from benchmarks.comparison import Line, compare
+
+    line = Line("what", "figure", "/s", "more" if better == "more" else "less")
+
+    assert compare(line, ratios).said == said
+
+
+def test_only_rounds_in_which_both_sides_have_a_figure_are_compared() -> None:
+    from benchmarks.bench import Figures
+
+    figures = Figures()
+    for turn, subject, value in ((0, "a", 1.0), (0, "b", 2.0), (1, "b", 2.0), (2, "a", 3.0), (2, "b", 2.0)):
+        figures.turn = turn
+        figures.add("f", subject, value)
+
+    assert figures.ratios("f", "a", "b") == [0.5, 1.5]
+
+
+def test_a_build_is_compared_with_that_of_a_commit(tmp_path: Path) -> None:
+    """The commit's own worker runs its own code: here, one that takes its time for each post of a lone caller."""
+    from benchmarks.bench import QUICK_AGAINST, Bench
+    from benchmarks.catalogue import OURS, PEERS
+    from benchmarks.environments import checkout, full_name
+    from benchmarks.measures import posts
+    from benchmarks.process import Command
+    from benchmarks.report.text import text
+    from benchmarks.result import Result, result_of
+    from benchmarks.server import Server
+
+    repository = tmp_path / "repository"
+    for package in ("benchmarks", "dtimer"):
+        shutil.copytree(ROOT / package, repository / package, ignore=shutil.ignore_patterns("__pycache__"))
+    worker = repository / "benchmarks" / "peers" / "dtimer_peer.py"
+    quick = "    async def post(self, timer: Timer) -> None:\n"
+    assert quick in worker.read_text()
+    worker.write_text(worker.read_text().replace(quick, f"{quick}        await asyncio.sleep(0.005)\n"))
+    _git(repository, "init", "--quiet")
+    _git(repository, "add", ".")
+    _git(repository, "commit", "--quiet", "--message=Take time")
+    commit = full_name("HEAD", repository)
+    then = evolve(PEERS[0], key=f"{OURS}@{commit[:10]}", title="then")
+    checkout(commit, tmp_path / "source", repository)
+    words = [sys.executable, "-m", "benchmarks.peers.dtimer_peer"]
+    commands = {OURS: Command(words, ROOT), then.key: Command(words, tmp_path / "source")}
+    sizes = evolve(QUICK_AGAINST, rounds=6, posts_one=20, posts_many=100)
+
+    with Server() as server:
+        bench = Bench(server, sizes, [PEERS[0], then], commands)
+        posts.measure(bench)
+        result = result_of(bench, [], uvloop=False, left_out={}, against=then.key)
+
+    assert not result.failures
+    assert len(result.ratios["post.one"]) == 6
+    assert min(result.ratios["post.one"]) > 2
+    result.write(tmp_path / "result.json")
+    shown = text(Result.read(tmp_path / "result.json"))
+    assert f"against {commit[:10]}" in shown
+    assert "posts, 64 callers" in shown
+
+
+def _git(repository: Path, *words: str) -> None:
+    author = {
+        "GIT_AUTHOR_NAME": "a",
+        "GIT_AUTHOR_EMAIL": "a@b.c",
+        "GIT_COMMITTER_NAME": "a",
+        "GIT_COMMITTER_EMAIL": "a",
+    }
+    subprocess.run(["git", *words], cwd=repository, env={**os.environ, **author}, check=True)
+
+
+def test_a_commit_that_cannot_be_compared_with_is_told_by_the_exit_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import environments
+    from benchmarks.run import main
+
+    assert main(["--against", "no-such-commit"]) == 2
+    assert "there is no commit 'no-such-commit'" in capsys.readouterr().err
+    with pytest.raises(environments.NotInstalled, match="there is no commit 'HEAD'"):
+        environments.full_name("HEAD", tmp_path)
+    for words in (["--peers", "saq"], ["--only", "raw"], ["--html", "plots.html"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["--against", "HEAD", *words])
+
+
 SERVING: Final = """
 from benchmarks.run import ended_in_order
 from benchmarks.server import Server
@@ -166,11 +281,12 @@ def measured() -> Result:
     from benchmarks.bench import QUICK, Bench
     from benchmarks.catalogue import OURS, PEERS
     from benchmarks.measures import drains, lateness, posts
+    from benchmarks.process import Command
     from benchmarks.result import result_of
     from benchmarks.server import Server
 
     sizes = evolve(QUICK, posts_one=50, posts_many=200, drain=200, pace_s=0.2, quiet_s=0.5)
-    commands = {OURS: [sys.executable, "-m", "benchmarks.peers.dtimer_peer"]}
+    commands = {OURS: Command([sys.executable, "-m", "benchmarks.peers.dtimer_peer"], ROOT)}
     with Server() as server:
         bench: Bench = Bench(server, sizes, [peer for peer in PEERS if peer.key == OURS], commands)
         for measure in (posts.measure, drains.measure, lateness.measure):
