@@ -32,6 +32,9 @@ RETRIES_MAX: Final = 1_000_000
 REASON_MAX_BYTES: Final = 1 << 10
 """Longer reasons for burying an event are cut, not refused: the event matters more."""
 
+SCHEMA: Final = 2
+"""The major version of what a namespace keeps; one of another major version is refused (rule F7)."""
+
 # --- defaults, those of the original Node dtimer (constructor and post) -------------------------
 
 NAMESPACE_DEFAULT: Final = "dt"
@@ -76,7 +79,13 @@ Less is only that a batch gave each item a microsecond of its own (at most 512).
 
 # --- failures (rules E5, F1, F4) --------------------------------------------------------------------
 
-REFUSALS_MAX: Final = 3
+REFUSED_FOR_DEFAULT_US: Final = 3_600 * SECOND_US
+"""So long after its first refusal an event is buried at the next one: a rolling deploy is over by then."""
+REFUSAL_ROUNDS: Final = 8
+"""So often a refused event goes round the whole ring. In a burst a round may pass one node by; eight do not."""
+REFUSAL_WAIT_MIN_US: Final = 50 * MILLISECOND_US
+REFUSAL_WAIT_MAX_US: Final = 4 * SECOND_US
+"""With a round after it this stays below the 5 s in which a node that has joined gets what waits for it."""
 DEAD_LETTERS_MAX: Final = 10_000
 DEAD_LETTER_AGE_US: Final = 30 * DAY_US
 REPEAT_WITHIN_US: Final = 5 * SECOND_US
@@ -91,8 +100,6 @@ CLAIM_PORTION_MIN: Final = 32
 """A node claims half of what it may hold at a time, but not less than this: each call has its price."""
 RECEIPTS_REMEMBERED_MAX: Final = 4_096
 """Deliveries for which a node remembers the receipt that ``timer.confirm(id)`` uses."""
-REFUSED_AGAIN_US: Final = 1 * SECOND_US
-"""A refused payload is claimable again so late: three refusals outlast the first second of a rolling restart."""
 LEAVE_TIMEOUT_DEFAULT_US: Final = 30 * SECOND_US
 LEAVE_CANCEL_GRACE_US: Final = 1 * SECOND_US
 """What a handler that was cancelled by ``leave`` has to clean up in."""

@@ -182,9 +182,13 @@ class TimerBackend(Protocol):
         ...
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
+        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        """Give a delivery back, due after a delay (E4). `detail` is kept if a refusal buries the event (F4)."""
+        """Give a delivery back, due after a delay (E4).
+
+        Of a refusal the store decides the delay (F4): none, while the refusals are fewer than the members of the ring.
+        It buries the event, with `detail`, if the first one was `refused_for_us` ago or more.
+        """
         ...
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:

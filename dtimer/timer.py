@@ -24,6 +24,7 @@ from dtimer.limits import (
     LEAVE_TIMEOUT_DEFAULT_US,
     MAX_EVENTS_DEFAULT,
     PAYLOAD_MAX_BYTES,
+    REFUSED_FOR_DEFAULT_US,
     SECOND_US,
 )
 from dtimer.looking import Looking
@@ -62,6 +63,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: None = None,
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
+        refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
     ) -> None: ...
 
     @overload
@@ -74,6 +76,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: Codec[PayloadT],
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
+        refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
     ) -> None: ...
 
     def __init__(
@@ -85,6 +88,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: Codec[PayloadT] | None = None,
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
+        refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
     ) -> None:
         """
         Args:
@@ -95,6 +99,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             confirm_timeout: seconds, or a timedelta, in which a delivery must be confirmed, unless its event says (D4).
             codec: makes bytes of payloads and back; JSON by default.
             payload_max_bytes: larger encoded payloads are refused (rule P6).
+            refused_for: seconds, or a timedelta: when the codec of this timer refuses a payload, and the event was
+                refused for the first time so long ago, it becomes a dead letter (rule F4).
 
         Raises:
             InvalidArgument: one of them.
@@ -128,6 +134,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             partitions,
             codec=self._codec,
             max_events=max_events,
+            refused_for_us=arguments.timeout_us(refused_for, "refused_for"),
             chores=chores,
             reports=self._reports,
             listeners=self._exhausted,

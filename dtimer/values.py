@@ -42,7 +42,7 @@ class EndReason(Enum):
     EXPIRED = "expired"
     """It could not be delivered before it expired (rule P7)."""
     REFUSED = "refused"
-    """Its payload was refused by the codec once too often (rule F4)."""
+    """Its payload was refused by codecs for too long (rule F4)."""
     BURIED = "buried"
     """A handler said so."""
     UNREADABLE = "unreadable"
@@ -57,7 +57,7 @@ class Release(Enum):
     UNCOUNTED = "uncounted"
     """As if it had not been delivered: the node is leaving, say."""
     REFUSED = "refused"
-    """Uncounted, because the payload could not be decoded; the third time buries the event."""
+    """Uncounted, because the payload could not be decoded; the store says when it comes again, or buries the event."""
 
 
 class Parked(Enum):

@@ -16,6 +16,7 @@ from dtimer import (
     Event,
     Exhausted,
     ExtendOutcome,
+    InvalidArgument,
     PayloadRefused,
     ReleaseOutcome,
     Retry,
@@ -195,8 +196,8 @@ class Picky:
         return int(data)
 
 
-async def test_a_payload_that_cannot_be_decoded_is_buried_at_the_third_refusal(sim: SimBackend) -> None:
-    """Rule F4."""
+async def test_a_payload_that_cannot_be_decoded_is_buried_after_an_hour(sim: SimBackend) -> None:
+    """Rule F4. It is told of twice: an event that comes every four seconds would fill the log."""
     await DTimer(sim).post("text", 0, id="x", max_retries=5)
     timer = DTimer(sim, codec=Picky())
     refused: list[DTimerError] = []
@@ -205,17 +206,37 @@ async def test_a_payload_that_cannot_be_decoded_is_buried_at_the_third_refusal(s
     timer.on("event", got.append)
     async with timer:
         await timer.post(5, 0)
-        await sim.advance(10_000)
+        await sim.advance(timedelta(hours=1))
+        assert await timer.dead_letters() == []
+        await sim.advance(5_000)
         (letter,) = await timer.dead_letters()
 
     assert [event.payload for event in got] == [5]
-    assert len(refused) == 3
+    assert len(refused) == 2
+    assert 900 < timer.counters.refused_payloads < 950
     assert all(isinstance(error, PayloadRefused) and error.payload == b'"text"' for error in refused)
     assert "dead letter" in str(refused[-1])
     assert (letter.reason, letter.payload_bytes) == (EndReason.REFUSED, b'"text"')
     assert "invalid literal" in letter.detail
     with pytest.raises(PayloadRefused):
         letter.payload  # noqa: B018
+
+
+async def test_how_long_refused_events_are_kept_is_the_timers_to_set(sim: SimBackend) -> None:
+    """Rule F4."""
+    await DTimer(sim).post("text", 0, id="x", max_retries=5)
+    async with DTimer(sim, codec=Picky(), refused_for=timedelta(seconds=2)) as timer:
+        timer.on("event", print)
+        timer.on("error", lambda _: None)
+        await sim.advance(1_900)
+        before = await timer.dead_letters()
+        await sim.advance(2_000)
+
+        assert before == []
+        assert [letter.id for letter in await timer.dead_letters()] == ["x"]
+
+    with pytest.raises(InvalidArgument, match="refused_for"):
+        DTimer(sim, refused_for=0)
 
 
 async def test_the_last_bytes_of_an_untracked_payload_are_in_the_report(sim: SimBackend) -> None:

@@ -180,8 +180,13 @@ class Client(OperationMethods):
             raise Broken(f"a claim by node {node!r} was to bring one delivery\n  got {deliveries!r}")
         return deliveries[0]
 
-    async def give_back(self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "") -> ReleaseOutcome:
-        return (await self.release(delivery.receipt, how=how, delay_us=delay_us, detail=detail)).value
+    async def give_back(
+        self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "", *, refused_for_us: int = LONG_US
+    ) -> ReleaseOutcome:
+        reply = await self.release(
+            delivery.receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
+        )
+        return reply.value
 
     async def see(self, id: str = "e") -> Pending:
         """What `peek` shows of an event, which must live."""

@@ -65,7 +65,11 @@ async def _call(backend: FullBackend, operation: Operation[object]) -> Applied[o
             return await backend.confirm_newest(id)
         case op.GiveBack():
             return await backend.release(
-                operation.receipt, how=operation.how, delay_us=operation.delay_us, detail=operation.detail
+                operation.receipt,
+                how=operation.how,
+                delay_us=operation.delay_us,
+                detail=operation.detail,
+                refused_for_us=operation.refused_for_us,
             )
         case op.Extend(extensions):
             return await backend.extend(extensions)

@@ -140,7 +140,12 @@ _of_deliveries: st.SearchStrategy[_OfDelivery] = st.one_of(
     st.just(op.Confirm(())),
     st.just(op.ConfirmNewest("")),
     st.builds(
-        op.GiveBack, receipt=st.just(NO_RECEIPT), how=st.sampled_from(Release), delay_us=_delays, detail=st.just("so\n")
+        op.GiveBack,
+        receipt=st.just(NO_RECEIPT),
+        how=st.sampled_from((*Release, Release.REFUSED)),
+        delay_us=_delays,
+        detail=st.just("so\n"),
+        refused_for_us=st.sampled_from((0, 100_000, 100_000, DAY_US)),
     ),
     st.builds(
         op.Extend, st.lists(st.builds(Extension, st.just(NO_RECEIPT), _timeouts), min_size=1, max_size=2).map(tuple)

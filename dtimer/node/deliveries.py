@@ -14,7 +14,7 @@ from dtimer.codec import Codec, PayloadT
 from dtimer.counters import Tally
 from dtimer.errors import BackendError, HandlerFailed, InvalidArgument, NotTracked, PayloadRefused, RecordUnreadable
 from dtimer.event import Confirming, Event, Exhausted, exhausted
-from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX, REFUSED_AGAIN_US
+from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.node.consumers import Consumers
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
@@ -42,6 +42,7 @@ class Deliveries(Generic[PayloadT]):
         *,
         codec: Codec[PayloadT],
         max_events: int,
+        refused_for_us: int,
         chores: Chores,
         reports: Reports,
         listeners: Listeners[[Exhausted[PayloadT]]],
@@ -59,12 +60,14 @@ class Deliveries(Generic[PayloadT]):
         self.before_use = before_use
         self._partitions = partitions
         self._codec = codec
+        self._refused_for_us = refused_for_us
         self._chores = chores
         self._reports = reports
         self._exhausted = listeners
         self._tally = tally
         self._on_change = on_change
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
+        self._refusals_told: OrderedDict[str, None] = OrderedDict()
         self._coming: deque[Delivery] = deque()
         self._next_portion: asyncio.Handle | None = None
 
@@ -158,15 +161,27 @@ class Deliveries(Generic[PayloadT]):
     async def _release_refused(self, delivery: Delivery, error: Exception) -> None:
         detail = cut_to_bytes(repr(error), REASON_MAX_BYTES)
         try:
-            outcome = await self._release(delivery.receipt, Release.REFUSED, delay_us=REFUSED_AGAIN_US, detail=detail)
+            outcome = await self._release(
+                delivery.receipt, Release.REFUSED, delay_us=0, detail=detail, refused_for_us=self._refused_for_us
+            )
         except BackendError as failure:
             what_happened = f"it comes again at its deadline ({failure})"
         else:
+            if outcome is ReleaseOutcome.RELEASED and self._told_of(delivery.receipt.id):
+                return
             what_happened = {
-                ReleaseOutcome.RELEASED: "it goes to another node",
+                ReleaseOutcome.RELEASED: "it is offered to other nodes, and to this one again",
                 ReleaseOutcome.BURIED: "it is a dead letter now",
             }.get(outcome, "it has gone elsewhere meanwhile")
         self._report_refused(delivery, error, what_happened)
+
+    def _told_of(self, id: str) -> bool:
+        """Whether a refusal of this event was reported here: it may come again every few seconds for an hour."""
+        told = id in self._refusals_told
+        self._refusals_told[id] = None
+        if len(self._refusals_told) > RECEIPTS_REMEMBERED_MAX:
+            self._refusals_told.popitem(last=False)
+        return told
 
     def _report_refused(self, delivery: Delivery, error: Exception, what_happened: str) -> None:
         self._reports.report(PayloadRefused(delivery.receipt.id, delivery.event.payload, what_happened), error)
@@ -284,9 +299,15 @@ class Deliveries(Generic[PayloadT]):
             )
         return outcome
 
-    async def _release(self, receipt: Receipt, how: Release, *, delay_us: int, detail: str = "") -> ReleaseOutcome:
+    async def _release(
+        self, receipt: Receipt, how: Release, *, delay_us: int, detail: str = "", refused_for_us: int = 0
+    ) -> ReleaseOutcome:
         store = self._partitions.of(receipt.id).store
-        answer = await store.call(lambda: store.backend.release(receipt, how=how, delay_us=delay_us, detail=detail))
+        answer = await store.call(
+            lambda: store.backend.release(
+                receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
+            )
+        )
         return answer.value
 
     def _release_untouched(self, receipt: Receipt) -> None:

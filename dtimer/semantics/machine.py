@@ -41,7 +41,7 @@ from typing import cast
 
 from attrs import define, evolve
 
-from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, REFUSALS_MAX, UNARMED_OVERDUE_US
+from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, UNARMED_OVERDUE_US
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -57,6 +57,7 @@ from dtimer.outcomes import (
 from dtimer.semantics import operations as op
 from dtimer.semantics.letters import DeadLetters
 from dtimer.semantics.operations import Operation, ReplyT_co
+from dtimer.semantics.refusals import Refusals, one_more, wait_after
 from dtimer.semantics.ring import Ring
 from dtimer.values import (
     After,
@@ -95,7 +96,7 @@ class _Entry:
         expires_us: not delivered later than this; fixed by the post or the last change of delay (P7).
         number: deliveries so far.
         counted: those of them that count as attempts (D2).
-        refusals: how often its payload was refused (F4).
+        refusals: of its payload, since an attempt last counted; None: there was none (F4).
         nonce: the token of the newest delivery while it is unconfirmed, else empty.
     """
 
@@ -104,7 +105,7 @@ class _Entry:
     expires_us: int | None
     number: int = 0
     counted: int = 0
-    refusals: int = 0
+    refusals: Refusals | None = None
     nonce: str = ""
 
     @property
@@ -178,7 +179,8 @@ class Machine:
             if isinstance(entry.record, EventData):
                 assert entry.counted <= 1 + entry.record.max_retries, "no more attempts than were asked for"
                 assert entry.record.tracked or entry.number == 0, "what is not tracked is gone when it is delivered"
-            assert entry.counted + entry.refusals <= entry.number
+            refusals = 0 if entry.refusals is None else entry.refusals.number
+            assert entry.counted + refusals <= entry.number, "what was refused counts as no attempt"
         self._ring.check(self._head_us())
 
     def copy(self) -> Machine:
@@ -278,19 +280,22 @@ class Machine:
             return ReleaseOutcome.NOT_FOUND
         if not entry.holds(operation.receipt):
             return ReleaseOutcome.STALE
+        delay_us = operation.delay_us
         if operation.how is Release.COUNTED:
             if entry.counted > entry.event.max_retries:
                 self._end(id, EndReason.EXHAUSTED)
                 return ReleaseOutcome.EXHAUSTED
+            entry.refusals = None
         else:
             entry.counted -= 1
         if operation.how is Release.REFUSED:
-            entry.refusals += 1
-            if entry.refusals >= REFUSALS_MAX:
+            entry.refusals = one_more(entry.refusals, self._at_us, self._ring.joins)
+            if self._at_us - entry.refusals.since_us >= operation.refused_for_us:
                 self._bury_entry(id, EndReason.REFUSED, operation.detail)
                 return ReleaseOutcome.BURIED
+            delay_us = wait_after(entry.refusals.number, self._ring.num_members)
         entry.nonce = ""
-        self._move(id, entry, self._due(After(operation.delay_us)))
+        self._move(id, entry, self._due(After(delay_us)))
         return ReleaseOutcome.RELEASED
 
     def _extend(self, operation: op.Extend) -> tuple[ExtendOutcome, ...]:

@@ -93,9 +93,11 @@ class OperationMethods(ABC):
         return await self.perform(op.ConfirmNewest(id))
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
+        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        return await self.perform(op.GiveBack(receipt=receipt, how=how, delay_us=delay_us, detail=detail))
+        return await self.perform(
+            op.GiveBack(receipt=receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us)
+        )
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
         return await self.perform(op.Extend(tuple(extensions)))

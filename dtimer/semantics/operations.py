@@ -115,6 +115,7 @@ class GiveBack(Operation[ReleaseOutcome]):
     how: Release
     delay_us: int
     detail: str = ""
+    refused_for_us: int = 0
 
 
 @frozen

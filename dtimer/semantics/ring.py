@@ -36,9 +36,14 @@ class _Node:
 
 @define
 class Ring:
-    """Members and the arm of one namespace."""
+    """Members and the arm of one namespace.
+
+    Attributes:
+        joins: how often a member has joined (F4).
+    """
 
     arm: Arm | None = None
+    joins: int = 0
     _nodes: dict[str, _Node] = field(factory=dict)
     _last_position: int = 0
 
@@ -48,7 +53,12 @@ class Ring:
             name: _Node(node.incarnation, node.position, node.expires_us, node.parked)
             for name, node in self._nodes.items()
         }
-        return Ring(self.arm, nodes, self._last_position)
+        return Ring(self.arm, self.joins, nodes, self._last_position)
+
+    @property
+    def num_members(self) -> int:
+        """How many there are, the parked ones included."""
+        return len(self._nodes)
 
     def status(self, member: Member) -> ClaimStatus:
         """Whether a member may claim (N1)."""
@@ -66,6 +76,7 @@ class Ring:
             self._nodes[member.node].expires_us = _expiry(member, at_us)
             return False
         self._remove(member.node)
+        self.joins += 1
         self._last_position += 1
         self._nodes[member.node] = _Node(member.incarnation, self._last_position, _expiry(member, at_us))
         return True

@@ -457,11 +457,14 @@ class TestDeadLetters:
             "e", b"p", EndReason.EXHAUSTED, 1
         )  # fmt: skip
 
-    def test_the_third_refusal_buries(self) -> None:
-        """F4: other nodes may run code that can read it."""
+    def test_what_was_refused_for_long_is_buried_at_the_next_refusal(self) -> None:
+        """F4: until then other nodes may be on their way that run code which can read it."""
         store = joined()
         store.post(max_retries=1)
-        outcomes = [store.release(store.take(), Release.REFUSED, 0, "not JSON") for _ in range(3)]
+        outcomes = []
+        for _ in range(3):
+            outcomes.append(store.release(store.take(), Release.REFUSED, 0, "not JSON", refused_for_us=SECOND_US))
+            store.wait(SECOND_US // 2)
 
         (letter,) = store.do(op.ListDeadLetters(None, 10)).items
 

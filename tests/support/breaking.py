@@ -33,7 +33,7 @@ def _module(name: str, source: str) -> Any:
 
 @define
 class BrokenSimTarget:
-    """Simulators with a broken machine, clock, ring or dead letters. Histories are replayed through the sound ones."""
+    """Simulators with a broken part of the machine, or clock. Histories are replayed through the sound ones."""
 
     mutant: Mutant
     features: frozenset[Feature] = SIM_FEATURES
@@ -55,13 +55,13 @@ class BrokenSimTarget:
 
 
 def broken_machine(mutant: Mutant) -> Any:
-    """The class, with its ring or dead letters broken if the mutant is of those."""
+    """The class, with its ring, dead letters or refusals broken if the mutant is of those."""
     part = Path(mutant.file).stem
     broken = _module(f"broken_{part}", mutant.source())
     if part == "machine":
         return broken.Machine
     machine = _module("broken_machine", Path(dtimer.semantics.machine.__file__).read_text(encoding="utf-8"))
-    for name in ("Ring", "DeadLetters"):
+    for name in ("Ring", "DeadLetters", "one_more", "wait_after"):
         setattr(machine, name, getattr(broken, name, getattr(machine, name)))
     return machine.Machine
 

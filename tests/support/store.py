@@ -99,8 +99,14 @@ class Store:
         (delivery,) = self.claim(node, timeout_us=timeout_us).deliveries
         return delivery
 
-    def release(self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "") -> ReleaseOutcome:
-        return self.do(op.GiveBack(receipt=delivery.receipt, how=how, delay_us=delay_us, detail=detail))
+    def release(
+        self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "", *, refused_for_us: int = SECOND_US
+    ) -> ReleaseOutcome:
+        return self.do(
+            op.GiveBack(
+                receipt=delivery.receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
+            )
+        )
 
     def page(self, window: Window | None = None, limit: int = 256) -> Page:
         return self.do(op.Upcoming(window or Window(), limit))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dtimer import BackendClosed, InvalidArgument, SchemaMismatch
-from dtimer.limits import MILLISECOND_US
+from dtimer.limits import MILLISECOND_US, SCHEMA
 from dtimer.outcomes import PostOutcome
 from dtimer.protocol import SupportsPurge
 from dtimer.values import After, Extension, IfExists, NewEvent, Window
@@ -221,7 +221,7 @@ async def namespaces_share_nothing(world: World) -> None:
 async def what_was_written_is_opened_again(world: World) -> None:
     """A namespace that this version made is opened by another client of this version, with all that is in it.
 
-    Troubleshooting: is the schema number written with the namespace, and compared with 1?
+    Troubleshooting: is the schema number written with the namespace, and compared with ours?
     """
     await world.store.put("e", LONG_US, payload=b"p")
     other = await world.client()
@@ -242,7 +242,7 @@ async def another_versions_namespace_is_refused(world: World) -> None:
     await store.put("e", LONG_US)
     backend = store.backend
     assert isinstance(backend, SupportsForeignSchema), "the feature is there"
-    await backend.write_schema(2)
+    await backend.write_schema(SCHEMA + 1)
 
     for name, call in (
         ("open", store.open),
@@ -257,8 +257,8 @@ async def another_versions_namespace_is_refused(world: World) -> None:
             await call()
         except SchemaMismatch:
             continue
-        raise Broken(f"{name} on a namespace of schema 2 raised no SchemaMismatch")
-    await backend.write_schema(1)
+        raise Broken(f"{name} on a namespace of schema {SCHEMA + 1} raised no SchemaMismatch")
+    await backend.write_schema(SCHEMA)
     same("what lives once it is ours again", [item.event.id for item in await store.queue()], ["e"])
 
 

@@ -170,9 +170,9 @@ class SqliteBackend:
         return await self._change("confirm_newest", receipts.confirm_newest, id)
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
+        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        return await self._change("release", receipts.release, receipt, how, delay_us, detail)
+        return await self._change("release", receipts.release, receipt, how, delay_us, detail, refused_for_us)
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
         return await self._change("extend", receipts.extend, extensions)

@@ -13,8 +13,8 @@ from dtimer_sqlite.schema import SCHEMA
 from dtimer_sqlite.turn import Turn
 
 _INSERT: Final = (
-    "INSERT INTO events (ns, id, next_us, unconfirmed, number, counted, refusals, claim, expires_us, "
-    f"{EVENT_COLUMNS}) VALUES (?, ?, ?, 0, 0, 0, 0, '', ?, {EVENT_VALUES})"
+    "INSERT INTO events (ns, id, next_us, unconfirmed, number, counted, claim, expires_us, "
+    f"{EVENT_COLUMNS}) VALUES (?, ?, ?, 0, 0, 0, '', ?, {EVENT_VALUES})"
 )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtimer.limits import REFUSALS_MAX
+from dtimer.limits import REFUSAL_ROUNDS, REFUSAL_WAIT_MAX_US, REFUSAL_WAIT_MIN_US
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.values import EndReason, Extension, Receipt, Release
 
-from dtimer_sqlite import letters
+from dtimer_sqlite import letters, ring
 from dtimer_sqlite.records import end, live
 from dtimer_sqlite.turn import Row, Turn
 
@@ -40,28 +40,47 @@ def confirm_newest(turn: Turn, id: str) -> ConfirmOutcome:
     return ConfirmOutcome.CONFIRMED
 
 
-def release(turn: Turn, receipt: Receipt, how: Release, delay_us: int, detail: str) -> ReleaseOutcome:
+def release(
+    turn: Turn, receipt: Receipt, how: Release, delay_us: int, detail: str, refused_for_us: int
+) -> ReleaseOutcome:
     row = live(turn, receipt.id)
     if row is None:
         return ReleaseOutcome.NOT_FOUND
     if not _holds(row, receipt):
         return ReleaseOutcome.STALE
     counted = row["counted"] - (how is not Release.COUNTED)
-    refusals = row["refusals"] + (how is Release.REFUSED)
+    refusals, refused_us, refused_joins = None, None, None
+    if how is not Release.COUNTED:
+        refusals, refused_us, refused_joins = row["refusals"], row["refused_us"], row["refused_joins"]
     if how is Release.COUNTED and counted > row["max_retries"]:
         if row["keep"]:
             letters.bury(turn, row, EndReason.EXHAUSTED, counted=counted)
         else:
             end(turn, row)
         return ReleaseOutcome.EXHAUSTED
-    if how is Release.REFUSED and refusals >= REFUSALS_MAX:
-        letters.bury(turn, row, EndReason.REFUSED, counted=counted, detail=detail)
-        return ReleaseOutcome.BURIED
+    if how is Release.REFUSED:
+        # One that has joined since the last refusal may be able to read it, so the ring goes round again.
+        refusals = refusals + 1 if refusals is not None and refused_joins == turn.joins else 1
+        refused_us = turn.at_us if refused_us is None else refused_us
+        refused_joins = turn.joins
+        if turn.at_us - refused_us >= refused_for_us:
+            letters.bury(turn, row, EndReason.REFUSED, counted=counted, detail=detail)
+            return ReleaseOutcome.BURIED
+        delay_us = _wait_us(refusals, len(ring.members(turn)))
     turn.db.execute(
-        "UPDATE events SET unconfirmed = 0, counted = ?, refusals = ?, next_us = ? WHERE rowid = ?",
-        (counted, refusals, turn.stamp() + max(delay_us, 0), row["rowid"]),
+        "UPDATE events SET unconfirmed = 0, counted = ?, refusals = ?, refused_us = ?, refused_joins = ?, next_us = ? "
+        "WHERE rowid = ?",
+        (counted, refusals, refused_us, refused_joins, turn.stamp() + max(delay_us, 0), row["rowid"]),
     )
     return ReleaseOutcome.RELEASED
+
+
+def _wait_us(refusals: int, members: int) -> int:
+    """None while the ring goes round; after each round a longer one (F4)."""
+    rounds, rest = divmod(refusals, max(members, 1))
+    if rounds < REFUSAL_ROUNDS and rest:
+        return 0
+    return int(min(REFUSAL_WAIT_MIN_US << min(rounds - 1, REFUSAL_ROUNDS), REFUSAL_WAIT_MAX_US))
 
 
 def extend(turn: Turn, extensions: Sequence[Extension]) -> tuple[ExtendOutcome, ...]:

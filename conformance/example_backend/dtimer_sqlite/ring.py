@@ -24,6 +24,7 @@ def join(turn: Turn, member: Member) -> bool:
         _remove_silent(turn)
         return False
     _remove(turn, member.node)
+    turn.joins += 1
     turn.db.execute(
         "INSERT INTO members (ns, node, incarnation, place, parked, expires_us) VALUES (?, ?, ?, ?, NULL, ?)",
         (turn.ns, member.node, member.incarnation, _end(turn), _expiry(turn, member)),

@@ -7,7 +7,7 @@ from typing import Final
 
 APPLICATION_ID: Final = 0x6474_6D72
 """Says in the file's header that it is dtimer's."""
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 _EVENT: Final = """
     schema INTEGER NOT NULL, max_retries INTEGER NOT NULL, confirm_timeout_us INTEGER, expires_after_us INTEGER,
@@ -20,14 +20,15 @@ TABLES: Final = (
     CREATE TABLE namespaces (
         ns INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, schema INTEGER NOT NULL, epoch TEXT NOT NULL,
         seq INTEGER NOT NULL DEFAULT 0, last_us INTEGER NOT NULL DEFAULT 0, skew_us INTEGER NOT NULL DEFAULT 0,
-        arm_node TEXT, arm_due_us INTEGER, arm_at_us INTEGER, letters_dropped INTEGER NOT NULL DEFAULT 0
+        arm_node TEXT, arm_due_us INTEGER, arm_at_us INTEGER, letters_dropped INTEGER NOT NULL DEFAULT 0,
+        joins INTEGER NOT NULL DEFAULT 0
     ) STRICT
     """,
     f"""
     CREATE TABLE events (
         rowid INTEGER PRIMARY KEY, ns INTEGER NOT NULL, id TEXT NOT NULL, next_us INTEGER NOT NULL,
-        unconfirmed INTEGER NOT NULL, number INTEGER NOT NULL, counted INTEGER NOT NULL, refusals INTEGER NOT NULL,
-        claim TEXT NOT NULL, expires_us INTEGER, {_EVENT},
+        unconfirmed INTEGER NOT NULL, number INTEGER NOT NULL, counted INTEGER NOT NULL,
+        refusals INTEGER, refused_us INTEGER, refused_joins INTEGER, claim TEXT NOT NULL, expires_us INTEGER, {_EVENT},
         UNIQUE (ns, id)
     ) STRICT
     """,

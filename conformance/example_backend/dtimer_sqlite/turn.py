@@ -15,7 +15,7 @@ from dtimer_sqlite.post_office import Letterbox, NobodyThere
 from dtimer_sqlite.schema import SCHEMA
 
 Row: TypeAlias = sqlite3.Row
-_COLUMNS: Final = "ns, schema, epoch, seq, last_us, skew_us, arm_node, arm_due_us, arm_at_us, letters_dropped"
+_COLUMNS: Final = "ns, schema, epoch, seq, last_us, skew_us, arm_node, arm_due_us, arm_at_us, letters_dropped, joins"
 
 
 @define
@@ -36,6 +36,7 @@ class Turn:
     skew_us: int
     arm: Arm | None
     letters_dropped: int
+    joins: int
     _last_us: int
     announced: list[Announcement] = field(factory=list)
     posts: list[tuple[Letterbox, bytes]] = field(factory=list)
@@ -46,7 +47,7 @@ class Turn:
         row = db.execute(f"SELECT {_COLUMNS} FROM namespaces WHERE name = ?", (namespace,)).fetchone()
         if row is None:
             return None
-        ns, schema, epoch, seq, last_us, skew_us, arm_node, arm_due_us, arm_at_us, dropped = row
+        ns, schema, epoch, seq, last_us, skew_us, arm_node, arm_due_us, arm_at_us, dropped, joins = row
         if schema != SCHEMA:
             raise SchemaMismatch(operation, f"namespace {namespace!r} has schema {schema}; this program knows {SCHEMA}")
         at_us = host_us + skew_us
@@ -61,6 +62,7 @@ class Turn:
             skew_us=skew_us,
             arm=None if arm_node is None else Arm(arm_node, arm_due_us, arm_at_us),
             letters_dropped=dropped,
+            joins=joins,
             last_us=last_us,
         )
 
@@ -78,7 +80,7 @@ class Turn:
         arm = self.arm
         self.db.execute(
             "UPDATE namespaces SET seq = ?, last_us = ?, skew_us = ?, arm_node = ?, arm_due_us = ?, arm_at_us = ?, "
-            "letters_dropped = ? WHERE ns = ?",
+            "letters_dropped = ?, joins = ? WHERE ns = ?",
             (
                 self.seq,
                 max(self._last_us, self.at_us),
@@ -87,6 +89,7 @@ class Turn:
                 arm and arm.due_us,
                 arm and arm.at_us,
                 self.letters_dropped,
+                self.joins,
                 self.ns,
             ),
         )

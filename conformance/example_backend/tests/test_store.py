@@ -86,7 +86,7 @@ async def test_a_file_of_another_application_is_left_alone(tmp_path: Path) -> No
     assert (tmp_path / "t.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("sql", ["PRAGMA user_version = 2", "UPDATE namespaces SET schema = 2"])
+@pytest.mark.parametrize("sql", ["PRAGMA user_version = 3", "UPDATE namespaces SET schema = 3"])
 async def test_a_later_schema_is_refused(tmp_path: Path, sql: str) -> None:
     async with SqliteBackend(tmp_path / "t.db") as backend:
         await backend.open()
@@ -215,7 +215,7 @@ async def test_an_unreadable_record_is_set_aside_with_its_bytes(tmp_path: Path) 
     async with SqliteBackend(tmp_path / "t.db") as backend:
         await backend.post([NewEvent(EventData(id="x", payload=b"1"), After(0))])
         other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
-        other.execute("UPDATE events SET schema = 2")
+        other.execute("UPDATE events SET schema = 3")
         other.close()
         member = Member("a", "i1")
         await backend.join(member)

@@ -166,9 +166,9 @@ class RedisPartition:
         return await self._run("confirm_newest", (id,), replies.one_of(replies.CONFIRM))
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = ""
+        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        args = (*_flat((receipt,)), how.value, _due(After(delay_us)), detail)
+        args = (*_flat((receipt,)), how.value, _due(After(delay_us)), detail, refused_for_us)
         return await self._run("release", args, replies.one_of(replies.RELEASE))
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:

@@ -365,8 +365,9 @@ class Ledger:
             self._expect(outcome is expected, "E4", host, id, f"a counted release was {outcome.value}")
         if outcome is ReleaseOutcome.RELEASED:
             counted = entry.counted - (operation.how is not Release.COUNTED)
-            due_us = applied.at_us + operation.delay_us
-            self._set(self.live, id, evolve(entry, due_us=due_us, counted=counted, out=None))
+            # When a refused one is due the store says (F4): not before now, at least.
+            delay_us = 0 if operation.how is Release.REFUSED else operation.delay_us
+            self._set(self.live, id, evolve(entry, due_us=applied.at_us + delay_us, counted=counted, out=None))
         else:
             self._bury(entry, kept=entry.data.keep or outcome is ReleaseOutcome.BURIED)
 

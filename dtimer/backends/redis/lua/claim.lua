@@ -80,7 +80,7 @@ local function take(id, due, bytes_of, state_bytes)
     return true
   end
   if not state and record.expires_after then
-    state = {number = 0, counted = 0, refusals = 0, expires = due + record.expires_after}
+    state = {number = 0, counted = 0, expires = due + record.expires_after}
   end
   local reason
   if state then

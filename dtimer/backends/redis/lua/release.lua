@@ -1,13 +1,15 @@
 -- Give a delivery back (E4, F4).
--- ARGV     id, number, nonce, how (counted, uncounted or refused), delay (see due_time), detail
+-- ARGV     id, number, nonce, how (counted, uncounted or refused), delay (see due_time; of a refusal none counts),
+--          detail, how long after its first refusal the event is buried, in us
 -- returns  1 released, 2 stale, 3 not found, 4 exhausted, 5 buried
 --@include ring
 --@include records
 --@include receipts
 --@include letters
+--@include refusals
 
 write_though_full()
-local id, how = ARGV[FIRST], ARGV[FIRST + 3]
+local id, how, delay = ARGV[FIRST], ARGV[FIRST + 3], ARGV[FIRST + 4]
 local state = read_state(redis.call('HGET', STATES, id))
 if not holds(state, ARGV[FIRST + 1], ARGV[FIRST + 2]) then return applied(stale_or_not_found(id)) end
 local bytes = redis.call('HGET', RECORDS, id)
@@ -17,17 +19,19 @@ if how == 'counted' then
     if record.keep then bury(id, bytes, 'exhausted', '', state.counted) else remove_event(id) end
     return applied(4)
   end
+  state.refusals = nil
 else
   state.counted = state.counted - 1
 end
 if how == 'refused' then
-  state.refusals = state.refusals + 1
-  if state.refusals >= LIMITS.REFUSALS_MAX then
+  state.refusals = one_more(state.refusals)
+  if at - state.refusals.since >= tonumber(ARGV[FIRST + 6]) then
     bury(id, bytes, 'refused', ARGV[FIRST + 5], state.counted)
     return applied(5)
   end
+  delay = wait_after(state.refusals.number)
 end
 state.nonce = nil
 write_state(id, state)
-move(id, due_time(ARGV[FIRST + 4]))
+move(id, due_time(delay))
 return applied(1)

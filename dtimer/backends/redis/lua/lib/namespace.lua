@@ -30,9 +30,9 @@ end
 
 local is_new = not meta[1]
 if is_new then
-  meta = {'1', ARGV[1], ARGV[4], '0 0 0 0 0', ''}
-elseif meta[1] ~= '1' and not string.find(meta[1], '^1%.') then
-  return redis.error_reply('DTSCHEMA the namespace has schema ' .. meta[1] .. ', this is schema 1')
+  meta = {'LIMITS.SCHEMA', ARGV[1], ARGV[4], '0 0 0 0 0', ''}
+elseif meta[1] ~= 'LIMITS.SCHEMA' and not string.find(meta[1], '^LIMITS.SCHEMA%.') then
+  return redis.error_reply('DTSCHEMA the namespace has schema ' .. meta[1] .. ', this is schema LIMITS.SCHEMA')
 end
 
 -- Who counts the partitions differently would look for events where they are not.
@@ -106,7 +106,7 @@ local announced = '' -- ' node due reached' for each, reached being 1 if somebod
 local function save()
   local counts = string.format('%d %d %d %d %d', seq, last, skew, position, dropped)
   if is_new then
-    redis.call('HSET', META, 'schema', '1', 'epoch', epoch)
+    redis.call('HSET', META, 'schema', 'LIMITS.SCHEMA', 'epoch', epoch)
     if ARGV[4] ~= '1' then redis.call('HSET', META, 'partitions', ARGV[4]) end
   end
   if is_new or arm ~= arm_was or arm_due ~= arm_due_was or arm_at ~= arm_at_was then

@@ -13,7 +13,7 @@ local function held(text, number, nonce)
     first_of[nonce] = first
     if text == first then return true end
   end
-  local its_number, its_nonce = string.match(text, '^(%d+) %d+ %d+ (%S+) %S+ *$')
+  local its_number, its_nonce = string.match(text, '^(%d+) %d+ %S+ (%S+) %S+ *$')
   return its_nonce == nonce and nonce ~= '-' and tonumber(its_number) == tonumber(number)
 end
 

@@ -4,8 +4,9 @@
 --         h length of the headers.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce expires', for live events that have been delivered;
---         nonce is - unless a delivery is unconfirmed, expires is - or a time in us, filled up with spaces: a hash whose
---         values have at most 64 bytes is kept as a list, of up to 512, and then each look reads through all events in hand.
+--         refusals is 0 or 'number,since,joins' (see refusals.lua), nonce is - unless a delivery is unconfirmed, expires
+--         is - or a time in us, filled up with spaces: a hash whose values have at most 64 bytes is kept as a list,
+--         of up to 512, and then each look reads through all events in hand.
 
 -- What the fields of a header line say, or false. Most events of a batch have the same but for their nonces,
 -- so a line is read once a script.
@@ -63,17 +64,24 @@ end
 -- nil if there is none or if dtimer did not write it.
 local function read_state(state)
   if not state then return nil end
-  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) (%d+) (%S+) (%S+) *$')
+  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) ([%d,]+) (%S+) (%S+) *$')
   if not number then return nil end
-  return {
-    number = tonumber(number), counted = tonumber(counted), refusals = tonumber(refusals),
+  local found = {
+    number = tonumber(number), counted = tonumber(counted),
     nonce = nonce ~= '-' and nonce or nil, expires = tonumber(expires),
   }
+  if refusals ~= '0' then
+    local times, since, joins = string.match(refusals, '^(%d+),(%d+),(%d+)$')
+    found.refusals = times and {number = tonumber(times), since = tonumber(since), joins = tonumber(joins)}
+  end
+  return found
 end
 
 local function state_text(state)
-  return string.format('%d %d %d %s %-60s', state.number, state.counted, state.refusals, state.nonce or '-',
-    state.expires and int(state.expires) or '-')
+  local refusals = state.refusals
+  return string.format('%d %d %s %s %-60s', state.number, state.counted,
+    refusals and string.format('%d,%d,%d', refusals.number, refusals.since, refusals.joins) or '0',
+    state.nonce or '-', state.expires and int(state.expires) or '-')
 end
 
 -- That of a first delivery of what cannot expire.
