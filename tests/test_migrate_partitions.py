@@ -231,7 +231,7 @@ async def test_the_command_moves_and_says_what_it_did(server: Server) -> None:
     [
         (("redis://127.0.0.1:1", "--to", "2"), "127.0.0.1:1"),
         (("redis://127.0.0.1:1", "--to", "0"), "partitions must be an int from 1"),
-        (("http://x", "--to", "2"), "is not a redis://"),
+        (("http://x", "--to", "2"), "must begin with redis://"),
         (("redis://127.0.0.1:1", "--to", "2", "--cluster"), "no server of the cluster"),
         (("redis://127.0.0.1:1", "--to", "2", "--sentinel", "timers"), "no sentinel names a master 'timers'"),
     ],

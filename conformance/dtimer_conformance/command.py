@@ -52,4 +52,4 @@ def _show(result: Result) -> None:
 def _without_password(target: str) -> str:
     """A report is kept and shown around."""
     scheme, separator, rest = target.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}" if separator else target
+    return f"{scheme}{separator}{rest.partition('?')[0].rpartition('@')[2]}" if separator else target

@@ -83,13 +83,7 @@ class RedisTarget:
 
     @asynccontextmanager
     async def backend(self, namespace: str, clock: Callable[[], int] | None) -> AsyncGenerator[TimerBackend]:
-        class Clocked(_OpenRedis):
-            """With the clock that was handed in."""
-
-            def __init__(self, client: Any, namespace: str, **options: Any) -> None:
-                super().__init__(client, namespace, clock_for_tests=clock, **options)
-
-        backend = Clocked.from_url(self.url, namespace)
+        backend = _OpenRedis.from_url(self.url, namespace, clock_for_tests=clock)
         try:
             yield backend
         finally:
@@ -118,7 +112,7 @@ def find_target(name: str) -> Target:
     """
     if name == "sim":
         return SimTarget()
-    if name.startswith(URL_SCHEMES):
+    if "://" in name:
         try:
             # Made for its checks only: it connects to nothing.
             RedisBackend.from_url(name)

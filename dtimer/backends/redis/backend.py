@@ -18,7 +18,8 @@ from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.servers import Servers
-from dtimer.errors import InvalidArgument, Unsupported
+from dtimer.backends.redis.urls import client_of
+from dtimer.errors import Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.runtime import AsyncioRuntime
 from dtimer.values import Applied, Finding, Inspection, RingMember
@@ -74,10 +75,11 @@ class RedisBackend(RedisPartition):
         namespace: str,
         partitions: int,
         *,
-        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
-        durability: Durable | None = None,
-        clock_for_tests: Callable[[], int] | None = None,
+        request_timeout: float,
+        durability: Durable | None,
+        clock_for_tests: Callable[[], int] | None,
     ) -> None:
+        """What every way of making one comes to; without defaults, so that none of them leaves anything out."""
         name = arguments.name(namespace, "namespace")
         count = arguments.partitions(partitions)
         timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
@@ -105,13 +107,31 @@ class RedisBackend(RedisPartition):
             self._parts = tuple(parts)
 
     @classmethod
-    def from_url(cls, url: str, namespace: str = NAMESPACE_DEFAULT, *, partitions: int = 1) -> Self:
-        """A backend on the server that a ``redis://``, ``rediss://`` or ``unix://`` URL names."""
-        try:
-            client = Redis.from_url(url)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise InvalidArgument("url", f"is not a redis://, rediss:// or unix:// URL: {error}") from error
-        return cls(client, namespace, partitions=partitions)
+    def from_url(
+        cls,
+        url: str,
+        namespace: str = NAMESPACE_DEFAULT,
+        *,
+        partitions: int = 1,
+        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
+        durability: Durable | None = None,
+        clock_for_tests: Callable[[], int] | None = None,
+    ) -> Self:
+        """A backend on the server that a ``redis://``, ``rediss://`` or ``unix://`` URL names.
+
+        Args:
+            url: with a database by its number, if not 0. Special characters of a password are percent-encoded.
+
+        The others are those of the constructor, and so are the errors.
+        """
+        return cls(
+            client_of(url),
+            namespace,
+            partitions=partitions,
+            request_timeout=request_timeout,
+            durability=durability,
+            clock_for_tests=clock_for_tests,
+        )
 
     @classmethod
     def embedded(
@@ -120,7 +140,9 @@ class RedisBackend(RedisPartition):
         namespace: str = NAMESPACE_DEFAULT,
         *,
         partitions: int = 1,
+        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
+        clock_for_tests: Callable[[], int] | None = None,
     ) -> Self:
         """A backend on a real Valkey server of its own; needs the extra ``dtimer[embedded]``.
 
@@ -128,10 +150,18 @@ class RedisBackend(RedisPartition):
 
         Args:
             path: a directory for its data, which it writes to disk once a second; None keeps nothing.
-            durability: as for any other server.
+
+        The others are those of the constructor, and so are the errors.
         """
         backend = cls.__new__(cls)
-        backend._set_up(EmbeddedServer(path), namespace, partitions, durability=durability)
+        backend._set_up(
+            EmbeddedServer(path),
+            namespace,
+            partitions,
+            request_timeout=request_timeout,
+            durability=durability,
+            clock_for_tests=clock_for_tests,
+        )
         return backend
 
     @property

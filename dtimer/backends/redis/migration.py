@@ -13,18 +13,18 @@ the same migration can be begun again, and ends as if it had not been.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
-from urllib.parse import unquote, urlsplit
+from typing import Final
 
 from attrs import define, frozen
-from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio import Redis, RedisCluster
 
 from dtimer import arguments
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Argument, Reply, Route
 from dtimer.backends.redis.keys import NAMES, Keys
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.servers import Servers
-from dtimer.errors import InvalidArgument, PartitionsMismatch, StoreCorrupt, StoreRefused
+from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
+from dtimer.errors import PartitionsMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.partitions import partition_of
 from dtimer.runtime import AsyncioRuntime
@@ -75,23 +75,9 @@ async def migrate_partitions(
 
 def client_for(url: str, *, cluster: bool = False, service: str | None = None) -> Redis | RedisCluster:
     """A client for a URL: of one server, of a server of a cluster, or of a sentinel that watches over `service`."""
-    try:
-        if cluster:
-            return RedisCluster.from_url(url)
-        if service is None:
-            return Redis.from_url(url)
-        parts = urlsplit(url)
-        credentials: dict[str, Any] = {
-            name: unquote(value)
-            for name, value in (("username", parts.username), ("password", parts.password))
-            if value
-        }
-        sentinel = Sentinel([(parts.hostname or "localhost", parts.port or 26379)])
-        database, tls = int(parts.path.strip("/") or 0), parts.scheme == "rediss"
-        client: Redis = sentinel.master_for(service, db=database, ssl=tls, **credentials)
-        return client
-    except (ValueError, AttributeError, TypeError) as error:
-        raise InvalidArgument("url", f"is not a redis:// or rediss:// URL: {error}") from error
+    if cluster:
+        return cluster_client_of(url)
+    return client_of(url) if service is None else sentinel_client_of(url, service)
 
 
 @define

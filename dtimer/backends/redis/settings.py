@@ -21,14 +21,19 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.backoff import NoBackoff
-from typing_extensions import override
+from typing_extensions import TypeIs, override
 
 from dtimer.errors import InvalidArgument
+from dtimer.shown import shown
 
 _ADDRESS_AND_CREDENTIALS: Final = frozenset(
     {"host", "port", "path", "socket_type", "db", "username", "password", "credential_provider", "client_name"}
 )
 _TLS_PREFIX: Final = "ssl_"
+_CONNECTING: Final = ("connect", "_connect")
+_FOR_TESTS: Final = (
+    "for tests there are SimBackend(), which needs no server, and RedisBackend.embedded(), which brings a real one"
+)
 
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
@@ -141,8 +146,10 @@ def client_settings(client: object) -> ConnectionSettings | SentinelSettings | C
     """
     if isinstance(client, RedisCluster):
         return _cluster_settings(client)
-    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
-        return _sentinel_settings(client.connection_pool)
+    if isinstance(client, Redis):
+        pool: object = getattr(client, "connection_pool", None)  # a double of a client has none
+        if isinstance(pool, SentinelConnectionPool):
+            return _sentinel_settings(pool)
     return connection_settings(client)
 
 
@@ -154,12 +161,16 @@ def connection_settings(client: object) -> ConnectionSettings:
     """
     if not isinstance(client, Redis):
         # The synchronous clients and valkey-py's are no subclasses.
-        raise InvalidArgument("client", f"must be a client of redis.asyncio, not {_kind(client)}")
-    pool = client.connection_pool
-    kind = pool.connection_class
-    if isinstance(pool, SentinelConnectionPool) or issubclass(kind, SentinelManagedConnection):
+        problem = f"must be a client of redis.asyncio, not {_name(type(client))}"
+        ours = type(client).__module__.partition(".")[0] in {"redis", "valkey"}
+        raise InvalidArgument("client", problem if ours else f"{problem}: {_FOR_TESTS}")
+    pool: object = getattr(client, "connection_pool", None)
+    kind: object = getattr(pool, "connection_class", None)
+    if isinstance(pool, SentinelConnectionPool) or (
+        isinstance(kind, type) and issubclass(kind, SentinelManagedConnection)
+    ):
         raise InvalidArgument("client", "is a Sentinel client, where one for a single server is needed")
-    return _taken(kind, pool.connection_kwargs)
+    return _taken(kind, getattr(pool, "connection_kwargs", {}))
 
 
 def _sentinel_settings(pool: SentinelConnectionPool) -> SentinelSettings:
@@ -193,9 +204,12 @@ def _cluster_settings(client: RedisCluster) -> ClusterSettings:
     )
 
 
-def _taken(kind: type[AbstractConnection], settings: Mapping[str, Any]) -> ConnectionSettings:
-    if not issubclass(kind, (Connection, UnixDomainSocketConnection)) or issubclass(kind, SentinelManagedConnection):
-        raise InvalidArgument("client", f"connects in a way that dtimer does not know: {kind.__qualname__}")
+def _taken(kind: object, settings: Mapping[str, Any]) -> ConnectionSettings:
+    if not _connects_by_a_socket(kind):
+        raise InvalidArgument(
+            "client",
+            f"connects by {_name(kind)}, which is not known to make a TCP, TLS or unix socket: {_FOR_TESTS}",
+        )
     arguments = dict[str, Any](socket_keepalive=True) if issubclass(kind, Connection) else {}
     for name, value in settings.items():
         tls = name.startswith(_TLS_PREFIX) and issubclass(kind, SSLConnection)
@@ -204,5 +218,18 @@ def _taken(kind: type[AbstractConnection], settings: Mapping[str, Any]) -> Conne
     return ConnectionSettings(kind, arguments)
 
 
-def _kind(thing: object) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+def _connects_by_a_socket(kind: object) -> TypeIs[type[Connection | UnixDomainSocketConnection]]:
+    """Whether it is one of redis-py's classes, or inherits the connecting from it.
+
+    A client of fakeredis has subclasses of them that talk to an object in memory, where dtimer needs a transport.
+    """
+    if not isinstance(kind, type) or issubclass(kind, SentinelManagedConnection):
+        return False
+    return any(
+        issubclass(kind, base) and all(getattr(kind, name) is getattr(base, name) for name in _CONNECTING)
+        for base in (Connection, UnixDomainSocketConnection)
+    )
+
+
+def _name(kind: object) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else shown(kind)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from pathlib import Path
+from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from attrs import evolve
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import Connection
 
-from dtimer import BackendClosed, ConfirmOutcome, DTimer, InvalidArgument, SchemaMismatch, StoreUnreachable
+from dtimer import (
+    BackendClosed,
+    ConfirmOutcome,
+    DTimer,
+    Durable,
+    InvalidArgument,
+    NotDurable,
+    SchemaMismatch,
+    StoreUnreachable,
+)
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
 from dtimer.values import After, EventData, Member, NewEvent, Release, Wakeup, Window
@@ -174,3 +187,84 @@ async def test_states_are_long_enough_for_a_hash_table(server: Server) -> None:
             again = await backend.claim(member, room=2, confirm_timeout_us=HOUR_US, nonce="1")
             outcomes = await backend.confirm([delivery.receipt for delivery in again.value.deliveries])
     assert outcomes.value == (ConfirmOutcome.CONFIRMED, ConfirmOutcome.CONFIRMED)
+
+
+class InMemory(Connection):
+    """A connection as fakeredis has them: redis-py's, which is connected to an object."""
+
+    async def _connect(self) -> None:
+        self._writer = object()  # type: ignore[assignment]
+
+
+class Talkative(Connection):
+    """Changes nothing about how it connects."""
+
+    async def on_connect(self) -> None:
+        await super().on_connect()
+
+
+class FakeRedis(Redis):
+    def __init__(self) -> None:
+        super().__init__(connection_pool=ConnectionPool(connection_class=InMemory))
+
+
+@pytest.mark.parametrize(
+    ("client", "named"),
+    [
+        (FakeRedis(), "test_backend.InMemory"),
+        (Redis(connection_pool=ConnectionPool(connection_class=type("Sub", (InMemory, SSLConnection), {}))), "Sub"),
+        (create_autospec(Redis, instance=True), "None"),
+        (object(), "builtins.object"),
+        (None, "NoneType"),
+    ],
+)
+def test_a_client_that_makes_no_sockets_is_refused_by_name(client: Any, named: str) -> None:
+    """It was accepted, and each call failed after 4.5 s with an AttributeError in its text."""
+    with pytest.raises(InvalidArgument, match=rf"^client .*{named}.*SimBackend.*RedisBackend\.embedded") as caught:
+        RedisBackend(client)
+    assert caught.value.argument == "client"
+
+
+@pytest.mark.parametrize("kind", [Connection, SSLConnection, UnixDomainSocketConnection, Talkative])
+def test_a_client_with_sockets_is_taken(kind: type[Connection]) -> None:
+    RedisBackend(Redis(connection_pool=ConnectionPool(connection_class=kind)))
+
+
+def test_every_way_of_making_a_backend_takes_all_that_the_constructor_takes() -> None:
+    """What one of them lacks cannot be had by those who use it."""
+
+    def options(make: Any) -> list[inspect.Parameter]:
+        return [
+            parameter
+            for parameter in inspect.signature(make).parameters.values()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+
+    wanted = options(RedisBackend.__init__)
+    assert wanted
+    assert options(RedisBackend.from_url) == wanted
+    assert options(RedisBackend.embedded) == wanted
+
+
+async def test_what_is_given_to_any_of_them_has_its_effect(server: Server) -> None:
+    clock_us = 2_000_000_000_000_000
+    options: dict[str, Any] = {
+        "partitions": 2,
+        "request_timeout": 0.25,
+        "durability": Durable(replicas=1, within=0.01),
+        "clock_for_tests": lambda: clock_us,
+    }
+    async with Redis.from_url(server.url) as client:
+        made = [
+            RedisBackend(client, "given", **options),
+            RedisBackend.from_url(server.url, "given", **options),
+            RedisBackend.embedded(**options),
+        ]
+        for backend in made:
+            async with backend:
+                assert len(backend.partitions) == 2
+                assert backend._servers.request_timeout_s == 0.25
+                part = backend.partitions[0]
+                assert (await part.open()).at_us >= clock_us
+                with pytest.raises(NotDurable):
+                    await DTimer(backend).post("x", 60_000)
