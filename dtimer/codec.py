@@ -164,7 +164,7 @@ def decode_headers(data: bytes) -> Mapping[str, str]:
         return _NO_HEADERS
     try:
         value: object = json.loads(data.decode())
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for what is nested some thousand deep
         return _NO_HEADERS
     if not isinstance(value, dict):
         return _NO_HEADERS

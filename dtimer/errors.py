@@ -237,5 +237,12 @@ class StoreClockStepped(Report):
         self.step_us = step_us
 
 
+class NodeStopped(Report):
+    """The node takes no more events although it was not told to leave; the cause, if any, says why (rule N4).
+
+    Its task was cancelled, its backend was closed, or the program is being ended. `join` begins anew.
+    """
+
+
 class NodeDisturbed(Report):
     """A claim or a subscription failed; the node tries again by itself. The cause says why (rule N4)."""

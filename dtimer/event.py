@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from dtimer.arguments import Delay, Timeout, from_instant
 from dtimer.codec import Codec, PayloadT, decode_headers
+from dtimer.foreign import ends_the_program, ends_the_task
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.values import Delivery, Ended, EndReason, EventData, Receipt
 
@@ -179,7 +180,7 @@ class Event(Generic[PayloadT]):
             if error is None:
                 if self._delivery.deadline_us is not None and not self.settled:
                     await self._keeper.confirm_at_end(self)
-            elif isinstance(error, Exception):
+            elif not ends_the_task(error):
                 self._keeper.failed(self)
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.
         finally:
@@ -213,7 +214,9 @@ def exhausted(ended: Ended, codec: Codec[PayloadT]) -> Exhausted[PayloadT]:
     payload: PayloadT | None
     try:
         payload = codec.decode(event.payload)
-    except Exception:
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
         # It is over, so nobody can do better; the bytes are there.
         payload = None
     return Exhausted(

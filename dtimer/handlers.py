@@ -9,6 +9,7 @@ from dtimer import arguments
 from dtimer.codec import PayloadT
 from dtimer.errors import DTimerError, InvalidArgument
 from dtimer.event import Event, Exhausted
+from dtimer.foreign import is_generator_function
 from dtimer.node.consumers import Consumers
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.shown import shown
@@ -68,6 +69,8 @@ class Handlers(Generic[PayloadT]):
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             arguments.function(handler, "handler")
+            if is_generator_function(handler):
+                raise InvalidArgument("handler", f"must not have a yield in it, as {handler!r} has: it would never run")
             add(handler)
             return handler
 

@@ -103,5 +103,8 @@ RECEIPTS_REMEMBERED_MAX: Final = 4_096
 LEAVE_TIMEOUT_DEFAULT_US: Final = 30 * SECOND_US
 LEAVE_CANCEL_GRACE_US: Final = 1 * SECOND_US
 """What a handler that was cancelled by ``leave`` has to clean up in."""
+LISTENER_CALLS_MAX: Final = 100
+"""Calls of ``error`` handlers that run at once, and of those for each other kind of news: one that never ends must not
+pile up tasks without bound."""
 CLOCK_WINDOW_US: Final = 30 * SECOND_US
 """A bound on the store's clock is forgotten after one to two of these: two clocks drift by some ms in that time."""

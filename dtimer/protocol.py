@@ -103,6 +103,10 @@ class Runtime(Protocol):
         """Between entry and exit the named piece of work is under way: a simulator holds its clock meanwhile."""
         ...
 
+    def caught(self, error: BaseException) -> None:
+        """Code of the application raised this where no caller hears of it (F3). For a simulator to tell the test."""
+        ...
+
     def token(self, num_bytes: int) -> str:
         """Fresh random bytes, as lower-case hex."""
         ...

@@ -74,6 +74,9 @@ class AsyncioRuntime:
     def working(self, name: str) -> AbstractContextManager[None]:
         return _NOTHING
 
+    def caught(self, error: BaseException) -> None:
+        """It is reported, and that is all."""
+
     def token(self, num_bytes: int) -> str:
         return secrets.token_hex(num_bytes)
 

@@ -11,6 +11,7 @@ from attrs import field, frozen
 from dtimer.arguments import from_instant
 from dtimer.codec import Codec, PayloadT, decode_headers
 from dtimer.errors import PayloadRefused
+from dtimer.foreign import ends_the_program
 from dtimer.values import DeadLetter, EndReason, EventData, EventState, Pending
 
 
@@ -123,5 +124,7 @@ class DeadEvent(Generic[PayloadT]):
 def _decoded(codec: Codec[PayloadT], event: EventData) -> PayloadT:
     try:
         return codec.decode(event.payload)
-    except Exception as error:
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
         raise PayloadRefused(event.id, event.payload, "the store has it still") from error

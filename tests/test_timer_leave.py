@@ -18,7 +18,7 @@ from dtimer import (
     SimBackend,
     StoreUnreachable,
 )
-from dtimer.node.consumers import in_hand
+from dtimer.node.reports import in_hand
 from node.watched import Watched
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final, assert_never
 from attrs import evolve
 
 from dtimer.counters import Tally
-from dtimer.errors import MalformedWakeup, StoreUnreachable
+from dtimer.errors import BackendClosed, BackendError, Known, MalformedWakeup, StoreUnreachable
+from dtimer.foreign import ends_the_task
 from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
@@ -19,6 +20,7 @@ from dtimer.node.repeat import PASSING
 from dtimer.node.reports import Reports
 from dtimer.node.room import Room
 from dtimer.node.store import Store
+from dtimer.node.tasks import start_task
 from dtimer.outcomes import ClaimStatus
 from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
 
@@ -34,7 +36,8 @@ class Claims:
     Attributes:
         member: under which the store knows it.
         fenced: another process has joined under its node id.
-        joined: the store knows it, or did when it was last heard of.
+        joined: it is at work, and the store knows it, or did when it was last heard of.
+        known: the store may know it as a member, whether it is at work or not.
     """
 
     def __init__(
@@ -52,15 +55,18 @@ class Claims:
         tally: Tally,
         on_ready: Callable[[], None],
         on_fenced: Callable[[], None],
+        on_stopped: Callable[[BaseException | None], None],
     ) -> None:
         """
         Args:
             partition: what reports add to tell it from the others; empty if there are none.
             on_fenced: called when it has come to its end because it was fenced.
+            on_stopped: called when it has come to its end although it was neither fenced nor told to; and why.
         """
         self.member = member
         self.fenced = False
         self.joined = False
+        self.known = False
         self._store = store
         self._runtime = store.runtime
         self._deliveries = deliveries
@@ -71,6 +77,7 @@ class Claims:
         self._tally = tally
         self._on_ready = on_ready
         self._on_fenced = on_fenced
+        self._on_stopped = on_stopped
         self._planner = Planner(self._runtime.draw, store.backend.pace)
         self._disturbance = disturbance
         self._partition = partition
@@ -83,12 +90,24 @@ class Claims:
         )
         self._epoch = ""
         self._leaving = False
+        self._closed: BackendClosed | None = None
+        """The backend was closed, which is for good."""
         self._unwelcome = 0
         self._rejoin = False
         self._signal = self._runtime.signal(f"node {member.node}")
         self._task: asyncio.Task[None] | None = None
         self._alarm_us: int | None = None
         """When the alarm rings that is set while nothing is to be done."""
+
+    @property
+    def at_work(self) -> bool:
+        """It claims, and will go on."""
+        return self._task is not None and not (self._task.done() or self._leaving or self.fenced)
+
+    @property
+    def begun(self) -> bool:
+        """It has joined once, whatever became of it since."""
+        return self._task is not None
 
     # --- from outside --------------------------------------------------------------------------------------
 
@@ -109,8 +128,8 @@ class Claims:
             await self._close()
             raise
         self.joined = True
-        name = f"dtimer: node {self.member.node}"
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=name)
+        self._task = start_task(self._run, f"dtimer: node {self.member.node}")
+        self._task.add_done_callback(self._ended)
         self._confirms.lane.hand_over(self.ring)
         self._on_ready()
 
@@ -130,7 +149,7 @@ class Claims:
 
     def stop_claiming(self) -> None:
         """No claim follows the one in flight, and what that brings goes back."""
-        self._leaving = True
+        self._leaving, self.joined = True, False
         self._signal.set()
 
     async def stop(self) -> None:
@@ -143,6 +162,7 @@ class Claims:
     async def tell_store(self) -> None:
         """It is a member no more."""
         await self._store.call(lambda: self._store.backend.leave(self.member))
+        self.known = False
 
     async def _close(self) -> None:
         await self._ears.stop()
@@ -155,10 +175,20 @@ class Claims:
             while not self._leaving and not self.fenced:
                 try:
                     await self._step()
-                except Exception as error:
+                except BaseException as error:
                     # No path leaves a node without a next wake-up (rule N4), a backend's bug neither.
+                    if ends_the_task(error) or isinstance(error, BackendClosed):
+                        raise
                     self._failed(error)
+        except BaseException as error:
+            # Told before the next turn, in which a program that ends may be leaving.
+            if not isinstance(error, GeneratorExit):
+                self._stopped(error)
+            if isinstance(error, BackendClosed):
+                await self._ears.stop()
+            raise
         finally:
+            self.joined = False
             self._signal.close()
             self._room.gone(self)
             self._confirms.lane.take_back()
@@ -166,7 +196,17 @@ class Claims:
             await self._ears.stop()
             self._on_fenced()
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._stopped(asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    def _stopped(self, error: BaseException | None) -> None:
+        """It has come to its end; unless it was told to, that is reported, once."""
+        if not self._leaving and not self.fenced:
+            self._on_stopped(error)
+
     async def _step(self) -> None:
+        if self._closed is not None:
+            raise self._closed
         now_us = self._runtime.now_us()
         may_call = self._planner.may_call(now_us)
         if self._rejoin and may_call:
@@ -214,18 +254,20 @@ class Claims:
                     pulse=claim.pulse,
                 )
             )
-        except Exception as error:
+        except BaseException as error:
+            if ends_the_task(error):
+                if batch is not None:
+                    batch.cancel()
+                raise
             # What it took, if it was applied, is not known: untracked events are lost, the others come again (F2).
             self._tally.failed_claims += 1
             self._room.failed(self)
             if batch is not None:
                 self._confirms.failed(batch, error)
+            if isinstance(error, BackendClosed):
+                raise
             self._failed(error)
             return
-        except BaseException:
-            if batch is not None:
-                batch.cancel()
-            raise
         self._worked()
         self._room.answered(self, len(applied.value.deliveries))
         # The node re-arms itself before anything is handled (rule W4).
@@ -266,12 +308,14 @@ class Claims:
     async def _confirm(self, batch: ConfirmBatch) -> None:
         try:
             applied = await self._store.once(lambda: self._store.backend.confirm(batch.items))
-        except Exception as error:
+        except BaseException as error:
+            if ends_the_task(error):
+                batch.cancel()
+                raise
             self._confirms.failed(batch, error)
+            if isinstance(error, BackendClosed):
+                raise
             self._failed(error)
-        except BaseException:
-            batch.cancel()
-            raise
         else:
             self._worked()
             self._confirms.answered(batch, applied.value)
@@ -286,7 +330,12 @@ class Claims:
         return await self._ears.listen(epoch)
 
     async def _join(self) -> None:
-        await self._store.call(lambda: self._store.backend.join(self.member))
+        self.known = True
+        try:
+            await self._store.call(lambda: self._store.backend.join(self.member))
+        except BackendError as error:
+            self.known = error.known is not Known.NOT_APPLIED
+            raise
         self._rejoin = False
         self._planner.joined(self._runtime.now_us())
 
@@ -304,7 +353,7 @@ class Claims:
         self._planner.joined(self._runtime.now_us())
         self._on_ready()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self._planner.failed(self._runtime.now_us())
         self._disturbance.began(f"claims{self._partition}", error)
 
@@ -339,5 +388,7 @@ class Claims:
     def _deaf(self, error: Exception) -> None:
         self._tally.failed_subscriptions += 1
         self._planner.unsubscribed()
+        if isinstance(error, BackendClosed):
+            self._closed = error
         self._disturbance.began(f"wake-ups{self._partition}", error)
         self._signal.set()

@@ -56,7 +56,7 @@ class Confirms:
         self._count(outcomes)
         batch.answer(outcomes)
 
-    def failed(self, batch: ConfirmBatch, error: Exception) -> None:
+    def failed(self, batch: ConfirmBatch, error: BaseException) -> None:
         """The call that carried them failed: they go with the next one, unless that has been tried for long."""
         if not isinstance(error, PASSING):
             batch.fail(error)

@@ -6,10 +6,10 @@ Either handlers, which run as many events at once as `max_events` allows, or ite
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar
+from contextvars import copy_context
+from enum import Enum
 from functools import partial
 from typing import Any, Generic
 
@@ -18,10 +18,19 @@ from attrs import define
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler
+from dtimer.foreign import ends_the_program, ends_the_task, to_await
+from dtimer.node.reports import in_hand
 from dtimer.protocol import Runtime
 
-in_hand: ContextVar[Event[Any] | None] = ContextVar("dtimer_in_hand", default=None)
-"""The event that the running code was given. It tells `leave` which delivery must not be waited for."""
+
+class Ending(Enum):
+    """How a handler ended that did not return."""
+
+    RAISED = "raised"
+    """Also a CancelledError that was not meant for its task."""
+    CANCELLED = "cancelled"
+    CUT = "cut"
+    """Cancelled by `leave`."""
 
 
 @define(eq=False)
@@ -45,6 +54,8 @@ class Holding(Generic[PayloadT]):
 
     event: Event[PayloadT]
     tasks: tuple[asyncio.Task[None], ...] = ()
+    num_begun: int = 0
+    """How many of the tasks have."""
     open: int = 0
     cut: bool = False
     """`leave` cancelled it."""
@@ -66,13 +77,13 @@ class Consumers(Generic[PayloadT]):
         max_events: int,
         *,
         on_change: Callable[[], None],
-        on_failure: Callable[[Event[PayloadT], BaseException, bool], None],
+        on_failure: Callable[[Event[PayloadT], BaseException, Ending], None],
         on_unwanted: Callable[[Event[PayloadT]], None],
     ) -> None:
         """
         Args:
             on_change: room or the number of unfinished events may have changed.
-            on_failure: a handler raised, or was cancelled (and whether that was by `cut`).
+            on_failure: a handler raised, or was cancelled.
             on_unwanted: nobody is there any more to take a tracked event.
         """
         self.max_events = max_events
@@ -242,25 +253,43 @@ class Consumers(Generic[PayloadT]):
         self.unfinished[event] = holding
         # Counts as one itself, so that the event is not finished before all its handlers are started.
         holding.open = 1
-        for handler, label in self._handlers:
-            try:
-                result = handler(event)
-            except Exception as error:
-                self._on_failure(event, error, False)
-                continue
-            if inspect.iscoroutine(result):
-                self._start(holding, result, f"{label}{event.id}")
-            elif inspect.isawaitable(result):
-                self._start(holding, _as_coroutine(result), f"{label}{event.id}")
-        self._returned(holding)
+        try:
+            for handler, label in self._handlers:
+                # A copy each: what one call sets is not seen by the next.
+                context = copy_context()
+                try:
+                    work = to_await(context.run(handler, event))
+                except BaseException as error:
+                    self._on_failure(event, error, Ending.RAISED)
+                    if ends_the_program(error):
+                        raise
+                    continue
+                if work is not None:
+                    context.run(self._start, holding, work, f"{label}{event.id}")
+        finally:
+            self._returned(holding)
 
     def _start(self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
         never_began = partial(self._never_began, holding, coroutine)
-        task = asyncio.get_running_loop().create_task(self._work(holding, coroutine, name, never_began), name=name)
-        # A callback costs more than all else here, so the task takes it off as soon as it sees to the rest by itself.
-        task.add_done_callback(never_began)
+        num_begun = holding.num_begun
+        # An eager task may even have ended when it is here.
         holding.open += 1
+        work = self._work(holding, coroutine, name, never_began)
+        try:
+            task = asyncio.get_running_loop().create_task(work, name=name)
+        except BaseException as error:
+            if holding.num_begun == num_begun:  # a task factory's fault
+                work.close()
+                coroutine.close()
+                self._on_failure(holding.event, error, Ending.RAISED)
+                self._returned(holding)
+            if ends_the_program(error):
+                raise
+            return
         holding.tasks += (task,)
+        if holding.num_begun == num_begun:
+            # A callback costs more than all else here, so the task takes it off as soon as it sees to the rest itself.
+            task.add_done_callback(never_began)
 
     async def _work(
         self,
@@ -271,18 +300,22 @@ class Consumers(Generic[PayloadT]):
     ) -> None:
         task = asyncio.current_task()
         assert task is not None, "it is one"
+        holding.num_begun += 1
         task.remove_done_callback(never_began)
         in_hand.set(holding.event)
         try:
             with self._runtime.working(name):
                 await coroutine
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             # Who is told of it is not at work on the event.
             in_hand.set(None)
-            self._on_failure(holding.event, error, holding.cut)
-            if isinstance(error, asyncio.CancelledError):
+            ends = ends_the_task(error, task)
+            if not isinstance(error, GeneratorExit) or not ends:
+                cancelled = ends and isinstance(error, asyncio.CancelledError)
+                ending = Ending.RAISED if not cancelled else Ending.CUT if holding.cut else Ending.CANCELLED
+                self._on_failure(holding.event, error, ending)
+            if ends:
                 raise
-        # An interrupt stops the loop itself; it says nothing about the event.
         finally:
             self._returned(holding)
 
@@ -291,7 +324,8 @@ class Consumers(Generic[PayloadT]):
     ) -> None:
         """It was cancelled before, and nobody else would close the handler's coroutine."""
         coroutine.close()
-        self._on_failure(holding.event, asyncio.CancelledError(), holding.cut)
+        ending = Ending.CUT if holding.cut else Ending.CANCELLED
+        self._on_failure(holding.event, asyncio.CancelledError(), ending)
         self._returned(holding)
 
     def _returned(self, holding: Holding[PayloadT]) -> None:
@@ -307,7 +341,3 @@ class Consumers(Generic[PayloadT]):
             task.cancel()
         if not holding.tasks:
             self.finish(event)
-
-
-async def _as_coroutine(awaitable: Any) -> object:
-    return await awaitable

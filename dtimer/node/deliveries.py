@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import CancelledError
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, Generic
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic
 
 from dtimer import arguments
 from dtimer.arguments import Delay, Timeout
@@ -14,8 +13,9 @@ from dtimer.codec import Codec, PayloadT
 from dtimer.counters import Tally
 from dtimer.errors import BackendError, HandlerFailed, InvalidArgument, NotTracked, PayloadRefused, RecordUnreadable
 from dtimer.event import Confirming, Event, Exhausted, exhausted
+from dtimer.foreign import ends_the_program
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
-from dtimer.node.consumers import Consumers
+from dtimer.node.consumers import Consumers, Ending
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
@@ -79,11 +79,7 @@ class Deliveries(Generic[PayloadT]):
 
     def take(self, claimed: Claimed, *, leaving: bool) -> None:
         """Hand out what a claim brought; while leaving, tracked events go back untouched (rule N1)."""
-        for ended in claimed.ended:
-            self._ended(ended)
-        for record in claimed.unreadable:
-            self._tally.unreadable += 1
-            self._reports.report(RecordUnreadable(record))
+        # Kept first: whatever comes of telling the rest, it costs none of these.
         if leaving:
             for delivery in claimed.deliveries:
                 if delivery.deadline_us is not None:
@@ -92,30 +88,38 @@ class Deliveries(Generic[PayloadT]):
                     self._coming.append(delivery)
         else:
             self._coming += claimed.deliveries
-        if self._next_portion is not None:
-            return
-        if len(self._coming) <= PORTION:
-            self._hand_out(len(self._coming))
-        else:
-            self._hand_out_soon()
+        large = len(self._coming) > PORTION
+        try:
+            for ended in claimed.ended:
+                self._ended(ended)
+            for record in claimed.unreadable:
+                self._tally.unreadable += 1
+                self._reports.report(RecordUnreadable(record))
+            if not large and self._next_portion is None:
+                self._hand_out(len(self._coming))
+        finally:
+            self._hand_out_the_rest()
 
-    def _hand_out_soon(self) -> None:
-        self._next_portion = asyncio.get_running_loop().call_soon(self._hand_out_portion)
+    def _hand_out_the_rest(self) -> None:
+        if self._coming and self._next_portion is None:
+            self._next_portion = asyncio.get_running_loop().call_soon(self._hand_out_portion)
 
     def _hand_out_portion(self) -> None:
         self._next_portion = None
         try:
             self._hand_out(min(PORTION, len(self._coming)))
         finally:
-            # Whatever a plain function raised to stop the program: the others' events go on if it does.
-            if self._coming:
-                self._hand_out_soon()
+            # Also when one of them ends the program: the others' events go on if it does.
+            self._hand_out_the_rest()
             self._on_change()
 
     def end_all(self) -> None:
         """The node has left: what it has claimed is handed out now, and nothing follows."""
-        self._hand_out(len(self._coming))
-        self.consumers.end_all()
+        try:
+            self._hand_out(len(self._coming))
+        finally:
+            self._hand_out_the_rest()
+            self.consumers.end_all()
 
     def _hand_out(self, num: int) -> None:
         coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
@@ -124,7 +128,7 @@ class Deliveries(Generic[PayloadT]):
             delivery = coming.popleft()
             try:
                 payload = decode(delivery.event.payload)
-            except Exception as error:
+            except BaseException as error:
                 self._refused(delivery, error)
                 continue
             if delivery.deadline_us is not None:
@@ -149,17 +153,23 @@ class Deliveries(Generic[PayloadT]):
         else:
             self._reports.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
 
-    def _refused(self, delivery: Delivery, error: Exception) -> None:
+    def _refused(self, delivery: Delivery, error: BaseException) -> None:
         """The codec refused the payload: perhaps another node's does not (rule F4)."""
         self._tally.refused_payloads += 1
+        if ends_the_program(error):
+            self._reports.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {shown(error)}")
+            raise error
+        self._chores.runtime.caught(error)
         if delivery.deadline_us is not None:
-            self._chores.start(self._release_refused(delivery, error), f"giving back event {delivery.receipt.id!r}")
+            self._chores.start(
+                lambda: self._release_refused(delivery, error), f"giving back event {delivery.receipt.id!r}"
+            )
         else:
             what_happened = "it was not tracked, so this report alone has its bytes"
             self._report_refused(delivery, error, what_happened)
 
-    async def _release_refused(self, delivery: Delivery, error: Exception) -> None:
-        detail = cut_to_bytes(repr(error), REASON_MAX_BYTES)
+    async def _release_refused(self, delivery: Delivery, error: BaseException) -> None:
+        detail = cut_to_bytes(shown(error), REASON_MAX_BYTES)
         try:
             outcome = await self._release(
                 delivery.receipt, Release.REFUSED, delay_us=0, detail=detail, refused_for_us=self._refused_for_us
@@ -183,7 +193,7 @@ class Deliveries(Generic[PayloadT]):
             self._refusals_told.popitem(last=False)
         return told
 
-    def _report_refused(self, delivery: Delivery, error: Exception, what_happened: str) -> None:
+    def _report_refused(self, delivery: Delivery, error: BaseException, what_happened: str) -> None:
         self._reports.report(PayloadRefused(delivery.receipt.id, delivery.event.payload, what_happened), error)
 
     # --- from the consumers --------------------------------------------------------------------------------
@@ -251,7 +261,7 @@ class Deliveries(Generic[PayloadT]):
             return
         event.settled = True
         delay_us = policy.delay_after(event.num_retries)
-        self._in_background(self._release_event(event, Release.COUNTED, delay_us), event.id)
+        self._in_background(lambda: self._release_event(event, Release.COUNTED, delay_us), event.id)
 
     def at_end(self, event: Event[PayloadT]) -> None:
         self.consumers.at_end(event)
@@ -261,17 +271,21 @@ class Deliveries(Generic[PayloadT]):
         event.settled = True
         self._release_untouched(event.receipt)
 
-    def _handler_failed(self, event: Event[PayloadT], error: BaseException, cut: bool) -> None:
+    def _handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
         self._tally.handler_errors += 1
-        if not isinstance(error, CancelledError):
-            self._reports.report(HandlerFailed(event.id, f"raised {error!r}"), error)
+        if ends_the_program(error):
+            # No more work may be started; the deadline serves it.
+            self._reports.warn(f"the handler of event {event.id!r} ends the program: {shown(error)}")
+        elif ending is Ending.RAISED:
+            self._chores.runtime.caught(error)
+            self._reports.report(HandlerFailed(event.id, f"raised {shown(error)}"), error)
             self.failed(event)
-        elif cut:
+        elif ending is Ending.CUT:
             self._reports.report(HandlerFailed(event.id, "was cancelled: it outlasted the time limit of leave()"))
             self.failed(event)
         else:
-            # The loop is being shut down, or the handler cancelled itself: no more work may be started for the one,
-            # and the deadline serves the other.
+            # The loop is being shut down, or somebody cancelled the handler's task: no more work may be started for
+            # the one, and the deadline serves the other.
             self._reports.report(HandlerFailed(event.id, "was cancelled"))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
@@ -311,14 +325,14 @@ class Deliveries(Generic[PayloadT]):
         return answer.value
 
     def _release_untouched(self, receipt: Receipt) -> None:
-        self._in_background(self._release(receipt, Release.UNCOUNTED, delay_us=0), receipt.id)
+        self._in_background(lambda: self._release(receipt, Release.UNCOUNTED, delay_us=0), receipt.id)
 
-    def _in_background(self, release: Coroutine[Any, Any, ReleaseOutcome], id: str) -> None:
-        self._chores.start(self._reporting(release), f"giving back event {id!r}")
+    def _in_background(self, release: Callable[[], Awaitable[ReleaseOutcome]], id: str) -> None:
+        self._chores.start(lambda: self._reporting(release), f"giving back event {id!r}")
 
-    async def _reporting(self, release: Awaitable[ReleaseOutcome]) -> None:
+    async def _reporting(self, release: Callable[[], Awaitable[ReleaseOutcome]]) -> None:
         try:
-            await release
+            await release()
         except BackendError as error:
             # It comes again at its deadline.
             self._reports.report(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dtimer.counters import Tally
 from dtimer.errors import NodeDisturbed, NodeFenced
 from dtimer.node.reports import Reports
+from dtimer.shown import said
 
 
 class Disturbance:
@@ -21,11 +22,11 @@ class Disturbance:
         self._failures = 0
         self._is_fenced = False
 
-    def began(self, part: str, cause: Exception) -> None:
+    def began(self, part: str, cause: BaseException) -> None:
         """A call failed. The part stands in the report: "claims", or "wake-ups of partition 3"."""
         self._failures += 1
         if not self._broken:
-            what = f"node {self._node!r}: its {part} fail ({cause}); it tries again by itself"
+            what = f"node {self._node!r}: its {part} fail ({said(cause)}); it tries again by itself"
             if self._reports.listeners:
                 # What nobody listens to is logged by itself.
                 self._reports.warn(what)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from dtimer.errors import BackendError, StoreUnreachable
+from dtimer.errors import BackendClosed, BackendError, StoreUnreachable
+from dtimer.foreign import ends_the_task
 from dtimer.node.planner import Backoff
+from dtimer.node.tasks import start_task
 from dtimer.protocol import TimerBackend
+from dtimer.shown import shown
 from dtimer.values import Message
 
 
@@ -41,9 +44,8 @@ class Ears:
         What is returned tells how the first attempt went: None, or why it failed. Further ones follow by themselves.
         """
         await self.stop()
-        loop = asyncio.get_running_loop()
-        first: asyncio.Future[Exception | None] = loop.create_future()
-        self._task = loop.create_task(self._listen(epoch, first), name=f"dtimer: wake-ups of node {self._node}")
+        first: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._task = start_task(lambda: self._listen(epoch, first), f"dtimer: wake-ups of node {self._node}")
         return first
 
     async def stop(self) -> None:
@@ -61,6 +63,8 @@ class Ears:
                 self._on_deaf(error)
                 if not first.done():
                     first.set_result(error)
+                if isinstance(error, BackendClosed):
+                    return  # closed for good
                 # Not to ask a store that is away all the time; by the runtime's clock, which a simulator moves.
                 await self._backend.runtime.sleep(backoff.next_us())
         finally:
@@ -79,9 +83,11 @@ class Ears:
                     self._on_message(message)
         except BackendError as error:
             return error
-        except Exception as error:
+        except BaseException as error:
+            if ends_the_task(error):
+                raise
             # A backend's bug must not leave the node deaf for good.
-            failure = StoreUnreachable("wakeups", f"the backend raised {error!r}")
+            failure = StoreUnreachable("wakeups", f"the backend raised {shown(error)}")
             failure.__cause__ = error
             return failure
         return StoreUnreachable("wakeups", "the messages came to an end")

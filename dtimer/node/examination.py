@@ -18,7 +18,7 @@ class Examination:
     def begin(self) -> None:
         backend, self._backend = self._backend, None
         if backend is not None:
-            self._chores.start(self._warn(backend), "examining the store's settings")
+            self._chores.start(lambda: self._warn(backend), "examining the store's settings")
 
     async def _warn(self, backend: SupportsExamination) -> None:
         try:

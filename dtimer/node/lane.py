@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+from dtimer.foreign import ends_the_task
 from dtimer.node.outbox import Batch, Outbox, Ticket
+from dtimer.node.tasks import start_task
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
@@ -69,7 +71,7 @@ class Lane(Generic[ItemT, ReplyT]):
         # So what callers hand in at once, say because the batch before answered them all, goes together.
         # (One that is done but still here was cancelled before it began.)
         if (self._task is None or self._task.done()) and self._ring is None and self.outbox:
-            self._task = asyncio.get_running_loop().create_task(self._send(), name=self._name)
+            self._task = start_task(self._send, self._name)
 
     async def _send(self) -> None:
         batch = self.outbox.take()
@@ -78,15 +80,14 @@ class Lane(Generic[ItemT, ReplyT]):
             return
         try:
             replies = await self._request(batch.items)
-        except Exception as error:
+        except BaseException as error:
             self._task = None
+            if ends_the_task(error):
+                # The loop is being shut down.
+                batch.cancel()
+                self.outbox.cancel()
+                raise
             batch.fail(error)
-        except BaseException:
-            # The loop is being shut down.
-            self._task = None
-            batch.cancel()
-            self.outbox.cancel()
-            raise
         else:
             self._task = None
             if len(self.outbox) >= SIDE_BY_SIDE_MIN:

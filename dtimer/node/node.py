@@ -10,16 +10,18 @@ from functools import partial
 from typing import Any, Final
 
 from dtimer.counters import Tally
-from dtimer.errors import BackendError, HandlerFailed, NodeDisturbed
+from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeStopped
 from dtimer.event import Event
+from dtimer.foreign import ends_the_program
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
 from dtimer.node.claims import Claims
-from dtimer.node.consumers import in_hand
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
 from dtimer.node.partitions import Partitions
-from dtimer.node.reports import Chores, Reports
+from dtimer.node.reports import Chores, Reports, in_hand
 from dtimer.node.room import Room
+from dtimer.node.tasks import start_task
+from dtimer.shown import said, shown
 from dtimer.values import Member
 
 INCARNATION_BYTES: Final = 8
@@ -58,9 +60,10 @@ class Node:
         self._num_ended = 0
         self._queue: deque[object] = deque()
         self._naps: set[asyncio.Task[None]] = set()
-        # Deliveries whose taker itself waits for `join` or `leave`: waiting for them would be for ever.
+        # Deliveries whose taker itself waits for `join` or `leave`, and chores that do: waiting for them would be for
+        # ever.
         # Once for each such call, as one may be over while another waits on.
-        self._excused: list[Event[Any]] = []
+        self._excused: list[Event[Any] | asyncio.Task[None]] = []
         for number, partition in enumerate(partitions.all):
             partition.store.on_lost_writes = partial(self._lost_writes, number)
         chores.on_done = self.changed
@@ -92,8 +95,9 @@ class Node:
     async def _join(self) -> None:
         async with self._alone():
             if self._claims:
-                if not any(claims.fenced for claims in self._claims):
+                if all(claims.at_work for claims in self._claims):
                     return
+                # Fenced, stopped, or left over by a `join` or `leave` that was cut short.
                 await self._stop(self._claims)
             # Known before they are joined, so that what happens meanwhile rings at them.
             self._claims = self._new_claims()
@@ -102,7 +106,8 @@ class Node:
             try:
                 await self._start(self._claims)
             except BaseException:
-                self._claims = []
+                # One that was cut off may have been applied; `leave`, or the next `join`, tells the store.
+                self._claims = [claims for claims in self._claims if claims.known]
                 raise
             finally:
                 in_hand.reset(token)
@@ -128,6 +133,7 @@ class Node:
                 tally=self._tally,
                 on_ready=self._partition_ready,
                 on_fenced=self._fenced,
+                on_stopped=self._stopped,
             )
             for number, partition in enumerate(self._partitions.all)
         ]
@@ -154,11 +160,11 @@ class Node:
 
     async def _stop(self, claims: list[Claims]) -> None:
         """They claim no more, and their stores know it."""
-        begun = [each for each in claims if each.joined or each.fenced]
+        begun = [each for each in claims if each.begun]
         for each in begun:
             each.stop_claiming()
         await asyncio.gather(*(each.stop() for each in begun))
-        left = [each for each in begun if not each.fenced]
+        left = [each for each in claims if each.known and not each.fenced]
         await asyncio.gather(*(self._tell_store(each) for each in left))
 
     async def leave(self, *, drain: bool, timeout_us: int) -> None:
@@ -183,12 +189,25 @@ class Node:
         for claims in self._claims:
             if not claims.fenced:
                 claims.dismiss()
-                self._chores.start(self._tell_store(claims), f"leaving as node {self.id!r}")
+                self._chores.start(partial(self._tell_store, claims), f"leaving as node {self.id!r}")
         self._num_ended += 1
         if self._num_ended < len(self._claims):
             return
         self._claims = []
         if self._deliveries is not None:
+            self._deliveries.end_all()
+
+    def _stopped(self, error: BaseException | None) -> None:
+        """One has come to its end that was not to; who stops in one partition stops in all."""
+        for claims in self._claims:
+            claims.stop_claiming()
+        why = "its task ended" if error is None else said(error)
+        if isinstance(error, asyncio.CancelledError):
+            why = "its task was cancelled"
+        elif error is not None and ends_the_program(error):
+            why = f"the program is ended by {shown(error)}"
+        self._reports.report(NodeStopped(f"node {self.id!r} takes no more events: {why}"), error)
+        if isinstance(error, BackendClosed) and self._deliveries is not None:
             self._deliveries.end_all()
 
     def _lost_writes(self, number: int) -> None:
@@ -221,7 +240,7 @@ class Node:
         It is a sleep by the runtime's clock: a handler that leaves may wait for others that sleep by it,
         and a simulator must see that.
         """
-        nap = asyncio.get_running_loop().create_task(self._runtime.sleep(duration_us), name=f"dtimer: node {self.id}")
+        nap = start_task(partial(self._runtime.sleep, duration_us), f"dtimer: node {self.id}")
         self._naps.add(nap)
         try:
             await asyncio.wait([nap])
@@ -233,16 +252,16 @@ class Node:
 
     @contextmanager
     def _caller_excused(self) -> Generator[None]:
-        event = in_hand.get()
-        if event is None:
+        caller = in_hand.get()
+        if caller is None:
             yield
             return
-        self._excused.append(event)
+        self._excused.append(caller)
         self.changed()
         try:
             yield
         finally:
-            self._excused.remove(event)
+            self._excused.remove(caller)
 
     async def _drain(self, deliveries: Deliveries[Any], until_us: int) -> None:
         """Wait for handlers and chores, and cancel what takes too long."""
@@ -250,7 +269,7 @@ class Node:
         late = self._unfinished(deliveries)
         for event in late:
             deliveries.consumers.cut(event)
-        chores = self._chores.tasks - {asyncio.current_task()}
+        chores = self._unfinished_chores()
         for chore in chores:
             chore.cancel()
         if late or chores:
@@ -263,8 +282,11 @@ class Node:
             await self._nap(left_us)
 
     def _busy(self, deliveries: Deliveries[Any]) -> bool:
-        # A chore may be the very task that leaves: an error handler, say.
-        return bool(self._unfinished(deliveries) or self._chores.tasks - {asyncio.current_task()})
+        return bool(self._unfinished(deliveries) or self._unfinished_chores())
+
+    def _unfinished_chores(self) -> set[asyncio.Task[None]]:
+        # A chore may be the very one that leaves: an error handler, say.
+        return self._chores.tasks.difference(self._excused)
 
     def _unfinished(self, deliveries: Deliveries[Any]) -> list[Event[Any]]:
         return [event for event in deliveries.consumers.unfinished if event not in self._excused]

@@ -115,12 +115,12 @@ class Batch(Generic[ItemT, ReplyT]):
             Batch(self.tickets[middle:], self.operation, self._unheard),
         )
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """The call failed: each caller gets an error of its own; what nobody awaits is reported."""
         for ticket in self.tickets:
             self.fail_one(ticket, error)
 
-    def fail_one(self, ticket: Ticket[ItemT, ReplyT], error: Exception) -> None:
+    def fail_one(self, ticket: Ticket[ItemT, ReplyT], error: BaseException) -> None:
         own = retold(error, self.operation, lost=ticket.lost)
         if not ticket.fail(own):
             self._unheard(own)

@@ -18,6 +18,7 @@ from dtimer.errors import (
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.planner import Backoff
 from dtimer.protocol import Runtime
+from dtimer.shown import shown
 
 T = TypeVar("T")
 
@@ -67,13 +68,13 @@ def raise_truthfully(error: BackendError, *, lost: bool) -> NoReturn:
     raise error
 
 
-def retold(error: Exception, operation: str, *, lost: bool = False) -> Exception:
+def retold(error: BaseException, operation: str, *, lost: bool = False) -> Exception:
     """The same failure as an instance of one caller's own, named after what that caller asked for.
 
     An exception that several tasks raise would collect the tracebacks of all.
     """
     if not isinstance(error, BackendError):
-        own: Exception = OutcomeUnknown(operation, f"the backend raised {error!r}")
+        own: Exception = OutcomeUnknown(operation, f"the backend raised {shown(error)}")
     elif lost or error.known is Known.PERHAPS_APPLIED:
         own = OutcomeUnknown(operation, error.problem)
     elif type(error).__init__ is BackendError.__init__:

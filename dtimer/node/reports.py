@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, ParamSpec
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any, Final, Generic, ParamSpec
 
 from dtimer.errors import DTimerError
+from dtimer.event import Event
+from dtimer.foreign import ends_the_program, ends_the_task, to_await
+from dtimer.limits import LISTENER_CALLS_MAX
+from dtimer.node.tasks import start_task
 from dtimer.protocol import Runtime
 
 P = ParamSpec("P")
 
 logger: Final = logging.getLogger("dtimer")
 
+in_hand: ContextVar[Event[Any] | asyncio.Task[None] | None] = ContextVar("dtimer_in_hand", default=None)
+"""The event that the running code was given, or the chore that it is part of. It tells `leave` what must not be waited
+for."""
+
 
 class Chores:
     """Tasks that nobody awaits where they are started. Leaving waits for them."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self.tasks: set[asyncio.Task[None]] = set()
         self.on_done: Callable[[], None] | None = None
 
-    def start(self, chore: Awaitable[object], name: str) -> None:
+    def start(self, chore: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[None]:
         """Run it; what it raises is logged."""
-        task = asyncio.get_running_loop().create_task(self._run(chore, name), name=f"dtimer: {name}")
+        task = start_task(lambda: self._run(chore, name), f"dtimer: {name}")
         self.tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
-    async def _run(self, chore: Awaitable[object], name: str) -> None:
-        with self._runtime.working(name):
+    async def _run(self, chore: Callable[[], Awaitable[object]], name: str) -> None:
+        task = asyncio.current_task()
+        in_hand.set(task)
+        with self.runtime.working(name):
             try:
-                await chore
-            except Exception:
-                logger.exception("%s raised", name)
+                await chore()
+            except BaseException as error:
+                if ends_the_task(error, task):
+                    raise
+                self.runtime.caught(error)
+                logger.error("%s raised", name, exc_info=error)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
@@ -50,6 +65,7 @@ class Listeners(Generic[P]):
         self._name = name
         self._chores = chores
         self._handlers: list[Callable[P, object]] = []
+        self._calls: set[asyncio.Task[None]] = set()
 
     def __bool__(self) -> bool:
         return bool(self._handlers)
@@ -66,13 +82,34 @@ class Listeners(Generic[P]):
 
     def tell(self, *args: P.args, **kwargs: P.kwargs) -> None:
         for handler in tuple(self._handlers):
+            context = copy_context()
             try:
-                result = handler(*args, **kwargs)
-            except Exception:
-                logger.exception("a handler of %r raised", self._name)
+                work = to_await(context.run(handler, *args, **kwargs))
+            except BaseException as error:
+                if ends_the_program(error):
+                    raise
+                self._chores.runtime.caught(error)
+                logger.error("a handler of %r raised", self._name, exc_info=error)
                 continue
-            if inspect.isawaitable(result):
-                self._chores.start(result, f"a handler of {self._name!r}")
+            if work is None:
+                continue
+            if len(self._calls) >= LISTENER_CALLS_MAX:
+                work.close()
+                what = "%d handlers of %r run already, and do not end: one more was not called for %s"
+                logger.error(what, len(self._calls), self._name, args)
+                continue
+            call = context.run(self._chores.start, partial(_itself, work), f"a handler of {self._name!r}")
+            self._calls.add(call)
+            call.add_done_callback(partial(self._ended, work))
+
+    def _ended(self, work: Coroutine[Any, Any, object], call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        # If it was cancelled before it began, nobody else closes this.
+        work.close()
+
+
+def _itself(work: Coroutine[Any, Any, object]) -> Coroutine[Any, Any, object]:
+    return work
 
 
 class Reports:

@@ -33,6 +33,9 @@ class SimRuntime:
     def working(self, name: str) -> AbstractContextManager[None]:
         return self._world.work.working(name)
 
+    def caught(self, error: BaseException) -> None:
+        """It is reported, and that is all."""
+
     def token(self, num_bytes: int) -> str:
         return self._random.randbytes(num_bytes).hex()
 

@@ -63,6 +63,15 @@ def test_of_two_times_the_earlier_one_counts(planner: Planner) -> None:
     assert planner.next_claim(100 * MS, 8) == WaitUntil(200 * MS)
 
 
+@pytest.mark.parametrize("times", [(300, 200), (200, 300)])
+def test_of_two_wakeups_the_earlier_one_counts_whichever_came_last(planner: Planner, times: tuple[int, int]) -> None:
+    first, second = times
+    planner.told(first * MS, 2)
+    planner.told(second * MS, 3)
+
+    assert planner.next_claim(0, 8) == WaitUntil(200 * MS)
+
+
 def test_a_wakeup_that_is_older_than_the_last_reply_is_ignored(planner: Planner) -> None:
     answer(planner, 0, seq=5)
 

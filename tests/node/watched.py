@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -51,11 +52,17 @@ class Watched:
         self.calls: list[tuple[str, int]] = []
         self.rooms: list[int] = []
         self._faults: defaultdict[str, deque[tuple[type[BackendError], bool]]] = defaultdict(deque)
+        self._holds: dict[str, asyncio.Event] = {}
         self.listeners: list[AsyncIterator[Message]] = []
 
     def fail(self, operation: str, error: type[BackendError], *, times: int = 1, applied: bool = False) -> None:
         """The next calls raise this, with or without having been applied."""
         self._faults[operation].extend([(error, applied)] * times)
+
+    def hold(self, operation: str) -> asyncio.Event:
+        """Its replies, though applied, stay away until the event is set."""
+        self._holds[operation] = asyncio.Event()
+        return self._holds[operation]
 
     def heal(self) -> None:
         """Nothing fails any more."""
@@ -68,7 +75,10 @@ class Watched:
     async def _pass(self, operation: str, size: int, request: Callable[[], Awaitable[T]]) -> T:
         self.calls.append((operation, size))
         if not self._faults[operation]:
-            return await request()
+            reply = await request()
+            if operation in self._holds:
+                await self._holds[operation].wait()
+            return reply
         error, applied = self._faults[operation].popleft()
         if applied:
             await request()

@@ -412,8 +412,8 @@ MUTANTS: Final = (
         "F3",
         "a raising handler stops the node",
         "node/consumers",
-        "            except Exception as error:\n                self._on_failure(event, error, False)\n                continue\n",
-        "            except ZeroDivisionError:\n                raise\n",
+        "                except BaseException as error:\n                    self._on_failure(event, error, Ending.RAISED)\n",
+        "                except BaseException as error:\n                    raise\n",
     ),
     _node("F8", "any loop and any process", "timer", "        if loop is self._loop:", "        if self._loop:"),
     _lua(

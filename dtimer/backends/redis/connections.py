@@ -136,8 +136,14 @@ class Connections:
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[Line]:
-        """A new connection for a subscription; at the latest it is dropped on exit."""
+        """A new connection for a subscription; dropped on exit, or when the connections are closed."""
+        self._require_open("wakeups")
         line = await self._connected()
+        try:
+            self._require_open("wakeups")
+        except BackendClosed:
+            line.drop()
+            raise
         self._listening.add(line)
         try:
             yield line
@@ -151,6 +157,8 @@ class Connections:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
         self._closed = True
         self._drop_idle()
+        for line in self._listening:
+            line.drop()
         if self._num_requests:
             await self._drained.wait()
         # Sockets are closed in the next turn of the loop, which may be its last.
@@ -180,8 +188,7 @@ class Connections:
 
     async def _take(self, operation: str) -> Line:
         """An idle connection that stands, the most recently used one first, or a new one."""
-        if self._closed:
-            raise BackendClosed(operation, "the backend was closed")
+        self._require_open(operation)
         while self._idle:
             line = self._idle.pop()
             usable = False
@@ -193,6 +200,10 @@ class Connections:
             if usable:
                 return line
         return await self._connected()
+
+    def _require_open(self, operation: str) -> None:
+        if self._closed:
+            raise BackendClosed(operation, "the backend was closed")
 
     async def _connected(self) -> Line:
         settings = await self._place.locate()

@@ -24,7 +24,7 @@ from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.errors import before_sending
 from dtimer.backends.redis.line import Line
 from dtimer.backends.redis.resp import Reply, pack
-from dtimer.errors import StoreRefused, StoreUnreachable
+from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
 from dtimer.values import Malformed, Message, Pulse, Wakeup
 
 OPERATION: Final = "wakeups"
@@ -83,6 +83,8 @@ async def subscribe(
                 messages = await _Messages.subscribed(line, channels, _SHARDED if sharded else _PLAIN)
         except TimeoutError as error:
             raise StoreUnreachable(OPERATION, f"{route} did not confirm within {timeout_s:g} s") from error
+        except BackendError:
+            raise
         except Exception as error:
             if sharded and "unknown command" in str(error):
                 problem = f"{route} is older than Redis 7.0, which a cluster must be for its sharded pubsub"

@@ -336,6 +336,9 @@ class HostRuntime:
     def draw(self, below: int) -> int:
         return self._draws.below(below)
 
+    def caught(self, error: BaseException) -> None:
+        """It is reported, and that is all."""
+
     def signal(self, name: str) -> Signal:
         return HostSignal(self._loop)
 

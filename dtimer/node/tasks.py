@@ -1,0 +1,27 @@
+"""Starting tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def start_task(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio.Task[T]:
+    """A task that begins in the loop's next turn, whatever the loop's task factory.
+
+    That of :func:`asyncio.eager_task_factory` begins within `create_task`: before the caller has set up what belongs
+    to the task, and before others have handed in what is to go with it.
+    """
+    starting = True
+
+    async def run() -> T:
+        if starting:
+            await asyncio.sleep(0)
+        return await work()
+
+    task = asyncio.get_running_loop().create_task(run(), name=name)
+    starting = False
+    return task
