@@ -17,6 +17,7 @@ from dtimer.errors import InvalidArgument
 from dtimer.limits import (
     DAY_US,
     DELAY_MAX_US,
+    EVENT_MAX_BYTES,
     EXPIRES_AFTER_MAX_US,
     ID_MAX_BYTES,
     INSTANT_MAX_US,
@@ -199,7 +200,7 @@ def max_events_or_less(value: object) -> int:
 
 def payload_max_bytes(value: object) -> int:
     """A limit on encoded payloads (rule P6)."""
-    return whole(value, "payload_max_bytes", least=1)
+    return whole(value, "payload_max_bytes", least=1, most=EVENT_MAX_BYTES)
 
 
 @frozen(init=False)

@@ -14,6 +14,13 @@ from typing_extensions import override
 from dtimer.values import Unreadable
 
 
+def printable(text: str) -> str:
+    """Text of somebody else, a server for one, with its control characters escaped: a terminal would obey them."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class DTimerError(Exception):
     """The base of all errors of dtimer."""
 
@@ -107,9 +114,9 @@ class BackendError(DTimerError):
     known = Known.NOT_APPLIED
 
     def __init__(self, operation: str, problem: str) -> None:
-        super().__init__(operation, problem)
         self.operation = operation
-        self.problem = problem
+        self.problem = printable(problem)
+        super().__init__(operation, self.problem)
 
     @property
     def safe_to_repeat(self) -> bool:

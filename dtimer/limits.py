@@ -47,6 +47,13 @@ BATCH_MAX_ITEMS: Final = 512
 """Lua's unpack fails near 8,000 values; this stays far below and keeps a script under some ms."""
 BATCH_MAX_BYTES: Final = 8 << 20
 """Payload bytes in one call and in one reply; a single larger event still travels, alone."""
+EVENT_MAX_BYTES: Final = 64 << 20
+"""A payload of one event, whatever a timer allows; a record that is larger was written by something else."""
+REPLY_MAX_BYTES: Final = 80 << 20
+"""No reply is larger: one event, and less than 16 MiB of ids, times and what was set aside. A connection on which
+more has come without an end is closed."""
+UNREADABLE_SHOWN_BYTES: Final = 64 << 10
+"""So much of a record that cannot be read is part of a reply; it may have any size."""
 CLAIM_EXTRA_ENTRIES: Final = 64
 """Exhausted, expired and unreadable entries that a claim clears without using up its room."""
 PAGE_MAX_ITEMS: Final = 256

@@ -195,6 +195,7 @@ async def test_payloads_that_cannot_travel_are_refused(sim: SimBackend) -> None:
         ("max_events", True),
         ("confirm_timeout", 0),
         ("payload_max_bytes", 0),
+        ("payload_max_bytes", (64 << 20) + 1),
     ],
 )
 def test_the_constructor_names_what_it_refuses(sim: SimBackend, argument: str, value: Any) -> None:

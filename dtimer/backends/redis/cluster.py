@@ -20,7 +20,7 @@ from typing_extensions import override
 from dtimer.backends.redis.connections import Connections, Then
 from dtimer.backends.redis.errors import Redirected, before_sending
 from dtimer.backends.redis.line import Line, ask
-from dtimer.backends.redis.resp import Argument, Reply, pack
+from dtimer.backends.redis.resp import Argument, Reply, as_int, as_list, pack
 from dtimer.backends.redis.settings import Address, ClusterSettings
 from dtimer.errors import (
     BackendClosed,
@@ -106,7 +106,7 @@ class Cluster:
                     self._learn(address, await ask(settings, b"CLUSTER", b"SLOTS"))
             except TimeoutError:
                 problems.append(f"{settings} does not answer")
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, ValueError, LookupError) as error:  # the last two: a strange reply
                 problems.append(f"{settings}: {error}")
             else:
                 if wanted in self._owners:
@@ -115,12 +115,9 @@ class Cluster:
         raise RedisConnectionError(f"no server of the cluster tells who has slot {wanted} ({'; '.join(problems)})")
 
     def _learn(self, asked: Address, reply: Reply) -> None:
-        assert isinstance(reply, list), reply
-        for entry in reply:
-            assert isinstance(entry, list), entry
-            first, last, *servers = entry
-            assert isinstance(first, int), entry
-            assert isinstance(last, int), entry
+        for entry in as_list(reply):
+            first, last, *servers = as_list(entry)
+            first, last = as_int(first), as_int(last)
             addresses = [self._address(asked, server) for server in servers]
             self._known.update(addresses)
             for slot in self._routes:
@@ -128,12 +125,10 @@ class Cluster:
                     self.moved(slot, addresses[0])
 
     def _address(self, asked: Address, server: Reply) -> Address:
-        assert isinstance(server, list), server
-        host, port = server[0], server[1]
-        assert isinstance(port, int), server
+        host, port, *_ = as_list(server)
         # A server that does not know its own address is where it was asked.
-        name = host.decode() if isinstance(host, bytes) and host not in {b"", b"?"} else asked[0]
-        return self.remapped((name, port))
+        name = host.decode("ascii") if isinstance(host, bytes) and host not in {b"", b"?"} else asked[0]
+        return self.remapped((name, as_int(port)))
 
     def remapped(self, address: Address) -> Address:
         remap = self._settings.remap

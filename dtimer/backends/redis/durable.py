@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtimer.backends.redis.connections import Then
-from dtimer.backends.redis.resp import Reply, pack
+from dtimer.backends.redis.resp import Reply, pack, shown
 from dtimer.errors import NotDurable
 from dtimer.limits import MILLISECOND_US
 from dtimer.values import Durability
@@ -28,7 +28,7 @@ def require(durability: Durability, reached: Reply) -> None:
         case int() as replicas if not durability.disk:
             on_disk = True
         case _:
-            raise NotDurable("post", f"the server answered in no known way: {reached!r}")
+            raise NotDurable("post", f"the server answered in no known way: {shown(reached)}")
     problems = []
     if not on_disk:
         problems.append("it is not known to be on disk")

@@ -103,6 +103,9 @@ _SCRIPT_WRAPPING: Final = re.compile(
 )
 
 
+_REDIRECTION: Final = re.compile(r"(?:MOVED|ASK) [0-9]+ [!-~]*:[0-9]{1,5}")
+
+
 def reply_text(error: RedisError) -> str:
     """The error reply as the server sent it: redis-py cuts the codes it knows off the message."""
     return f"{error.status_code} {error}" if error.status_code else str(error)
@@ -124,6 +127,8 @@ def refusal(operation: str, error: RedisError) -> StoreRefused:
         kind = next((kind for known, kind in _BY_TEXT.items() if known in text), None)
     if kind is None:
         kind = StoreDenied if isinstance(error, _AUTH_ERRORS) else StoreRefused
+    if kind is Redirected and not _REDIRECTION.fullmatch(text):
+        kind = StoreRefused
     if kind is Redirected:
         text += " (the server belongs to a cluster, for which RedisBackend needs a RedisCluster client)"
     return kind(operation, text[:PROBLEM_MAX_CHARS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dtimer.errors import printable
 from dtimer.values import Finding, Risk
 
 _EVICTING_PREFIX: Final = "allkeys-"
@@ -16,7 +17,7 @@ def findings(info: str, save: str | None) -> tuple[Finding, ...]:
         info: the reply to ``INFO``.
         save: the value of ``CONFIG GET save``, empty if no snapshots are taken; None if it could not be asked for.
     """
-    lines = (line.partition(":") for line in info.splitlines() if not line.startswith("#"))
+    lines = (printable(line).partition(":") for line in info.splitlines() if not line.startswith("#"))
     fields = {name: value for name, _, value in lines}
     found = []
 

@@ -21,9 +21,12 @@ from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 from typing_extensions import override
 
 from dtimer.backends.redis.prompt import PromptFuture
-from dtimer.backends.redis.resp import Argument, Parser, Reply, pack
+from dtimer.backends.redis.resp import Argument, Parser, Reply, ReplyTooLarge, pack
 from dtimer.backends.redis.settings import ConnectionSettings
+from dtimer.limits import REPLY_MAX_BYTES
 
+UNREAD_MAX: Final = 10_000
+"""Replies that stand unread: one for a request, some messages for a subscription."""
 _LOOP_TURNS: Final = 3
 """In one turn of the event loop it sees that a socket is readable, in the next it reads; one to spare."""
 
@@ -44,6 +47,7 @@ class Line(asyncio.Protocol):
         self._transport = writer.transport
         self._parser = Parser()
         self._replies: deque[Reply | ResponseError] = deque()
+        self._unread_bytes = 0
         self._ended: Exception | None = None
         self._waiter: PromptFuture | None = None
         self._deadline: float | None = None
@@ -72,7 +76,7 @@ class Line(asyncio.Protocol):
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
                 reply = await connection.read_response(disconnect_on_error=False)
-                if settings.master_only and not (isinstance(reply, list) and reply[0] == b"master"):
+                if settings.master_only and not (isinstance(reply, list) and reply[:1] == [b"master"]):
                     raise RedisConnectionError(f"{settings} is no master")
             if await connection.can_read():
                 raise RedisConnectionError("the server ended the connection, or said more than it was asked for")
@@ -151,9 +155,16 @@ class Line(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._ended is not None:
+            return
+        # What stands unread has a bound, as a reply that does not end has.
+        self._unread_bytes = self._unread_bytes + len(data) if self._replies else 0
         try:
+            if self._unread_bytes > REPLY_MAX_BYTES or len(self._replies) > UNREAD_MAX:
+                raise ReplyTooLarge("more replies than are read")
             self._replies += self._parser.feed(data)
         except InvalidResponse as error:
+            _abort(self._connection, self._writer)
             self._end(error)
         # The last thing done here, since who waits goes on at once, and may send the next request.
         if self._waiter is not None:

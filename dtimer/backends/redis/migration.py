@@ -17,14 +17,16 @@ from typing import Final
 
 from attrs import define, frozen
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import InvalidResponse
 
 from dtimer import arguments
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Argument, Reply, Route
 from dtimer.backends.redis.keys import NAMES, Keys
 from dtimer.backends.redis.partition import RedisPartition
+from dtimer.backends.redis.resp import ReplyTooLarge, as_bytes, as_list
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
-from dtimer.errors import PartitionsMismatch, StoreCorrupt, StoreRefused
+from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.partitions import partition_of
 from dtimer.runtime import AsyncioRuntime
@@ -66,9 +68,12 @@ async def migrate_partitions(
         BackendError: it was interrupted.
     """
     to = arguments.partitions(partitions)
+    name = arguments.name(namespace, "namespace")
     servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
-        return await _Migration(servers, arguments.name(namespace, "namespace"), to).run()
+        return await _Migration(servers, name, to).run()
+    except (InvalidResponse, ValueError, LookupError) as error:
+        raise OutcomeUnknown(OPERATION, f"the server's reply is none that was asked for: {error}") from error
     finally:
         await servers.close()
 
@@ -163,13 +168,10 @@ class _Migration:
         for part in parts:
             time = await part.do(b"TIME")
             counts = await part.do(b"HGET", part.keys["meta"], "counts")
-            assert isinstance(time, list), time
-            seconds, microseconds = time
-            assert isinstance(seconds, bytes), time
-            assert isinstance(microseconds, bytes), time
+            seconds, microseconds = map(as_bytes, as_list(time))
             skew_us = int(counts.split()[SKEW]) if isinstance(counts, bytes) else 0
             now_us = int(seconds) * 1_000_000 + int(microseconds) + skew_us
-            nodes.update(map(_text, _list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
+            nodes.update(map(_text, as_list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
         if nodes:
             problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
             raise StoreRefused(OPERATION, problem)
@@ -179,13 +181,13 @@ class _Migration:
         source = parts[place]
         stay = moved = 0
         while True:
-            entries = _list(
+            entries = as_list(
                 await source.do(b"ZRANGE", source.keys[queue], stay, stay + BATCH_MAX_ITEMS - 1, "WITHSCORES")
             )
             if not entries:
                 return moved
             groups: dict[int, list[tuple[bytes, bytes]]] = {}
-            for id, score in zip(map(_bytes, entries[::2]), map(_bytes, entries[1::2]), strict=True):
+            for id, score in zip(map(as_bytes, entries[::2]), map(as_bytes, entries[1::2]), strict=True):
                 groups.setdefault(partition_of(_text(id), self._to), []).append((id, score))
             stay += len(groups.pop(place, []))
             for target, group in groups.items():
@@ -201,7 +203,7 @@ async def _copy(
     source: _Part, target: _Part, queue: str, hashes: Sequence[str], group: Sequence[tuple[bytes, bytes]]
 ) -> None:
     for name in hashes:
-        values = _list(await source.do(b"HMGET", source.keys[name], *(id for id, _ in group)))
+        values = await _values(source, source.keys[name], [id for id, _ in group])
         # What is missing here was moved before an interruption, or never was.
         fields = [(id, value) for (id, _), value in zip(group, values, strict=True) if isinstance(value, bytes)]
         if fields:
@@ -209,9 +211,20 @@ async def _copy(
     await target.do(b"ZADD", target.keys[queue], *(part for id, score in group for part in (score, id)))
 
 
+async def _values(part: _Part, key: str, ids: Sequence[bytes]) -> list[Reply]:
+    """In as many replies as it takes: a few large events may be more than one can have."""
+    try:
+        return as_list(await part.do(b"HMGET", key, *ids))
+    except OutcomeUnknown as error:
+        if len(ids) == 1 or not isinstance(error.__cause__, ReplyTooLarge):
+            raise
+    half = len(ids) // 2
+    return await _values(part, key, ids[:half]) + await _values(part, key, ids[half:])
+
+
 async def _stored(part: _Part) -> str | None:
     """The number that is kept; None if there is no such partition."""
-    schema, number = _list(await part.do(b"HMGET", part.keys["meta"], "schema", "partitions"))
+    schema, number = as_list(await part.do(b"HMGET", part.keys["meta"], "schema", "partitions"))
     if schema is None:
         return None
     return "1" if number is None else _text(number)
@@ -224,15 +237,5 @@ async def _set_number(part: _Part, number: int) -> None:
         await part.do(b"HSET", part.keys["meta"], "partitions", number)
 
 
-def _list(reply: Reply) -> list[Reply]:
-    assert isinstance(reply, list), reply
-    return reply
-
-
-def _bytes(reply: Reply) -> bytes:
-    assert isinstance(reply, bytes), reply
-    return reply
-
-
 def _text(reply: Reply) -> str:
-    return _bytes(reply).decode("utf-8", "surrogateescape")
+    return as_bytes(reply).decode("utf-8", "surrogateescape")

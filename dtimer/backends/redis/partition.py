@@ -133,10 +133,10 @@ class RedisPartition:
         await self._connected("post")
         route = await self._servers.durable_route("post", self._keys.prefix)
         both = await self._reply(route, "post", (_letters(events),), rows=_rows(events), then=waiting(durability))
-        assert isinstance(both, list), both
+        assert isinstance(both, list), "the replies to two commands"
         reply, reached = both
         require(durability, reached)
-        return self._noted(replies.applied(reply, _POSTED))
+        return self._noted(replies.applied("post", reply, _POSTED))
 
     async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
         return await self._run("cancel", ids, _CANCELLED)
@@ -241,7 +241,7 @@ class RedisPartition:
         route = self._route
         if route is None:
             route = await self._connected(operation)
-        return self._noted(replies.applied(await self._reply(route, operation, args, rows=rows), read))
+        return self._noted(replies.applied(operation, await self._reply(route, operation, args, rows=rows), read))
 
     def _noted(self, applied: Applied[T]) -> Applied[T]:
         if applied.epoch == self._new_epoch:

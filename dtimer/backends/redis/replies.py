@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
+from redis.exceptions import InvalidResponse
+
 from dtimer.backends.redis.records import read_record
-from dtimer.backends.redis.resp import Reply
+from dtimer.backends.redis.resp import Reply, as_bytes, as_int, as_list, shown
+from dtimer.errors import OutcomeUnknown
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -76,11 +79,19 @@ DISCARD: Final = (DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND)
 _STATUS: Final = (ClaimStatus.JOINED, ClaimStatus.NOT_JOINED, ClaimStatus.FENCED)
 
 
-def applied(reply: Reply, read: Callable[[Reply], T]) -> Applied[T]:
-    """The place in history that every reply carries, around its value (rule O1)."""
-    place, value = _list(reply)
-    epoch, seq, at_us, skew_us, *told = _text(place).split(" ")
-    return Applied(epoch, int(seq), int(at_us), read(value), _announced(told) if told else (), int(skew_us))
+def applied(operation: str, reply: Reply, read: Callable[[Reply], T]) -> Applied[T]:
+    """The place in history that every reply carries, around its value (rule O1).
+
+    Raises:
+        OutcomeUnknown: this is no reply to the operation; what the server did is anybody's guess.
+    """
+    try:
+        place, value = as_list(reply)
+        epoch, seq, at_us, skew_us, *told = _text(place).split(" ")
+        return Applied(epoch, int(seq), int(at_us), read(value), _announced(told) if told else (), int(skew_us))
+    except (InvalidResponse, ValueError, LookupError, TypeError, ArithmeticError) as error:
+        problem = f"the server's reply is not dtimer's, but begins with {shown(reply)}"
+        raise OutcomeUnknown(operation, problem) from error
 
 
 def _announced(told: Sequence[str]) -> tuple[Announcement, ...]:
@@ -93,16 +104,17 @@ def nothing(_: Reply) -> None:
 
 
 def truth(reply: Reply) -> bool:
-    return reply == 1
+    return as_int(reply) == 1
 
 
 def one_of(outcomes: tuple[T, ...]) -> Callable[[Reply], T]:
-    return lambda reply: outcomes[_int(reply) - 1]
+    by_number = dict(enumerate(outcomes, 1))
+    return lambda reply: by_number[as_int(reply)]
 
 
 def each_of(outcomes: tuple[T, ...]) -> Callable[[Reply], tuple[T, ...]]:
     by_digit = {ord(str(place)): outcome for place, outcome in enumerate(outcomes, 1)}
-    return lambda reply: tuple([by_digit[digit] for digit in _bytes(reply)])
+    return lambda reply: tuple([by_digit[digit] for digit in as_bytes(reply)])
 
 
 _confirmed = each_of(CONFIRM)
@@ -113,16 +125,16 @@ def claimed(nonce: str) -> Callable[[Reply], Claimed]:
     """The reply of a claim that gave its deliveries this nonce."""
 
     def read(reply: Reply) -> Claimed:
-        status, confirmed, deliveries, ended, unreadable, more, come_at_us, *extended = _list(reply)
+        status, confirmed, deliveries, ended, unreadable, more, come_at_us, *extended = as_list(reply)
         return Claimed(
-            status=_STATUS[_int(status) - 1],
+            status=_STATUS[as_int(status) - 1],
             confirmed=_confirmed(confirmed),
             extended=_extended(extended[0]) if extended else (),
-            deliveries=_deliveries(_bytes(deliveries), nonce),
+            deliveries=_deliveries(as_bytes(deliveries), nonce),
             ended=tuple(_ended(row) for row in _rows(ended, 6)),
-            unreadable=tuple(Unreadable(_id(id), _bytes(raw)) for id, raw in _rows(unreadable, 2)),
+            unreadable=tuple(Unreadable(_id(id), as_bytes(raw)) for id, raw in _rows(unreadable, 2)),
             more=more == 1,
-            come_at_us=None if come_at_us is None else _int(come_at_us),
+            come_at_us=None if come_at_us is None else as_int(come_at_us),
         )
 
     return read
@@ -153,17 +165,17 @@ def _deliveries(text: bytes, nonce: str) -> tuple[Delivery, ...]:
 def _ended(row: list[Reply]) -> Ended:
     id, record, reason, number, counted, kept = row
     return Ended(
-        event=read_record(_id(id), _bytes(record)),
+        event=read_record(_id(id), as_bytes(record)),
         reason=EndReason(_text(reason)),
-        number=_int(number),
-        num_counted=_int(counted),
+        number=as_int(number),
+        num_counted=as_int(counted),
         kept=kept == 1,
     )
 
 
 def peeked(id: str) -> Callable[[Reply], Pending | None]:
     def read(reply: Reply) -> Pending | None:
-        return None if reply is None else _pending(id, _list(reply))
+        return None if reply is None else _pending(id, as_list(reply))
 
     return read
 
@@ -171,30 +183,30 @@ def peeked(id: str) -> Callable[[Reply], Pending | None]:
 def _pending(id: str, row: list[Reply]) -> Pending:
     record, next_us, number, counted, unconfirmed = row
     return Pending(
-        event=read_record(id, _bytes(record)),
+        event=read_record(id, as_bytes(record)),
         state=EventState.UNCONFIRMED if unconfirmed else EventState.SCHEDULED,
-        next_us=_int(next_us),
-        num_retries=_int(counted) - _int(unconfirmed),
-        number=_int(number),
+        next_us=as_int(next_us),
+        num_retries=as_int(counted) - as_int(unconfirmed),
+        number=as_int(number),
     )
 
 
 def page(reply: Reply) -> Page:
-    rows, ended = _list(reply)
+    rows, ended = as_list(reply)
     items = tuple(_pending(_id(id), row) for id, *row in _rows(rows, 6))
     if ended is None:
         return Page(items, None)
-    after_us, after_id, until_us = _list(ended)
-    return Page(items, Cursor(_int(after_us), _id(after_id), None if until_us is None else _int(until_us)))
+    after_us, after_id, until_us = as_list(ended)
+    return Page(items, Cursor(as_int(after_us), _id(after_id), None if until_us is None else as_int(until_us)))
 
 
 def dead_letter_page(reply: Reply) -> DeadLetterPage:
-    rows, ended = _list(reply)
-    items = tuple(_dead_letter(_id(id), _bytes(letter)) for id, letter in _rows(rows, 2))
+    rows, ended = as_list(reply)
+    items = tuple(_dead_letter(_id(id), as_bytes(letter)) for id, letter in _rows(rows, 2))
     if ended is None:
         return DeadLetterPage(items, None)
-    after_us, after_id = _list(ended)
-    return DeadLetterPage(items, DeadLetterCursor(_int(after_us), _id(after_id)))
+    after_us, after_id = as_list(ended)
+    return DeadLetterPage(items, DeadLetterCursor(as_int(after_us), _id(after_id)))
 
 
 def _dead_letter(id: str, letter: bytes) -> DeadLetter:
@@ -216,57 +228,42 @@ def _dead_letter(id: str, letter: bytes) -> DeadLetter:
 
 
 def inspection(reply: Reply) -> Inspection:
-    live, delivered, dead_letters, dropped, head_us, arm, nodes = _list(reply)
+    live, delivered, dead_letters, dropped, head_us, arm, nodes = as_list(reply)
     members: list[tuple[int, RingMember]] = []
     for node, info, expires_us in _rows(nodes, 3):
         try:
             incarnation, position, parked = _text(info).split(" ")
-            member = RingMember(_text(node), incarnation, None if parked == "-" else Parked(parked), _int(expires_us))
+            member = RingMember(_text(node), incarnation, None if parked == "-" else Parked(parked), as_int(expires_us))
             members.append((int(position), member))
         except ValueError:
             continue  # somebody else wrote it; the ring passes it over too
     armed: Arm | None = None
     if arm is not None:
-        node, due_us, at_us = _list(arm)
-        armed = Arm(_text(node), _int(due_us), _int(at_us))
+        node, due_us, at_us = as_list(arm)
+        armed = Arm(_text(node), as_int(due_us), as_int(at_us))
     return Inspection(
-        live=_int(live),
-        delivered=_int(delivered),
-        dead_letters=_int(dead_letters),
-        dead_letters_dropped=_int(dropped),
-        head_us=None if head_us is None else _int(head_us),
+        live=as_int(live),
+        delivered=as_int(delivered),
+        dead_letters=as_int(dead_letters),
+        dead_letters_dropped=as_int(dropped),
+        head_us=None if head_us is None else as_int(head_us),
         arm=armed,
         ring=tuple(member for _, member in sorted(members, key=lambda pair: pair[0])),
     )
 
 
-# --- parts of a reply; a server that answers something else is no server of ours ----------------------------
-
-
-def _list(reply: Reply) -> list[Reply]:
-    assert isinstance(reply, list), reply
-    return reply
-
-
-def _int(reply: Reply) -> int:
-    assert isinstance(reply, int), reply
-    return reply
-
-
-def _bytes(reply: Reply) -> bytes:
-    assert isinstance(reply, bytes), reply
-    return reply
+# --- parts of a reply ------------------------------------------------------------------------------------
 
 
 def _text(reply: Reply) -> str:
-    return _bytes(reply).decode("ascii")
+    return as_bytes(reply).decode("ascii")
 
 
 def _id(reply: Reply) -> str:
     # One that somebody else put there may be no UTF-8; it must not take its neighbours down with it.
-    return _bytes(reply).decode("utf-8", "surrogateescape")
+    return as_bytes(reply).decode("utf-8", "surrogateescape")
 
 
 def _rows(reply: Reply, width: int) -> Iterator[list[Reply]]:
-    flat = _list(reply)
+    flat = as_list(reply)
     return (flat[start : start + width] for start in range(0, len(flat), width))

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from dtimer.backends.redis.line import ask
+from dtimer.backends.redis.resp import as_list
 from dtimer.backends.redis.settings import ConnectionSettings, SentinelSettings
 
 ASK_TIMEOUT_S: Final = 1.0
@@ -46,19 +47,19 @@ class SentinelMaster:
                     return await self._asked(sentinel)
             except TimeoutError:
                 problems.append(f"{sentinel} does not answer")
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, ValueError, LookupError) as error:  # the last two: a strange reply
                 problems.append(f"{sentinel}: {error}")
         raise RedisConnectionError(f"no sentinel names a master {self._settings.service!r} ({'; '.join(problems)})")
 
     async def _asked(self, sentinel: ConnectionSettings) -> ConnectionSettings:
         reply = await ask(sentinel, b"SENTINEL", b"MASTER", self._settings.service)
-        assert isinstance(reply, list), reply
-        words = [word.decode(errors="replace") for word in reply if isinstance(word, bytes)]
+        words = [word.decode("ascii", errors="replace") for word in as_list(reply) if isinstance(word, bytes)]
         state = dict(zip(words[::2], words[1::2], strict=True))
         wrong = _OUT_OF_SERVICE & set(state["flags"].split(","))
         if wrong:
             raise RedisConnectionError(f"the master is {', '.join(sorted(wrong))}")
-        if int(state["num-other-sentinels"]) < self._settings.min_other_sentinels:
-            raise RedisConnectionError(f"it sees only {state['num-other-sentinels']} other sentinels")
+        others = int(state["num-other-sentinels"])
+        if others < self._settings.min_other_sentinels:
+            raise RedisConnectionError(f"it sees only {others} other sentinels")
         host = self._settings.host_forced or state["ip"]
         return self._settings.master.at(host, int(state["port"]))

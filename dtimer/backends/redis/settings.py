@@ -23,6 +23,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool, SentinelManagedConnec
 from redis.backoff import NoBackoff
 from typing_extensions import TypeIs, override
 
+from dtimer.backends.redis.handshake import HandshakeParser
 from dtimer.errors import InvalidArgument
 from dtimer.shown import shown
 
@@ -88,6 +89,8 @@ class ConnectionSettings:
             encoding_errors="strict",
             # RESP2 has just the four types of a Reply, needs no greeting, and in a subscription no push replies.
             protocol=2,
+            # While it connects, too, a reply has a bound.
+            parser_class=HandshakeParser,
             # Both work only with what the application's own pool does.
             redis_connect_func=None,
             maint_notifications_config=None,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import InvalidResponse, ResponseError
 
-from dtimer.backends.redis.resp import Parser, Reply, pack, pack_row, pack_some
+from dtimer.backends.redis.resp import LINE_MAX_BYTES, Parser, Reply, pack, pack_row, pack_some
+from dtimer.limits import EVENT_MAX_BYTES, REPLY_MAX_BYTES
 
 LARGE = bytes(range(256)) * 300
 
@@ -70,3 +71,49 @@ def test_what_is_no_reply_is_refused(data: bytes) -> None:
     """Something else listens there."""
     with pytest.raises(InvalidResponse):
         Parser().feed(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"$%d\r\n" % (REPLY_MAX_BYTES + 1),
+        b"*2000000000\r\n",
+        b"*2\r\n$5\r\nhello\r\n$%d\r\n" % REPLY_MAX_BYTES,
+        b"*1\r\n" * 100_000,
+        b"+" + b"a" * (LINE_MAX_BYTES + 1),
+        b"-ERR " + b"a" * (LINE_MAX_BYTES + 1) + b"\r\n",
+        b":" + b"1" * 5_000 + b"\r\n",
+        b"$-5\r\n",
+        b"*-5\r\n",
+    ],
+)
+def test_what_no_script_of_ours_replies_is_refused_as_soon_as_it_is_announced(data: bytes) -> None:
+    """A server may say that a reply has so many bytes, parts or levels; nothing is kept for it."""
+    with pytest.raises(InvalidResponse):
+        Parser().feed(data)
+
+
+def test_a_reply_without_an_end_is_refused_at_the_limit() -> None:
+    """Each part of it may be small."""
+    parser, part = Parser(), b"$1000000\r\n" + bytes(1_000_000) + b"\r\n"
+    parser.feed(b"*100000\r\n")
+    for _ in range(REPLY_MAX_BYTES // len(part)):
+        parser.feed(part)
+    with pytest.raises(InvalidResponse, match="a reply of more than 80 MiB"):
+        parser.feed(part)
+
+
+def test_a_reply_with_the_largest_event_is_taken() -> None:
+    """A limit below what is legal would make that event a stone."""
+    parser = Parser()
+    parser.feed(b"*2\r\n:1\r\n$%d\r\n" % EVENT_MAX_BYTES)
+    (reply,) = parser.feed(bytes(EVENT_MAX_BYTES) + b"\r\n")
+
+    assert reply == [1, bytes(EVENT_MAX_BYTES)]
+
+
+def test_control_characters_of_an_error_reply_are_escaped() -> None:
+    """It ends in logs and on terminals, which would obey them; letters of any language stay."""
+    (error,) = Parser().feed("-ERR \x1b]0;title\x07 é \u202e\n\x9b2J\r\n".encode())
+
+    assert str(error) == r"ERR \x1b]0;title\x07 é \u202e\n\x9b2J"
