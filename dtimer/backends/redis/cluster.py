@@ -87,8 +87,24 @@ class Cluster:
 
     async def close(self) -> None:
         """As that of :class:`Connections`."""
-        self._closed = True
+        self.refuse()
         await asyncio.gather(*(server.close() for server in self._servers.values()))
+
+    def refuse(self) -> None:
+        """As that of :class:`Connections`."""
+        self._closed = True
+        for server in tuple(self._servers.values()):
+            server.refuse()
+
+    def drop(self) -> None:
+        """As that of :class:`Connections`."""
+        for server in self._servers.values():
+            server.drop()
+
+    def abandon(self) -> None:
+        """As that of :class:`Connections`."""
+        for server in self._servers.values():
+            server.abandon()
 
     def require_open(self, operation: str) -> None:
         if self._closed:
@@ -173,6 +189,7 @@ class ClusterRoute:
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[Line]:
         """As that of :class:`Connections`; dropped as soon as the slot is known to be elsewhere."""
+        self._cluster.require_open("wakeups")
         address = await self._cluster.owner(self._slot)
         try:
             async with self._cluster.server(address).listening() as line:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
+from weakref import WeakSet
 
 from attrs import frozen
 from redis.exceptions import ResponseError
@@ -85,6 +86,8 @@ class Connections:
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[Line] = []
         self._listening: set[Line] = set()
+        self._lines: WeakSet[Line] = WeakSet()
+        self._loops_end: AsyncGenerator[None] | None = None
         self._num_requests = 0
         self._drained = asyncio.Event()
         self._closed = False
@@ -155,14 +158,33 @@ class Connections:
 
     async def close(self) -> None:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
-        self._closed = True
+        self.refuse()
         self._drop_idle()
-        for line in self._listening:
+        for line in tuple(self._listening):
             line.drop()
         if self._num_requests:
             await self._drained.wait()
+        loops_end, self._loops_end = self._loops_end, None
+        if loops_end is not None:
+            await loops_end.aclose()
         # Sockets are closed in the next turn of the loop, which may be its last.
         await asyncio.sleep(0)
+
+    def refuse(self) -> None:
+        """Take no more requests. Unlike all else here, this may be called in any thread."""
+        self._closed = True
+
+    def drop(self) -> None:
+        """End all connections at once; the outcome of requests under way is unknown."""
+        self._idle.clear()
+        for line in tuple(self._lines):
+            line.drop()
+
+    def abandon(self) -> None:
+        """The loop was closed, so nothing of it may be called any more: close the sockets behind its back."""
+        self._idle.clear()
+        for line in tuple(self._lines):
+            line.abandon()
 
     async def _taken(self, operation: str, by_s: float) -> Line:
         """A connection that stands, with a slot for it; nothing has been sent when this fails."""
@@ -212,7 +234,24 @@ class Connections:
             self._drop_idle()
             for line in self._listening:
                 line.drop()  # its reader hears of it, and subscribes anew
-        return await Line.open(settings)
+        line = await Line.open(settings)
+        self._lines.add(line)
+        if self._loops_end is None:
+            self._loops_end = self._until_loops_end()
+            await anext(self._loops_end)
+        return line
+
+    async def _until_loops_end(self) -> AsyncGenerator[None]:
+        """A loop closes the asynchronous generators that it began before it is closed itself, as `asyncio.run` does.
+
+        That is the last moment at which connections can be closed by it.
+        """
+        try:
+            yield
+        finally:
+            self._loops_end = None
+            self.drop()
+            await asyncio.sleep(0)
 
     def _drop_idle(self) -> None:
         while self._idle:

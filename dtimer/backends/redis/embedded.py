@@ -14,6 +14,7 @@ import importlib.metadata
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.backends.redis.supervised import SupervisedProcess
 from dtimer.errors import DTimerError, InvalidArgument
+from dtimer.home import keep, when_forked
 from dtimer.shown import shown
 
 HOST: Final = "127.0.0.1"
@@ -90,6 +92,17 @@ class EmbeddedServer:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: SupervisedProcess | None = None
         self._port: int | None = None
+        self._starting = threading.Lock()
+        when_forked(self, EmbeddedServer._forked)
+
+    def _forked(self) -> None:
+        """The child of a process uses its server, if that has been started, and leaves its end to the parent."""
+        self._starting = threading.Lock()
+        if self._temporary is not None:
+            keep(self._temporary)
+            # It would be removed at the child's end.
+            vars(self._temporary)["_finalizer"].detach()
+            self._temporary = None
 
     @property
     def host(self) -> str:
@@ -111,7 +124,7 @@ class EmbeddedServer:
         return Redis(host=self.host, port=self.port)
 
     async def start(self) -> None:
-        """Start it and wait until it answers; nothing happens if it runs.
+        """Start it and wait until it answers; nothing happens if it runs. From any event loop.
 
         When this is cancelled, no server is left behind.
 
@@ -121,6 +134,16 @@ class EmbeddedServer:
         """
         if self._process is not None:
             return
+        # Another loop, in another thread, may be about to start it: no lock of asyncio's serves two loops.
+        while not self._starting.acquire(blocking=False):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(POLL_S)
+        try:
+            if self._process is None:
+                await self._start()
+        finally:
+            self._starting.release()
+
+    async def _start(self) -> None:
         binary = server_binary()
         try:
             folder = self._folder()

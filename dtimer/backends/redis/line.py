@@ -23,6 +23,7 @@ from typing_extensions import override
 from dtimer.backends.redis.prompt import PromptFuture
 from dtimer.backends.redis.resp import Argument, Parser, Reply, ReplyTooLarge, pack
 from dtimer.backends.redis.settings import ConnectionSettings
+from dtimer.backends.redis.sockets import close_socket, let_go_when_forked
 from dtimer.limits import REPLY_MAX_BYTES
 
 UNREAD_MAX: Final = 10_000
@@ -72,6 +73,7 @@ class Line(asyncio.Protocol):
             writer = connection._writer
             if writer is None:  # it is set as long as connect() returned normally
                 raise RedisConnectionError("the connection was closed at once")
+            let_go_when_forked(writer)
             writer.write(_ROLE if settings.master_only else _PING)
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
@@ -146,8 +148,17 @@ class Line(asyncio.Protocol):
     def _stands(self) -> bool:
         return not (self._replies or self._ended or self._parser.pending or self._transport.is_closing())
 
+    def abandon(self) -> None:
+        """End it where its event loop was closed, which takes no more callbacks: close the socket itself."""
+        self._ended = self._ended or RedisConnectionError("the event loop was closed")
+        self._connection._writer = self._connection._reader = None
+        close_socket(self._writer)
+
     def drop(self) -> None:
         """End it at once, with whatever it has not sent yet. Harmless when it has ended."""
+        if self._loop.is_closed():
+            self.abandon()
+            return
         _abort(self._connection, self._writer)
         self._end(RedisConnectionError("the connection was dropped"))
 

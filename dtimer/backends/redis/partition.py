@@ -16,6 +16,7 @@ from dtimer.backends.redis.scripts import load_script, sharded
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.wakeups import subscribe
 from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable
+from dtimer.home import Home, when_forked
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -90,7 +91,7 @@ class RedisPartition:
             durability: of every post.
             num_partitions: of the namespace; servers that know another number refuse every operation.
                 While they are being moved it is no number.
-            first: the partition that is asked before this one is used, since it knows the number for sure.
+            first: the partition that is asked before this one is first used, since it knows the number for sure.
             clock_for_tests: tells the time in us since 1970 in place of the server.
         """
         self._servers = servers
@@ -100,9 +101,15 @@ class RedisPartition:
         self._first = first
         self._durability = durability
         self._clock_for_tests = clock_for_tests
-        self._route: Route | None = None
+        # The last caller's, and where that was: most callers are in the same event loop.
+        self._way: tuple[Home, Route] | None = None
         self._new_epoch = runtime.token(EPOCH_NUM_BYTES)
         self._scripts = _SHARDED if servers.sharded else _SCRIPTS
+        when_forked(self, RedisPartition._forked)
+
+    def _forked(self) -> None:
+        # Two processes must not make namespaces with one epoch.
+        self._new_epoch = self._runtime.token(EPOCH_NUM_BYTES)
 
     @property
     def namespace(self) -> str:
@@ -131,7 +138,7 @@ class RedisPartition:
         self, events: Sequence[NewEvent], durability: Durability
     ) -> Applied[tuple[PostOutcome, ...]]:
         await self._connected("post")
-        route = await self._servers.durable_route("post", self._keys.prefix)
+        route = await self._servers.route("post", self._keys.prefix, durable=True)
         both = await self._reply(route, "post", (_letters(events),), rows=_rows(events), then=waiting(durability))
         assert isinstance(both, list), "the replies to two commands"
         reply, reached = both
@@ -238,9 +245,8 @@ class RedisPartition:
         *,
         rows: Sequence[bytes] = (),
     ) -> Applied[T]:
-        route = self._route
-        if route is None:
-            route = await self._connected(operation)
+        way = self._way
+        route = way[1] if way is not None and way[0].is_here() else await self._connected(operation)
         return self._noted(replies.applied(operation, await self._reply(route, operation, args, rows=rows), read))
 
     def _noted(self, applied: Applied[T]) -> Applied[T]:
@@ -271,7 +277,8 @@ class RedisPartition:
             except OutcomeUnknown as error:
                 problem = f"the first partition was asked, and its reply was lost: {error.problem}"
                 raise StoreUnreachable(operation, problem) from error
-        self._route = route
+            self._first = None
+        self._way = Home(), route
         return route
 
 

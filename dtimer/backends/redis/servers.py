@@ -1,15 +1,14 @@
-"""One backend's way to its servers, made by its first call: connections, and an embedded server if it has one."""
+"""One backend's way to its servers, from any event loop: connections, and an embedded server if it has one."""
 
 from __future__ import annotations
-
-import asyncio
 
 from dtimer.backends.redis.cluster import Cluster
 from dtimer.backends.redis.connections import Connections, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.sentinel import SentinelMaster
-from dtimer.backends.redis.settings import ClusterSettings, Place, SentinelSettings, client_settings
+from dtimer.backends.redis.settings import ClusterSettings, ConnectionSettings, SentinelSettings, client_settings
 from dtimer.errors import BackendClosed
+from dtimer.home import PerLoop
 
 
 class Servers:
@@ -25,30 +24,15 @@ class Servers:
             InvalidArgument: no such client.
         """
         self.request_timeout_s = request_timeout_s
-        self._source = source
-        self._durable: Servers | None = None
         self._embedded = source if isinstance(source, EmbeddedServer) else None
-        self._cluster: Cluster | None = None
-        self._place: Place | None = None
-        if self._embedded is None:
-            self._set_place(source)
-        self._connections: Connections | None = None
-        self._starting = asyncio.Lock()
+        self._settings = None if self._embedded is not None else client_settings(source)
+        self._ways = PerLoop(self._new_ways, Ways.abandon)
         self._closed = False
-
-    def _set_place(self, client: object) -> None:
-        settings = client_settings(client)
-        if isinstance(settings, ClusterSettings):
-            self._cluster = Cluster(settings, request_timeout_s=self.request_timeout_s)
-        elif isinstance(settings, SentinelSettings):
-            self._place = SentinelMaster(settings)
-        else:
-            self._place = settings
 
     @property
     def sharded(self) -> bool:
         """Messages stay with the server that has the keys: a cluster's other servers need not carry them, too."""
-        return self._cluster is not None
+        return isinstance(self._settings, ClusterSettings)
 
     @property
     def are_our_own(self) -> bool:
@@ -60,44 +44,78 @@ class Servers:
         """The address of an embedded server that runs; None for any other."""
         return None if self._embedded is None else self._embedded.url
 
-    async def durable_route(self, operation: str, prefix: str) -> Route:
-        """The same, on connections that wait for nobody but each other."""
-        if self._durable is None:
-            # First, because an embedded server has no address before it runs.
-            await self.route(operation, prefix)
-            source = self._source if self._embedded is None else self._embedded.client()
-            self._durable = Servers(source, request_timeout_s=self.request_timeout_s)
-        return await self._durable.route(operation, prefix)
+    async def route(self, operation: str, prefix: str, *, durable: bool = False) -> Route:
+        """The way to the keys with this prefix, for callers in the running loop.
 
-    async def route(self, operation: str, prefix: str) -> Route:
-        """The way to the keys with this prefix.
+        Args:
+            durable: on connections that wait for nobody but each other.
 
         Raises:
             BackendClosed: :meth:`close` was called.
         """
-        if self._cluster is not None:
-            self._cluster.require_open(operation)
-            return self._cluster.route(prefix)
-        if self._connections is not None:
-            return self._connections
-        async with self._starting:
-            if self._closed:
-                raise BackendClosed(operation, "the backend was closed")
-            if self._embedded is not None:
-                await self._embedded.start()
-                self._set_place(self._embedded.client())
-            if self._connections is None:
-                assert self._place is not None, "it is given, or that of the embedded server"
-                self._connections = Connections(self._place, request_timeout_s=self.request_timeout_s)
-            return self._connections
+        if self._embedded is not None and not self._closed:
+            await self._embedded.start()
+        if self._closed:
+            raise BackendClosed(operation, "the backend was closed")
+        return self._ways.here().route(prefix, durable=durable)
 
     async def close(self) -> None:
+        """Close the connections of the running loop once their calls have ended, and drop those of all others."""
         self._closed = True
-        if self._durable is not None:
-            await self._durable.close()
-        if self._connections is not None:
-            await self._connections.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        for home, ways in self._ways.all():
+            ways.refuse()
+            if home.is_here():
+                await ways.close()
+            else:
+                home.call_soon(ways.drop)
         if self._embedded is not None:
             await self._embedded.stop()
+
+    def _new_ways(self) -> Ways:
+        # An embedded server has no address before it runs, and another one in each process.
+        settings = self._settings if self._embedded is None else client_settings(self._embedded.client())
+        assert settings is not None, "it is that of the client, or of the embedded server"
+        return Ways(settings, request_timeout_s=self.request_timeout_s)
+
+
+class Ways:
+    """The connections of one event loop."""
+
+    def __init__(
+        self, settings: ConnectionSettings | SentinelSettings | ClusterSettings, *, request_timeout_s: float
+    ) -> None:
+        self._settings = settings
+        self._request_timeout_s = request_timeout_s
+        self._all: dict[bool, Connections | Cluster] = {}
+
+    def route(self, prefix: str, *, durable: bool) -> Route:
+        connections = self._all.get(durable)
+        if connections is None:
+            connections = self._all[durable] = self._new_connections()
+        return connections.route(prefix) if isinstance(connections, Cluster) else connections
+
+    def _new_connections(self) -> Connections | Cluster:
+        settings = self._settings
+        if isinstance(settings, ClusterSettings):
+            return Cluster(settings, request_timeout_s=self._request_timeout_s)
+        place = SentinelMaster(settings) if isinstance(settings, SentinelSettings) else settings
+        return Connections(place, request_timeout_s=self._request_timeout_s)
+
+    def refuse(self) -> None:
+        """Take no more requests. From any thread."""
+        for connections in tuple(self._all.values()):
+            connections.refuse()
+
+    async def close(self) -> None:
+        for connections in tuple(self._all.values()):
+            await connections.close()
+
+    def drop(self) -> None:
+        """Without waiting for those under way."""
+        for connections in self._all.values():
+            connections.drop()
+
+    def abandon(self) -> None:
+        """The loop was closed."""
+        for connections in self._all.values():
+            connections.abandon()

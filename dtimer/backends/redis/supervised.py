@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from dtimer.home import when_forked
+
 # The shell's standard input is a lifeline: when Python ends, in whatever way, the kernel closes the other end of it,
 # `read` returns, and the server is asked to stop. No hook of Python's own runs when its process is killed.
 _SUPERVISOR: Final = """
@@ -49,8 +51,16 @@ class SupervisedProcess:
                 start_new_session=True,
             )
         self._parent = os.getpid()
-        # For a program that ends while a forked child of its own still holds the lifeline.
+        # For a program that ends while a child of its own, forked behind Python's back, still holds the lifeline.
         atexit.register(self._at_exit)
+        when_forked(self, SupervisedProcess._forked)
+
+    def _forked(self) -> None:
+        """It is the parent's: to hold its lifeline would keep it alive, and to end with it would stop it."""
+        self.let_go()
+        atexit.unregister(self._at_exit)
+        # Which makes what is left here harmless: it signals nothing, waits for nothing, warns of nothing.
+        self._process.returncode = 0
 
     @property
     def exit_code(self) -> int | None:
@@ -70,7 +80,7 @@ class SupervisedProcess:
         self._process.wait()
 
     def _at_exit(self) -> None:
-        if os.getpid() == self._parent:  # a forked child must not stop its parent's server
+        if os.getpid() == self._parent:  # as above
             self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -1,0 +1,139 @@
+"""Where calls come from: an event loop in a process, and what belongs to just one of them (rule F8).
+
+Futures, tasks, locks and sockets of asyncio serve the loop that made them.
+A forked process has copies of them, and of the loop's poll set even the very one that its parent waits on:
+to close a connection there as usual would make the parent deaf.
+So what a process inherits is neither used nor given back, but kept for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+_heirs: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
+_inherited: Final[list[object]] = []
+
+
+class _Process:
+    """Told by identity, which costs less than a number that the system must be asked for."""
+
+    current: object = object()
+
+
+def when_forked(heir: T, begin_anew: Callable[[T], None]) -> None:
+    """Call this in a child, right after the fork, when no other thread runs yet, and no event loop.
+
+    The heir is not kept alive by this.
+    """
+    _heirs[heir] = begin_anew
+
+
+def keep(thing: object) -> None:
+    """It is the parent process's: it must not even be collected here, since that would give back what it holds."""
+    _inherited.append(thing)
+
+
+def _forked() -> None:
+    _Process.current = object()
+    for heir, begin_anew in tuple(_heirs.items()):
+        begin_anew(heir)
+
+
+if hasattr(os, "register_at_fork"):  # everywhere but on Windows
+    os.register_at_fork(after_in_child=_forked)
+
+
+class Home:
+    """One event loop in one process. It keeps no loop alive."""
+
+    __slots__ = ("_loop", "_process")
+
+    def __init__(self) -> None:
+        """That of the caller. Raises a RuntimeError where no loop runs."""
+        self._loop = weakref.ref(asyncio.get_running_loop())
+        self._process = _Process.current
+
+    def is_here(self) -> bool:
+        """Whether the caller is in it. Raises a RuntimeError where no loop runs."""
+        return asyncio.get_running_loop() is self._loop() and self._process is _Process.current
+
+    @property
+    def inherited(self) -> bool:
+        """It is in the process that this one was forked from."""
+        return self._process is not _Process.current
+
+    @property
+    def lives(self) -> bool:
+        """It is in this process, and its loop is not closed."""
+        loop = self._loop()
+        return not self.inherited and loop is not None and not loop.is_closed()
+
+    def call_soon(self, callback: Callable[[], object]) -> bool:
+        """Call back in its loop, from any thread; False if there is no such loop any more."""
+        loop = self._loop()
+        if loop is None or self.inherited:
+            return False
+        try:
+            loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # it is closed
+            return False
+        return True
+
+
+class PerLoop(Generic[T]):
+    """One thing for each event loop, made at its first use there. Any thread may ask."""
+
+    def __init__(self, make: Callable[[], T], bury: Callable[[T], None] | None = None) -> None:
+        """
+        Args:
+            make: called in the loop.
+            bury: called from anywhere with the thing of a loop that was closed meanwhile.
+        """
+        self._make = make
+        self._bury = bury
+        self._begin()
+        when_forked(self, lambda each: each._forked())
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._things: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Home, T]] = weakref.WeakKeyDictionary()
+        # That of the last caller: most programs have one loop, and should not pay for more.
+        self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], T] | None = None
+
+    def _forked(self) -> None:
+        keep((self._things, self._last))
+        self._begin()
+
+    def here(self) -> T:
+        """That of the running loop."""
+        loop = asyncio.get_running_loop()
+        last = self._last
+        if last is not None and last[0]() is loop:
+            return last[1]
+        with self._lock:
+            found = self._things.get(loop)
+            if found is None:
+                self._bury_dead()
+                found = self._things[loop] = Home(), self._make()
+        self._last = weakref.ref(loop), found[1]
+        return found[1]
+
+    def all(self) -> list[tuple[Home, T]]:
+        """Those of the loops that are not closed."""
+        with self._lock:
+            self._bury_dead()
+            return list(self._things.values())
+
+    def _bury_dead(self) -> None:
+        for loop in [loop for loop in self._things if loop.is_closed()]:
+            _, thing = self._things.pop(loop)
+            if self._bury is not None:
+                self._bury(thing)
