@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from typing_extensions import override
 
@@ -94,12 +95,24 @@ REPEATABLE: frozenset[str] = frozenset(
         "join",
         "leave",
         "confirm",
-        "confirm_newest",
-        "cancel",
         "extend",
+        "release",
+        "bury",
     }
 )
-"""The operations that may be repeated after a lost reply without doing harm (rule F1)."""
+"""The operations that may be repeated after a lost reply, whatever other clients have done since (rule F1): reads, and
+what names a receipt or an incarnation, which count once at most.
+"""
+
+_WHAT_TO_DO: Final[dict[str, str]] = {
+    "post": "another post would replace what is under the id by then: peek at the id first",
+    "cancel": "another cancel would end what has been posted under the id since: peek at the id first",
+    "confirm_newest": "another confirm would end the delivery that is out by then: peek at the id first",
+    "change_delay": "another change would count from then, and move what is under the id by then: peek at the id first",
+    "resend": "peek at the id, and look for it among the dead letters, first",
+    "discard": "another event of the id may have been buried since: look at the dead letters first",
+}
+"""Before an operation is repeated by hand whose reply was lost."""
 
 
 class BackendError(DTimerError):
@@ -108,7 +121,7 @@ class BackendError(DTimerError):
     Attributes:
         operation: the method of :class:`dtimer.TimerBackend` that failed.
         known: whether it may have been applied.
-        safe_to_repeat: whether calling it again can do no harm.
+        safe_to_repeat: whether calling it again can do no harm, whatever other clients have done since.
     """
 
     known = Known.NOT_APPLIED
@@ -125,7 +138,10 @@ class BackendError(DTimerError):
     @override
     def __str__(self) -> str:
         repeat = "safe" if self.safe_to_repeat else "not safe"
-        return f"{self.operation}: {self.problem}; {self.known.value}; {repeat} to repeat"
+        words = f"{self.operation}: {self.problem}; {self.known.value}; {repeat} to repeat"
+        if self.known is Known.PERHAPS_APPLIED and self.operation in _WHAT_TO_DO:
+            words += f": {_WHAT_TO_DO[self.operation]}"
+        return words
 
 
 class StoreUnreachable(BackendError):

@@ -19,7 +19,7 @@ class _Outcome(Enum):
 
 
 class PostOutcome(_Outcome):
-    """Rules P3 and F1."""
+    """Rule P3."""
 
     CREATED = "created"
     """No live event had this id."""
@@ -29,8 +29,6 @@ class PostOutcome(_Outcome):
     """A live event had it and stays; this post changed nothing (`if_exists="keep"`)."""
     CONFLICT = "conflict"
     """As kept, with `if_exists="error"`: the caller gets :class:`dtimer.EventExists`."""
-    REPEATED = "repeated"
-    """This very post (same nonce) had been applied before; nothing changed."""
 
 
 class CancelOutcome(_Outcome):
@@ -41,9 +39,6 @@ class CancelOutcome(_Outcome):
     STOPPED = "stopped"
     """It was unconfirmed: it will not come again, but a handler may be at work on it."""
     NOT_FOUND = "not_found"
-    GONE = "gone"
-    """A first try's reply was lost and its repetition found nothing, most likely because the first one worked.
-    Only a client says this, never a store (rule F1)."""
 
 
 class ChangeOutcome(_Outcome):
@@ -65,7 +60,8 @@ class ConfirmOutcome(_Outcome):
     """No live event has this id: it has ended, was never tracked, or never was.
     The operator's form says so too of an event that is scheduled: no delivery of it is out."""
     GONE = "gone"
-    """As for a cancel: confirmed by a first try whose reply was lost, or ended otherwise meanwhile."""
+    """A first try's reply was lost and its repetition found no live event: most likely the first one confirmed it,
+    else it has ended otherwise. Only a client says this, never a store (rule F1)."""
 
 
 class ReleaseOutcome(_Outcome):
@@ -116,6 +112,16 @@ class DiscardOutcome(_Outcome):
     NOT_FOUND = "not_found"
 
 
+class JoinOutcome(_Outcome):
+    """Rule N1."""
+
+    JOINED = "joined"
+    ALREADY_JOINED = "already_joined"
+    """This very incarnation is a member; only its life was prolonged."""
+    FENCED = "fenced"
+    """A later incarnation is a member under this node id; nothing changed."""
+
+
 class ClaimStatus(_Outcome):
     """Rule N1."""
 
@@ -130,10 +136,8 @@ _TRUE: frozenset[_Outcome] = frozenset(
     {
         PostOutcome.CREATED,
         PostOutcome.REPLACED,
-        PostOutcome.REPEATED,
         CancelOutcome.CANCELLED,
         CancelOutcome.STOPPED,
-        CancelOutcome.GONE,
         ChangeOutcome.MOVED,
         ConfirmOutcome.CONFIRMED,
         ConfirmOutcome.GONE,
@@ -145,6 +149,8 @@ _TRUE: frozenset[_Outcome] = frozenset(
         ResendOutcome.CREATED,
         ResendOutcome.REPLACED,
         DiscardOutcome.DISCARDED,
+        JoinOutcome.JOINED,
+        JoinOutcome.ALREADY_JOINED,
         ClaimStatus.JOINED,
     }
 )

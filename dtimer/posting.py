@@ -17,7 +17,7 @@ from dtimer.shown import shown
 from dtimer.values import EventData, NewEvent
 
 ID_BYTES: Final = 8
-"""Of made ids and of nonces: 2**64 of them, as hex."""
+"""Of made ids: 2**64 of them, as hex."""
 TOKENS_AT_A_TIME: Final = 64
 
 
@@ -108,13 +108,11 @@ class Posting(Generic[PayloadT]):
         Raises:
             InvalidArgument: whatever is wrong with it.
         """
-        nonce = self._token()
         if (confirm_timeout is not None or retry is not None) and not max_retries and keep is False:
             arguments.needs_tracking(confirm_timeout=confirm_timeout, retry=retry)
         return NewEvent(
             EventData(
-                # One that is made is as unique as the nonce: it is the nonce.
-                nonce if id is None else arguments.event_id(id),
+                self._token() if id is None else arguments.event_id(id),
                 encode_payload(self._codec, payload, self._payload_max_bytes),
                 b"" if headers is None else encode_headers(headers),
                 arguments.max_retries(max_retries),
@@ -122,7 +120,6 @@ class Posting(Generic[PayloadT]):
                 None if expires_after is None else arguments.expires_after_us(expires_after),
                 keep is not False and arguments.flag(keep, "keep"),
                 None if retry is None else arguments.retry(retry),
-                nonce,
             ),
             arguments.due(delay, at),
             arguments.if_exists(if_exists),

@@ -29,6 +29,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -142,7 +143,6 @@ class TimerBackend(Protocol):
         """Schedule events, in list order, each with a microsecond of its own (T4, T5, P1 to P5).
 
         Afterwards exactly one event has each id, which `if_exists` may have left as it was (P3).
-        A live event with the same non-empty nonce means that this post is a repetition: it changes nothing (F1).
         """
         ...
 
@@ -211,8 +211,8 @@ class TimerBackend(Protocol):
         """One page of live events in claim order, all of one instant; at most ``PAGE_MAX_ITEMS`` (R2)."""
         ...
 
-    async def join(self, member: Member) -> Applied[bool]:
-        """Put a member at the ring's end, fencing an earlier incarnation; False if this very one was there (N1)."""
+    async def join(self, member: Member) -> Applied[JoinOutcome]:
+        """Put a member at the ring's end, fencing an earlier incarnation; it is itself fenced by a later one (N1)."""
         ...
 
     async def leave(self, member: Member) -> Applied[bool]:
@@ -286,6 +286,16 @@ class SupportsDurability(Protocol):
         Raises:
             NotDurable: it was applied, but is not known to have got so far in time.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsRepeatWithin(Protocol):
+    """A backend that says how long a timer repeats its calls; without it that is ``REPEAT_WITHIN_US`` (F1)."""
+
+    @property
+    def repeat_within_us(self) -> int:
+        """Of the calls whose callers do not say; 0 is one try."""
         ...
 
 

@@ -122,7 +122,6 @@ class EventData:
         expires_after_us: not delivered later than its due time plus this (rule P7).
         keep: becomes a dead letter when it ends without confirm or cancel (rule E5).
         retry: what a node does after a handler failed; opaque to the store.
-        nonce: names the post, so that its repetition is recognised (rule F1); ``[A-Za-z0-9_-]{0,16}``.
     """
 
     id: str
@@ -133,7 +132,6 @@ class EventData:
     expires_after_us: int | None = None
     keep: bool = False
     retry: RetryPolicy | None = None
-    nonce: str = ""
 
     @property
     def tracked(self) -> bool:

@@ -127,7 +127,6 @@ class Client(OperationMethods):
         confirm_timeout_us: int | None = None,
         expires_after_us: int | None = None,
         retry: RetryPolicy | None = None,
-        nonce: str = "",
     ) -> PostOutcome:
         """Post one event."""
         event = EventData(
@@ -139,7 +138,6 @@ class Client(OperationMethods):
             confirm_timeout_us=confirm_timeout_us,
             expires_after_us=expires_after_us,
             retry=retry,
-            nonce=nonce,
         )
         due = After(delay_us) if at_us is None else At(at_us)
         return (await self.post([NewEvent(event, due, if_exists)])).value[0]

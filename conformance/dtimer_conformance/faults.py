@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -45,11 +45,18 @@ class Faults:
     late_us: int = 0
     loses: Callable[[Applied[Any]], bool] = lambda _: True
     _lost: Counter[str] = field(factory=Counter)
+    _meanwhile: dict[str, Callable[[], Awaitable[object]]] = field(factory=dict)
     _refused: dict[str, list[BackendError]] = field(factory=dict)
 
-    def lose(self, method: str, times: int = 1) -> None:
-        """The next calls of this method are applied, and their replies lost."""
+    def lose(self, method: str, times: int = 1, *, meanwhile: Callable[[], Awaitable[object]] | None = None) -> None:
+        """The next calls of this method are applied, and their replies lost.
+
+        Args:
+            meanwhile: what others do before the caller of the first one hears of that.
+        """
         self._lost[method] += times
+        if meanwhile is not None:
+            self._meanwhile[method] = meanwhile
 
     def refuse(self, error: BackendError, times: int = 1) -> None:
         """The next calls of the method that the error names fail with it, and are not applied."""
@@ -68,6 +75,9 @@ class Faults:
         await self.passing(method, runtime, sent=True)
         if self._lost[method] > 0 and self.loses(reply):
             self._lost[method] -= 1
+            meanwhile = self._meanwhile.pop(method, None)
+            if meanwhile is not None:
+                await meanwhile()
             raise OutcomeUnknown(method, "the suite has lost the reply")
 
     async def passing(self, method: str, runtime: Runtime, *, sent: bool = False) -> None:

@@ -21,7 +21,7 @@ from dtimer.node.reports import Reports
 from dtimer.node.room import Room
 from dtimer.node.store import Store
 from dtimer.node.tasks import start_task
-from dtimer.outcomes import ClaimStatus
+from dtimer.outcomes import ClaimStatus, JoinOutcome
 from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
 
 HEX_DIGITS: Final = 14
@@ -127,11 +127,11 @@ class Claims:
         except BaseException:
             await self._close()
             raise
-        self.joined = True
         self._task = start_task(self._run, f"dtimer: node {self.member.node}")
         self._task.add_done_callback(self._ended)
         self._confirms.lane.hand_over(self.ring)
-        self._on_ready()
+        if self.joined:
+            self._on_ready()
 
     def ring(self) -> None:
         """Something has changed: look again."""
@@ -300,10 +300,13 @@ class Claims:
                 # It was joined just now: do not go round and round without a pause, which grows until it is known.
                 self._planner.failed(self._runtime.now_us())
         elif status is ClaimStatus.FENCED:
-            self.fenced, self.joined = True, False
-            self._disturbance.fenced()
+            self._is_fenced()
         else:
             assert_never(status)
+
+    def _is_fenced(self) -> None:
+        self.fenced, self.joined = True, False
+        self._disturbance.fenced()
 
     async def _confirm(self, batch: ConfirmBatch) -> None:
         try:
@@ -332,10 +335,18 @@ class Claims:
     async def _join(self) -> None:
         self.known = True
         try:
-            await self._store.call(lambda: self._store.backend.join(self.member))
+            joined = await self._store.call(lambda: self._store.backend.join(self.member))
         except BackendError as error:
             self.known = error.known is not Known.NOT_APPLIED
             raise
+        self._came(joined.value)
+
+    def _came(self, outcome: JoinOutcome) -> None:
+        """A join was answered. Whether it was the first try or its repetition, a later one of another fences it."""
+        if outcome is JoinOutcome.FENCED:
+            self._is_fenced()
+            return
+        self.joined = True
         self._rejoin = False
         self._planner.joined(self._runtime.now_us())
 
@@ -345,13 +356,14 @@ class Claims:
         try:
             if self._store.history.epoch != self._epoch:
                 await (await self._subscribe())
-            await self._store.once(lambda: self._store.backend.join(self.member))
+            joined = await self._store.once(lambda: self._store.backend.join(self.member))
         except Exception:
             self._rejoin = True
             raise
         self._worked()
-        self._planner.joined(self._runtime.now_us())
-        self._on_ready()
+        self._came(joined.value)
+        if self.joined:
+            self._on_ready()
 
     def _failed(self, error: BaseException) -> None:
         self._planner.failed(self._runtime.now_us())

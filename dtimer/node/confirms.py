@@ -2,7 +2,7 @@
 
 While a node is joined they ride on its claims, or go alone when it has none to make.
 Otherwise their own sender takes them.
-Either way they are repeated for some seconds, and one that finds nothing after a lost reply is called GONE.
+Either way they are repeated for some seconds: a receipt counts once at most, whatever others have done since.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from dtimer.counters import Tally
-from dtimer.errors import Known
-from dtimer.limits import REPEAT_WITHIN_US
+from dtimer.errors import OutcomeUnknown
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Batch, Ticket
-from dtimer.node.repeat import PASSING
 from dtimer.node.store import Store
 from dtimer.outcomes import ConfirmOutcome
 from dtimer.values import Receipt
@@ -27,19 +25,26 @@ class Confirms:
     """All confirms of one timer."""
 
     def __init__(self, store: Store, tally: Tally, unheard: Callable[[Exception], None]) -> None:
-        self.lane: Lane[Receipt, ConfirmOutcome] = Lane("confirm", self._send, unheard)
+        self.lane: Lane[Receipt, ConfirmOutcome] = Lane(
+            "confirm",
+            self._send,
+            unheard,
+            runtime=store.runtime,
+            repeat_within_us=store.repeat_within_us,
+            answered=self.answered,
+        )
         self._store = store
         self._tally = tally
 
-    def submit(self, receipt: Receipt) -> Ticket[Receipt, ConfirmOutcome]:
-        return self.lane.submit((receipt,))
+    def submit(self, receipt: Receipt, repeat_within_us: int | None = None) -> Ticket[Receipt, ConfirmOutcome]:
+        return self.lane.submit((receipt,), 0, repeat_within_us)
 
-    async def newest(self, id: str) -> ConfirmOutcome:
+    async def newest(self, id: str, repeat_within_us: int | None = None) -> ConfirmOutcome:
         """End the event whoever holds its receipt."""
-        answer = await self._store.call(lambda: self._store.backend.confirm_newest(id))
-        outcome = _after_a_lost_reply(answer.value) if answer.lost else answer.value
-        self._count([outcome])
-        return outcome
+        backend = self._store.backend
+        answer = await self._store.call(lambda: backend.confirm_newest(id), repeat_within_us=repeat_within_us)
+        self._count([answer.value])
+        return answer.value
 
     # --- carried by a node -------------------------------------------------------------------------------
 
@@ -48,45 +53,37 @@ class Confirms:
         return self.lane.outbox.take()
 
     def answered(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> None:
+        """The call that carried them was answered; each caller is told what is known."""
         if any(ticket.lost for ticket in batch.tickets):
-            lost = [ticket.lost for ticket in batch.tickets for _ in ticket.items]
-            outcomes = [
-                _after_a_lost_reply(outcome) if was else outcome for outcome, was in zip(outcomes, lost, strict=True)
-            ]
+            outcomes = self._after_lost_replies(batch, outcomes)
         self._count(outcomes)
         batch.answer(outcomes)
 
+    def _after_lost_replies(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
+        """What is known of those for whom this was not the first try (rule F1)."""
+        known = list(outcomes)
+        tickets = [ticket for ticket in batch.tickets for _ in ticket.items]
+        for place, (ticket, outcome) in enumerate(zip(tickets, outcomes, strict=False)):
+            if not ticket.lost:
+                continue
+            if outcome is ConfirmOutcome.NOT_FOUND:
+                known[place] = ConfirmOutcome.GONE
+            elif outcome is ConfirmOutcome.STALE:
+                # Either it was delivered again, or the first try worked and another event has the id since.
+                problem = "the reply was lost, and by now another delivery or another event stands under the id"
+                batch.fail_one(ticket, OutcomeUnknown("confirm", problem))
+        return known
+
     def failed(self, batch: ConfirmBatch, error: BaseException) -> None:
         """The call that carried them failed: they go with the next one, unless that has been tried for long."""
-        if not isinstance(error, PASSING):
-            batch.fail(error)
-            return
         now_us = self._store.runtime.now_us()
-        again: list[Ticket[Receipt, ConfirmOutcome]] = []
-        for ticket in batch.tickets:
-            ticket.lost = ticket.lost or error.known is Known.PERHAPS_APPLIED
-            if ticket.give_up_us is None:
-                ticket.give_up_us = now_us + REPEAT_WITHIN_US
-            if now_us < ticket.give_up_us:
-                again.append(ticket)
-            else:
-                batch.fail_one(ticket, error)
-        self.lane.outbox.put_back(again)
+        self.lane.outbox.failed(batch, error, began_us=now_us, again_us=now_us)
 
     # --- sent alone ----------------------------------------------------------------------------------------
 
     async def _send(self, receipts: Sequence[Receipt]) -> Sequence[ConfirmOutcome]:
-        answer = await self._store.call(lambda: self._store.backend.confirm(receipts))
-        outcomes: Sequence[ConfirmOutcome] = answer.value
-        if answer.lost:
-            outcomes = [_after_a_lost_reply(outcome) for outcome in outcomes]
-        self._count(outcomes)
-        return outcomes
+        return (await self._store.once(lambda: self._store.backend.confirm(receipts))).value
 
     def _count(self, outcomes: Sequence[ConfirmOutcome]) -> None:
         # That `bool(outcome)` says the same is E6; asking each costs more than all else that is done with it here.
         self._tally.confirmed += outcomes.count(ConfirmOutcome.CONFIRMED) + outcomes.count(ConfirmOutcome.GONE)
-
-
-def _after_a_lost_reply(outcome: ConfirmOutcome) -> ConfirmOutcome:
-    return ConfirmOutcome.GONE if outcome is ConfirmOutcome.NOT_FOUND else outcome

@@ -252,7 +252,7 @@ class Deliveries(Generic[PayloadT]):
             answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail))
         finally:
             self.consumers.finish_if_iterated(event)
-        return answer.value
+        return answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
 
     def failed(self, event: Event[PayloadT]) -> None:
         """Its taker raised: its retry policy says when it comes again, or else its deadline (rule F3)."""
@@ -322,7 +322,7 @@ class Deliveries(Generic[PayloadT]):
                 receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
             )
         )
-        return answer.value
+        return answer.told("release", ReleaseOutcome.STALE, ReleaseOutcome.NOT_FOUND)
 
     def _release_untouched(self, receipt: Receipt) -> None:
         self._in_background(lambda: self._release(receipt, Release.UNCOUNTED, delay_us=0), receipt.id)

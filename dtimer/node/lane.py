@@ -1,4 +1,7 @@
-"""A sender for an outbox: one batch in flight at a time, so items reach the store in the order they were handed in."""
+"""A sender for an outbox: one batch in flight at a time, so items reach the store in the order they were handed in.
+
+What a batch brought back because its call failed goes first in the next one, before what was handed in since (rule F1).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Final, Generic, TypeVar
 
 from dtimer.foreign import ends_the_task
 from dtimer.node.outbox import Batch, Outbox, Ticket
+from dtimer.node.planner import Backoff
 from dtimer.node.tasks import start_task
+from dtimer.protocol import Runtime
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
@@ -30,24 +35,53 @@ class Lane(Generic[ItemT, ReplyT]):
         operation: str,
         request: Callable[[Sequence[ItemT]], Awaitable[Sequence[ReplyT]]],
         unheard: Callable[[Exception], None],
+        *,
+        runtime: Runtime,
+        repeat_within_us: int,
+        answered: Callable[[Batch[ItemT, ReplyT], Sequence[ReplyT]], None] | None = None,
     ) -> None:
+        """
+        Args:
+            request: makes one call.
+            unheard: is given the failure of what nobody awaits.
+            repeat_within_us: for how long a call is repeated, unless its caller says.
+            answered: hands out the replies of a call; by default they are handed out as they are.
+        """
         self.outbox: Outbox[ItemT, ReplyT] = Outbox(operation, unheard)
         self._request = request
+        self._runtime = runtime
+        self._repeat_within_us = repeat_within_us
+        self._answered = answered or _hand_out
+        self._backoff = Backoff(runtime.draw)
+        self._pause: asyncio.Task[None] | None = None
+        self._pause_ends_us = 0
         self._name = f"dtimer: {operation}"
         self._task: asyncio.Task[None] | None = None
         self._ring: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def ask(self, items: Sequence[ItemT], size_bytes: int) -> asyncio.Future[Sequence[ReplyT]]:
+    def ask(
+        self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int | None
+    ) -> asyncio.Future[Sequence[ReplyT]]:
         """Hand in what its caller waits for."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # a call of the system in Python 3.11
-        return self.submit(items, size_bytes).future(self._loop)
+        return self.submit(items, size_bytes, repeat_within_us).future(self._loop)
 
-    def submit(self, items: Sequence[ItemT], size_bytes: int = 0) -> Ticket[ItemT, ReplyT]:
-        ticket = self.outbox.submit(items, size_bytes)
+    def submit(
+        self, items: Sequence[ItemT], size_bytes: int = 0, repeat_within_us: int | None = None
+    ) -> Ticket[ItemT, ReplyT]:
+        """Hand in items that travel together.
+
+        Args:
+            repeat_within_us: for how long they are sent again after failures; None leaves it to the lane.
+        """
+        within_us = self._repeat_within_us if repeat_within_us is None else repeat_within_us
+        ticket = self.outbox.submit(items, size_bytes, within_us)
         if self._ring is None:
             self._start()
+            if self._pause is not None and self._runtime.now_us() + within_us < self._pause_ends_us:
+                self._pause.cancel()  # this caller does not wait so long
         else:
             self._ring()
         return ticket
@@ -55,6 +89,8 @@ class Lane(Generic[ItemT, ReplyT]):
     def hand_over(self, ring: Callable[[], None]) -> None:
         """Somebody else takes items from the outbox from now on; `ring` says that there are some."""
         self._ring = ring
+        if self._pause is not None:
+            self._pause.cancel()
 
     def take_back(self) -> None:
         """Nobody else does any more."""
@@ -78,18 +114,18 @@ class Lane(Generic[ItemT, ReplyT]):
         if batch is None:
             self._task = None
             return
+        began_us = self._runtime.now_us()
         try:
             replies = await self._request(batch.items)
         except BaseException as error:
-            self._task = None
             if ends_the_task(error):
-                # The loop is being shut down.
-                batch.cancel()
-                self.outbox.cancel()
+                self._shut_down(batch)
                 raise
-            batch.fail(error)
+            await self._failed(batch, error, began_us)
+            self._task = None
         else:
             self._task = None
+            self._backoff.reset()
             if len(self.outbox) >= SIDE_BY_SIDE_MIN:
                 # Enough for a call of their own, so they go before the callers that are answered now ask again.
                 self._start()
@@ -99,11 +135,41 @@ class Lane(Generic[ItemT, ReplyT]):
                 batch.fail(error)
         self._start()
 
+    async def _failed(self, batch: Batch[ItemT, ReplyT], error: BaseException, began_us: int) -> None:
+        """Returns when the next call may be made."""
+        now_us = self._runtime.now_us()
+        pause_us = self._backoff.next_us()
+        if not self.outbox.failed(batch, error, began_us=began_us, again_us=now_us + pause_us):
+            self._backoff.reset()
+            return
+        # A task of its own, so that a caller with less time can end it. (That the lane's own is cancelled is no such
+        # end, and the loop being shut down.)
+        self._pause_ends_us = now_us + pause_us
+        self._pause = start_task(lambda: self._runtime.sleep(pause_us), self._name)
+        try:
+            await asyncio.wait([self._pause])
+        except BaseException:
+            self._pause.cancel()
+            self._shut_down(batch)
+            raise
+        finally:
+            self._pause = None
+
+    def _shut_down(self, batch: Batch[ItemT, ReplyT]) -> None:
+        """The loop is being shut down."""
+        self._task = None
+        batch.cancel()
+        self.outbox.cancel()
+
     def _answer(self, batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
         if len(batch.tickets) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
-            batch.answer(replies)
+            self._answered(batch, replies)
             return
         # What the first half's callers ask for next is on its way before the second half's callers run.
         first, second = batch.halves()
-        first.answer(replies[: len(first.items)])
-        asyncio.get_running_loop().call_soon(second.answer, replies[len(first.items) :])
+        self._answered(first, replies[: len(first.items)])
+        asyncio.get_running_loop().call_soon(self._answered, second, replies[len(first.items) :])
+
+
+def _hand_out(batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
+    batch.answer(replies)

@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 
 from typing_extensions import override
 
-from dtimer.errors import OutcomeUnknown
+from dtimer.errors import REPEATABLE, BackendError, Known, OutcomeUnknown
 from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
-from dtimer.node.repeat import retold
+from dtimer.node.repeat import PASSING, retold
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
@@ -24,15 +24,17 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
     """A caller's items, which travel together; awaiting it gives their replies, in order.
 
     Attributes:
+        repeat_within_us: for how long they are sent again, from the first time on.
         lost: they were in a call whose outcome is unknown.
         give_up_us: until when they are sent again after failures; None before the first one.
     """
 
-    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "size_bytes")
+    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "repeat_within_us", "size_bytes")
 
-    def __init__(self, items: Sequence[ItemT], size_bytes: int) -> None:
+    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> None:
         self.items = items
         self.size_bytes = size_bytes
+        self.repeat_within_us = repeat_within_us
         self.lost = False
         self.give_up_us: int | None = None
         self._answer: Sequence[ReplyT] | Exception | None = None
@@ -147,10 +149,10 @@ class Outbox(Generic[ItemT, ReplyT]):
     def __len__(self) -> int:
         return len(self._tickets)
 
-    def submit(self, items: Sequence[ItemT], size_bytes: int) -> Ticket[ItemT, ReplyT]:
+    def submit(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> Ticket[ItemT, ReplyT]:
         """Hand in items, not more than one call takes."""
         # Not Ticket[ItemT, ReplyT](…), which takes twice as long.
-        ticket: Ticket[ItemT, ReplyT] = Ticket(items, size_bytes)
+        ticket: Ticket[ItemT, ReplyT] = Ticket(items, size_bytes, repeat_within_us)
         self._tickets.append(ticket)
         return ticket
 
@@ -170,9 +172,31 @@ class Outbox(Generic[ItemT, ReplyT]):
             self._tickets.popleft()
         return Batch(taken, self._operation, self._unheard) if taken else None
 
-    def put_back(self, tickets: Sequence[Ticket[ItemT, ReplyT]]) -> None:
-        """They go first again, in their order."""
-        self._tickets.extendleft(reversed(tickets))
+    def failed(self, batch: Batch[ItemT, ReplyT], error: BaseException, *, began_us: int, again_us: int) -> bool:
+        """A call failed: what may be sent again goes first, in its order; the others' callers are told (rule F1).
+
+        Each caller gives up alone, by its own limit; what nobody waits for any more is not sent again.
+
+        Args:
+            began_us: when the call was made.
+            again_us: when the next one is made at the earliest.
+
+        Returns:
+            Whether there is something to be sent again.
+        """
+        lost = isinstance(error, BackendError) and error.known is Known.PERHAPS_APPLIED
+        again = isinstance(error, PASSING) and (not lost or self._operation in REPEATABLE)
+        left: list[Ticket[ItemT, ReplyT]] = []
+        for ticket in batch.tickets:
+            ticket.lost = ticket.lost or lost
+            if ticket.give_up_us is None:
+                ticket.give_up_us = began_us + ticket.repeat_within_us
+            if again and again_us <= ticket.give_up_us:
+                left.append(ticket)
+            else:
+                batch.fail_one(ticket, error)
+        self._tickets.extendleft(reversed(left))
+        return bool(left)
 
     def cancel(self) -> None:
         """Nobody will send any more."""

@@ -1,4 +1,4 @@
-"""Calls that are repeated inside, because a second time does no harm (rule F1)."""
+"""Calls that are repeated inside, because a second time does no harm whatever others have done since (rule F1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dtimer.errors import (
     StoreRefused,
     StoreUnreachable,
 )
-from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.planner import Backoff
 from dtimer.protocol import Runtime
 from dtimer.shown import shown
@@ -27,13 +26,11 @@ PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, St
 a failover is under way."""
 
 
-async def repeating(
-    runtime: Runtime, request: Callable[[], Awaitable[T]], *, safe: Callable[[BackendError], bool] | None = None
-) -> tuple[T, bool]:
-    """Call until it works, for some seconds of the runtime's time.
+async def repeating(runtime: Runtime, request: Callable[[], Awaitable[T]], within_us: int) -> tuple[T, bool]:
+    """Call until it works.
 
     Args:
-        safe: whether to repeat after a lost reply; by default what :attr:`dtimer.BackendError.safe_to_repeat` says.
+        within_us: no try begins later than this after the first one.
 
     Returns:
         What the last try answered; and whether the outcome of an earlier try is unknown,
@@ -43,7 +40,7 @@ async def repeating(
         OutcomeUnknown: some try's reply was lost, and none worked.
         BackendError: no try was applied.
     """
-    give_up_us = runtime.now_us() + REPEAT_WITHIN_US
+    give_up_us = runtime.now_us() + within_us
     backoff: Backoff | None = None
     lost = False
     while True:
@@ -52,9 +49,8 @@ async def repeating(
         except PASSING as error:
             backoff = backoff or Backoff(runtime.draw)
             lost = lost or error.known is Known.PERHAPS_APPLIED
-            repeat = error.safe_to_repeat if safe is None else error.known is Known.NOT_APPLIED or safe(error)
             pause_us = backoff.next_us()
-            if not repeat or runtime.now_us() + pause_us > give_up_us:
+            if not error.safe_to_repeat or runtime.now_us() + pause_us > give_up_us:
                 raise_truthfully(error, lost=lost)
         except BackendError as error:
             raise_truthfully(error, lost=lost)

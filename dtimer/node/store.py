@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from dtimer.counters import Tally
-from dtimer.errors import BackendError, StoreClockStepped, StoreLostWrites
+from dtimer.errors import OutcomeUnknown, StoreClockStepped, StoreLostWrites
 from dtimer.frozen import frozen
+from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.history import History
 from dtimer.node.repeat import repeating
 from dtimer.node.reports import Reports
 from dtimer.node.store_clock import ClockBound
-from dtimer.protocol import Runtime, TimerBackend
+from dtimer.protocol import Runtime, SupportsRepeatWithin, TimerBackend
 from dtimer.values import Applied
 
 T = TypeVar("T")
@@ -30,6 +31,19 @@ class Answer(Generic[T]):
     at_us: int
     lost: bool
 
+    def told(self, operation: str, *traces: T) -> T:
+        """The value.
+
+        Args:
+            traces: values that an earlier try, whose reply was lost, may itself have brought about.
+
+        Raises:
+            OutcomeUnknown: it is one of these, and there was such a try.
+        """
+        if self.lost and self.value in traces:
+            raise OutcomeUnknown(operation, f"the reply was lost, and the repetition found it {self.value}")
+        return self.value
+
 
 class Store:
     """A backend, watched (rules O1 and T2).
@@ -37,6 +51,7 @@ class Store:
     Attributes:
         clock: where the store's clock stands.
         history: its epoch and newest number.
+        repeat_within_us: how long a call is repeated whose caller has not said (rule F1).
         on_lost_writes: called after the store was found to have lost writes.
     """
 
@@ -45,6 +60,9 @@ class Store:
         self.runtime: Runtime = backend.runtime
         self.clock = ClockBound()
         self.history = History()
+        self.repeat_within_us = (
+            backend.repeat_within_us if isinstance(backend, SupportsRepeatWithin) else REPEAT_WITHIN_US
+        )
         self.on_lost_writes: Callable[[], None] | None = None
         self._reports = reports
         self._tally = tally
@@ -69,8 +87,9 @@ class Store:
         return applied
 
     async def call(
-        self, request: Callable[[], Awaitable[Applied[T]]], *, safe: Callable[[BackendError], bool] | None = None
+        self, request: Callable[[], Awaitable[Applied[T]]], *, repeat_within_us: int | None = None
     ) -> Answer[T]:
         """A call that is repeated as far as that is safe (rule F1)."""
-        applied, lost = await repeating(self.runtime, lambda: self.once(request), safe=safe)
+        within_us = self.repeat_within_us if repeat_within_us is None else repeat_within_us
+        applied, lost = await repeating(self.runtime, lambda: self.once(request), within_us)
         return Answer(applied.value, applied.at_us, lost)

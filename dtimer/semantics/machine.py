@@ -50,6 +50,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -208,14 +209,8 @@ class Machine:
         return None
 
     def _post(self, operation: op.Post) -> tuple[PostOutcome, ...]:
-        return tuple(self._post_one(new.event, new.due, new.if_exists) for new in operation.events)
-
-    def _post_one(self, event: EventData, due: Due, if_exists: IfExists) -> PostOutcome:
-        """P5, F1."""
-        old = self._live.get(event.id)
-        if event.nonce and old is not None and isinstance(old.record, EventData) and old.record.nonce == event.nonce:
-            return PostOutcome.REPEATED
-        return self._schedule(event, due, if_exists)
+        """P5."""
+        return tuple(self._schedule(new.event, new.due, new.if_exists) for new in operation.events)
 
     def _schedule(self, event: EventData, due: Due, if_exists: IfExists) -> PostOutcome:
         """P3."""
@@ -446,11 +441,11 @@ class Machine:
             last = (next_us, id)
         return Page(tuple(items), Cursor(*last, until_us) if first < place < end else None)
 
-    def _join(self, operation: op.Join) -> bool:
+    def _join(self, operation: op.Join) -> JoinOutcome:
         """N1."""
-        joined = self._ring.join(operation.member, self._at_us)
+        outcome = self._ring.join(operation.member, self._at_us)
         self._ring.expire(self._at_us)
-        return joined
+        return outcome
 
     def _leave(self, operation: op.Leave) -> bool:
         """N1."""

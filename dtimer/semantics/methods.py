@@ -12,6 +12,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -111,7 +112,7 @@ class OperationMethods(ABC):
     async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
         return await self.perform(op.Upcoming(start, limit))
 
-    async def join(self, member: Member) -> Applied[bool]:
+    async def join(self, member: Member) -> Applied[JoinOutcome]:
         return await self.perform(op.Join(member))
 
     async def leave(self, member: Member) -> Applied[bool]:

@@ -17,6 +17,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -145,7 +146,7 @@ class Upcoming(Read[Page]):
 
 
 @frozen
-class Join(Operation[bool]):
+class Join(Operation[JoinOutcome]):
     method = "join"
     member: Member
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from dtimer.limits import ANNOUNCE_MAX_TRIES, ARM_GRACE_US, CLAIM_EXTRA_ENTRIES, MEMBER_LIFE_POLLS
-from dtimer.outcomes import ClaimStatus
+from dtimer.outcomes import ClaimStatus, JoinOutcome
 from dtimer.values import Announcement, Arm, Member, Parked, RingMember
 
 
@@ -70,16 +70,19 @@ class Ring:
         # One that joined before this one, and is known: the store has lost the later join.
         return ClaimStatus.NOT_JOINED if node.incarnation < member.incarnation else ClaimStatus.FENCED
 
-    def join(self, member: Member, at_us: int) -> bool:
-        """Put a member at the end, in place of any earlier incarnation; False if this very one is there (N1)."""
-        if self.status(member):
+    def join(self, member: Member, at_us: int) -> JoinOutcome:
+        """Put a member at the end, in place of any earlier incarnation; a later one stays (N1)."""
+        status = self.status(member)
+        if status is ClaimStatus.FENCED:
+            return JoinOutcome.FENCED
+        if status is ClaimStatus.JOINED:
             self._nodes[member.node].expires_us = _expiry(member, at_us)
-            return False
+            return JoinOutcome.ALREADY_JOINED
         self._remove(member.node)
         self.joins += 1
         self._last_position += 1
         self._nodes[member.node] = _Node(member.incarnation, self._last_position, _expiry(member, at_us))
-        return True
+        return JoinOutcome.JOINED
 
     def leave(self, member: Member) -> bool:
         """Take a member out; its arm goes to whom :meth:`settle` finds (N1)."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
 from dtimer.errors import BackendError, OutcomeUnknown, StoreFull, StoreUnreachable
-from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
+from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS, SECOND_US
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Outbox, in_calls
+from dtimer.runtime import AsyncioRuntime
 
 Reports = list[Exception]
 
@@ -25,6 +26,11 @@ def unheard() -> Reports:
 @pytest.fixture
 def outbox(unheard: Reports) -> Outbox[str, str]:
     return Outbox("post", unheard.append)
+
+
+def lane_of(request: Callable[[Sequence[str]], Awaitable[Sequence[str]]], unheard: Reports) -> Lane[str, str]:
+    """Of posts, that are repeated for ten seconds."""
+    return Lane("post", request, unheard.append, runtime=AsyncioRuntime(), repeat_within_us=10 * SECOND_US)
 
 
 class Recorder:
@@ -46,7 +52,7 @@ class Recorder:
 
 async def test_items_of_one_turn_go_out_in_one_call_in_order(unheard: Reports) -> None:
     recorder = Recorder()
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
 
     async def caller(item: str) -> str:
         return (await lane.submit([item]))[0]
@@ -58,7 +64,7 @@ async def test_items_of_one_turn_go_out_in_one_call_in_order(unheard: Reports) -
 async def test_one_call_is_in_flight_at_a_time(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
     first = lane.submit(["a"])
     await turns()
     later = [lane.submit([item]) for item in "bc"]
@@ -73,7 +79,7 @@ async def test_one_call_is_in_flight_at_a_time(unheard: Reports) -> None:
 
 async def test_a_caller_cancelled_before_the_call_is_taken_out(unheard: Reports) -> None:
     recorder = Recorder()
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
 
     async def caller(item: str) -> str:
         return (await lane.submit([item]))[0]
@@ -89,7 +95,7 @@ async def test_a_caller_cancelled_before_the_call_is_taken_out(unheard: Reports)
 async def test_a_caller_cancelled_during_the_call_harms_no_other(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
     tasks = [asyncio.ensure_future(lane.submit([item])) for item in "abc"]
     await turns()
     tasks[1].cancel()
@@ -103,7 +109,7 @@ async def test_a_caller_cancelled_during_the_call_harms_no_other(unheard: Report
 async def test_a_failed_call_gives_each_caller_an_error_of_its_own(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.errors = [StoreFull("post", "no memory")]
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
 
     async def caller(item: str) -> None:
         await lane.submit([item])
@@ -126,7 +132,7 @@ async def test_a_failed_call_gives_each_caller_an_error_of_its_own(unheard: Repo
 async def test_an_error_is_named_after_what_the_caller_asked_for(
     outbox: Outbox[str, str], error: Exception, told: type[BackendError]
 ) -> None:
-    ticket = outbox.submit(["a"], 0)
+    ticket = outbox.submit(["a"], 0, SECOND_US)
     batch = outbox.take()
     assert batch is not None
 
@@ -140,7 +146,7 @@ async def test_an_error_is_named_after_what_the_caller_asked_for(
 async def test_a_failure_that_nobody_awaits_is_reported_and_asyncio_does_not_complain(
     outbox: Outbox[str, str], unheard: Reports, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox.submit(["a"], 0)
+    outbox.submit(["a"], 0, SECOND_US)
     batch = outbox.take()
     assert batch is not None
 
@@ -154,30 +160,30 @@ async def test_a_failure_that_nobody_awaits_is_reported_and_asyncio_does_not_com
 
 async def test_a_batch_ends_before_the_limits_of_a_call(outbox: Outbox[str, str]) -> None:
     for _ in range(BATCH_MAX_ITEMS + 1):
-        outbox.submit(["a"], 0)
-    outbox.submit(["big"], BATCH_MAX_BYTES)
-    outbox.submit(["next"], 1)
+        outbox.submit(["a"], 0, SECOND_US)
+    outbox.submit(["big"], BATCH_MAX_BYTES, SECOND_US)
+    outbox.submit(["next"], 1, SECOND_US)
 
     assert [len(batch.items) for batch in iter(outbox.take, None)] == [BATCH_MAX_ITEMS, 2, 1]
 
 
 async def test_one_larger_item_goes_alone(outbox: Outbox[str, str]) -> None:
-    outbox.submit(["huge"], BATCH_MAX_BYTES + 1)
-    outbox.submit(["next"], 1)
+    outbox.submit(["huge"], BATCH_MAX_BYTES + 1, SECOND_US)
+    outbox.submit(["next"], 1, SECOND_US)
     batch = outbox.take()
 
     assert batch is not None
     assert batch.items == ["huge"]
 
 
-async def test_what_is_put_back_goes_first(outbox: Outbox[str, str]) -> None:
+async def test_what_is_sent_again_goes_first(outbox: Outbox[str, str]) -> None:
     for item in "ab":
-        outbox.submit([item], 0)
+        outbox.submit([item], 0, SECOND_US)
     batch = outbox.take()
     assert batch is not None
-    outbox.submit(["c"], 0)
+    outbox.submit(["c"], 0, SECOND_US)
 
-    outbox.put_back(batch.tickets)
+    assert outbox.failed(batch, StoreUnreachable("post", "a test"), began_us=0, again_us=SECOND_US)
 
     again = outbox.take()
     assert again is not None
@@ -185,7 +191,7 @@ async def test_what_is_put_back_goes_first(outbox: Outbox[str, str]) -> None:
 
 
 async def test_too_few_replies_leave_nobody_waiting(outbox: Outbox[str, str]) -> None:
-    ticket = outbox.submit(["a", "b"], 0)
+    ticket = outbox.submit(["a", "b"], 0, SECOND_US)
     batch = outbox.take()
     assert batch is not None
 
@@ -204,7 +210,7 @@ async def test_an_answer_that_is_none_leaves_nobody_waiting(unheard: Reports) ->
         answer: Sequence[str] = answers.pop(0)
         return answer
 
-    lane: Lane[str, str] = Lane("post", request, unheard.append)
+    lane = lane_of(request, unheard)
     first = lane.submit(["a"])
     await asyncio.sleep(0)
     second = lane.submit(["b"])
@@ -217,7 +223,7 @@ async def test_an_answer_that_is_none_leaves_nobody_waiting(unheard: Reports) ->
 async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
     waiting = asyncio.ensure_future(lane.submit(["a"]))
     await turns()
     queued = asyncio.ensure_future(lane.submit(["b"]))
@@ -232,7 +238,7 @@ async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(unheard: Reports
 
 async def test_what_another_carries_waits_for_it(unheard: Reports) -> None:
     recorder = Recorder()
-    lane: Lane[str, str] = Lane("post", recorder, unheard.append)
+    lane = lane_of(recorder, unheard)
     rings: list[int] = []
     lane.hand_over(lambda: rings.append(1))
     ticket = lane.submit(["a"])

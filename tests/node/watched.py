@@ -15,6 +15,7 @@ from dtimer.outcomes import (
     ChangeOutcome,
     ConfirmOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
 )
@@ -165,7 +166,7 @@ class Watched:
     async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
         return await self._pass("upcoming", 1, lambda: self.sim.upcoming(start, limit=limit))
 
-    async def join(self, member: Member) -> Applied[bool]:
+    async def join(self, member: Member) -> Applied[JoinOutcome]:
         return await self._pass("join", 1, lambda: self.sim.join(member))
 
     async def leave(self, member: Member) -> Applied[bool]:

@@ -86,17 +86,6 @@ class TestPosting:
 
         assert store.take().event.payload == b"new"
 
-    def test_a_repetition_changes_nothing(self) -> None:
-        """F1: a post whose reply was lost may be sent again."""
-        store = joined()
-        store.post("e", 5, nonce="n")
-        store.wait(3)
-
-        assert store.post("e", 5, nonce="n") is PostOutcome.REPEATED
-
-        store.wait(2)
-        assert ids(store.claim()) == ["e"]
-
     def test_a_dead_letter_is_not_live(self) -> None:
         """P3."""
         store = joined()

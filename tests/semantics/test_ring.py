@@ -10,7 +10,7 @@ from dtimer.limits import (
     SECOND_US,
     UNARMED_OVERDUE_US,
 )
-from dtimer.outcomes import ClaimStatus
+from dtimer.outcomes import ClaimStatus, JoinOutcome
 from dtimer.semantics import operations as op
 from dtimer.values import Member, Parked
 from support.store import Store, ids
@@ -216,7 +216,7 @@ def test_a_later_join_fences_the_earlier_one() -> None:
     """N1."""
     store = Store()
     store.join("a")
-    assert store.do(op.Join(Member("a", "2")))
+    assert store.do(op.Join(Member("a", "2"))) is JoinOutcome.JOINED
     store.post()
 
     assert store.claim("a").status is ClaimStatus.FENCED
@@ -224,12 +224,25 @@ def test_a_later_join_fences_the_earlier_one() -> None:
     assert ids(store.claim("a", incarnation="2")) == ["e"]
 
 
+def test_an_earlier_join_that_comes_again_is_fenced_itself() -> None:
+    """N1, F1: its reply was lost, and another has joined under the node id since. It gives no sign of life either."""
+    store = Store()
+    store.do(op.Join(Member("a", "1")))
+    store.do(op.Join(Member("a", "2")))
+    (member,) = store.do(op.Inspect()).ring
+    store.wait(5)
+
+    assert store.do(op.Join(Member("a", "1"))) is JoinOutcome.FENCED
+
+    assert store.do(op.Inspect()).ring == (member,)
+
+
 def test_joining_twice_changes_nothing() -> None:
     """N1."""
     store = Store()
     store.join("a", "b")
 
-    assert not store.do(op.Join(Member("a", "1")))
+    assert store.do(op.Join(Member("a", "1"))) is JoinOutcome.ALREADY_JOINED
 
     assert ring_of(store) == [("a", None), ("b", None)]
 

@@ -19,6 +19,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -292,8 +293,8 @@ async def test_dead_letters_are_listed_sent_again_and_forgotten(sim: SimBackend)
 
 async def test_leaving_takes_a_member_out(sim: SimBackend) -> None:
     """Joining twice is joining once."""
-    assert (await sim.join(MEMBER)).value is True
-    assert (await sim.join(MEMBER)).value is False
+    assert (await sim.join(MEMBER)).value is JoinOutcome.JOINED
+    assert (await sim.join(MEMBER)).value is JoinOutcome.ALREADY_JOINED
     assert (await sim.leave(MEMBER)).value is True
     assert (await sim.leave(MEMBER)).value is False
 

@@ -232,7 +232,13 @@ MUTANTS: Final = (
         "W5", "wait for the hung for ever", "at_us > self.arm.at_us + ARM_GRACE_US", "False", file="ring", original=True
     ),
     # --- failures
-    _machine("F1", "a repeated post is another", "            return PostOutcome.REPEATED\n", "            pass\n"),
+    _machine(
+        "F1",
+        "a repeated join fences the later one",
+        "        if status is ClaimStatus.FENCED:\n            return JoinOutcome.FENCED\n",
+        "",
+        file="ring",
+    ),
     _machine(
         "F4",
         "one broken record stops the queue",
@@ -326,6 +332,13 @@ MUTANTS: Final = (
         "local extended = ARGV[extensions] and string.rep('1', (#ARGV - extensions + 1) / 4)",
     ),
     _lua(
+        "F1",
+        "a repeated join fences the later one",
+        "join",
+        "elseif status == 3 then\n  outcome = 3\n",
+        "",
+    ),
+    _lua(
         "E3",
         "a phantom on change_delay",
         "change_delay",
@@ -407,7 +420,20 @@ MUTANTS: Final = (
         "free = min(free, 8)",
     ),
     _node("W1", "fallback claims are kept quiet", "node/claims", "pulse=claim.pulse,", "pulse=False,"),
-    _node("F1", "repeat what is not safe to repeat", "node/repeat", "            if not repeat or ", "            if "),
+    _node(
+        "F1",
+        "repeat what is not safe to repeat",
+        "node/outbox",
+        "(not lost or self._operation in REPEATABLE)",
+        "True",
+    ),
+    _node(
+        "F1",
+        "repeat one call that is not safe to repeat",
+        "node/repeat",
+        "            if not error.safe_to_repeat or ",
+        "            if ",
+    ),
     _node(
         "F3",
         "a raising handler stops the node",
@@ -443,7 +469,7 @@ MUTANTS: Final = (
         "N1",
         "`ready` is never emitted",
         "node/claims",
-        "        self._confirms.lane.hand_over(self.ring)\n        self._on_ready()\n",
+        "        self._confirms.lane.hand_over(self.ring)\n        if self.joined:\n            self._on_ready()\n",
         "        self._confirms.lane.hand_over(self.ring)\n",
         original=True,
     ),

@@ -36,6 +36,7 @@ class Proxy:
         self._target = (host, port)
         self._pairs: set[_Pair] = set()
         self._drops: list[Which] = []
+        self._swallows: list[tuple[Which, asyncio.Event]] = []
         self._server: asyncio.Server | None = None
         self._accepting: set[asyncio.Task[None]] = set()
         self._stalled: list[Which] = []
@@ -115,6 +116,16 @@ class Proxy:
         """
         self._drops.append(which)
 
+    def swallow_reply(self, which: Which = every) -> asyncio.Event:
+        """Swallow the next reply on one of these connections, and leave that one standing, silent, until :meth:`cut`.
+
+        Returns:
+            Set when it has happened: the server has done what it was asked, and the client waits.
+        """
+        swallowed = asyncio.Event()
+        self._swallows.append((which, swallowed))
+        return swallowed
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted_at.append(asyncio.get_running_loop().time())
         if self.refusing:
@@ -151,6 +162,8 @@ class Proxy:
                     pair.sent = (pair.sent + data)[-REMEMBERED_BYTES:]
                 elif self._is_to_drop(pair):
                     break
+                elif self._swallowed(pair):
+                    continue
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 while not pair.is_cut and (pair.is_stalled or any(which(pair.sent) for which in self._stalled)):
@@ -160,6 +173,14 @@ class Proxy:
                 await writer.drain()
         # One side has ended, so the other does: nothing that speaks this protocol lives on half a connection.
         pair.cut()
+
+    def _swallowed(self, pair: _Pair) -> bool:
+        for which, swallowed in self._swallows:
+            if which(pair.sent):
+                self._swallows.remove((which, swallowed))
+                swallowed.set()
+                return True
+        return False
 
     def _is_to_drop(self, pair: _Pair) -> bool:
         for which in self._drops:

@@ -72,7 +72,6 @@ class Store:
         confirm_timeout_us: int | None = None,
         expires_after_us: int | None = None,
         retry: RetryPolicy | None = None,
-        nonce: str = "",
     ) -> PostOutcome:
         event = EventData(
             id=id,
@@ -82,7 +81,6 @@ class Store:
             confirm_timeout_us=confirm_timeout_us,
             expires_after_us=expires_after_us,
             retry=retry,
-            nonce=nonce,
         )
         due = After(delay_us) if at_us is None else At(at_us)
         return self.do(op.Post((NewEvent(event, due, if_exists),)))[0]

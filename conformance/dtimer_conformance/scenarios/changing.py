@@ -278,5 +278,5 @@ async def outcomes_are_the_enums_of_their_operations(world: World) -> None:
 
     same("outcomes that are true", [outcome for outcome in true if not outcome], [])
     same("outcomes that are false", [outcome for outcome in false if outcome], [])
-    shown = [int(outcome) for outcome in (PostOutcome.KEPT, BuryOutcome.BURIED, CancelOutcome.GONE)]
+    shown = [int(outcome) for outcome in (PostOutcome.KEPT, BuryOutcome.BURIED, ConfirmOutcome.GONE)]
     same("as numbers", shown, [0, 1, 1])

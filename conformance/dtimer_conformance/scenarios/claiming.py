@@ -9,7 +9,7 @@ from dtimer.limits import (
     MILLISECOND_US,
     UNARMED_OVERDUE_US,
 )
-from dtimer.outcomes import ClaimStatus, ReleaseOutcome
+from dtimer.outcomes import ClaimStatus, JoinOutcome, ReleaseOutcome
 from dtimer.values import After, EndReason, NewEvent, Release, RetryPolicy
 from dtimer_conformance.client import event, ids, member
 from dtimer_conformance.scenario import scenario, with_nodes
@@ -218,7 +218,7 @@ async def strangers_and_the_fenced_get_nothing(world: World) -> None:
     left = [(await store.leave(member("a", "2"))).value for _ in range(2)]
 
     same("status and ids of a stranger", (stranger.status, ids(stranger)), (ClaimStatus.NOT_JOINED, NOTHING))
-    same("what joining tells, first and again", (first, again), (True, False))
+    same("what joining tells, first and again", (first, again), (JoinOutcome.JOINED, JoinOutcome.ALREADY_JOINED))
     same("status and ids of the fenced", (fenced.status, ids(fenced)), (ClaimStatus.FENCED, NOTHING))
     same("status and ids of the member", (joined.status, ids(joined)), (ClaimStatus.JOINED, ["e"]))
     same("leaving as the fenced, as the member, again", (left_by_fenced, *left), (False, True, False))

@@ -207,9 +207,8 @@ async def all_of_an_event_is_kept(world: World) -> None:
         expires_after_us=60 * SECOND_US,
         keep=True,
         retry=RetryPolicy(1_500, 1.75, 90_000_000_000),
-        nonce="n-_9",
     )
-    for data in (full, evolve(full, id="plain", retry=None, keep=False, nonce="", confirm_timeout_us=None)):
+    for data in (full, evolve(full, id="plain", retry=None, keep=False, confirm_timeout_us=None)):
         await store.post([NewEvent(data, After(0))])
         same("the event that peek shows", (await store.see(data.id)).event, data)
         same("the event that upcoming shows", [item.event for item in await store.queue()], [data])
@@ -230,15 +229,16 @@ async def a_batch_is_as_its_items_one_by_one(world: World) -> None:
         NewEvent(event("y"), After(1000)),
         NewEvent(event("x", payload=b"3"), After(1000)),
         NewEvent(event("y"), After(1000), IfExists.ERROR),
-        NewEvent(event("z", nonce="n"), At(0), IfExists.ERROR),
-        NewEvent(event("z", nonce="n"), At(0), IfExists.ERROR),
+        NewEvent(event("z"), At(0), IfExists.ERROR),
+        NewEvent(event("z"), At(0), IfExists.ERROR),
     ]
     before = world.store.last.seq
 
     applied = await world.store.post(news)
 
     created, replaced = PostOutcome.CREATED, PostOutcome.REPLACED
-    expected = (created, PostOutcome.KEPT, created, replaced, PostOutcome.CONFLICT, created, PostOutcome.REPEATED)
+    conflict = PostOutcome.CONFLICT
+    expected = (created, PostOutcome.KEPT, created, replaced, conflict, created, conflict)
     same("the outcomes", applied.value, expected)
     same("what the call adds to the sequence number", applied.seq - before, 1)
     same("the ids that live", sorted(item.event.id for item in await world.store.queue()), ["x", "y", "z"])

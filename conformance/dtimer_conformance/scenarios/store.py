@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
 
 from dtimer import BackendClosed, InvalidArgument, SchemaMismatch
 from dtimer.limits import MILLISECOND_US, SCHEMA
-from dtimer.outcomes import PostOutcome
+from dtimer.outcomes import ClaimStatus, JoinOutcome, PostOutcome
 from dtimer.protocol import SupportsPurge
-from dtimer.values import After, Extension, IfExists, NewEvent, Window
+from dtimer.values import After, Applied, Extension, IfExists, NewEvent, Receipt, Release, Window
 from dtimer_conformance.client import LONG_US, event, ids, member
+from dtimer_conformance.explain import is_tuple, items
 from dtimer_conformance.features import Feature, SupportsForeignSchema
 from dtimer_conformance.scenario import scenario
 from dtimer_conformance.verdicts import Broken, holds, same
@@ -74,27 +77,65 @@ async def a_namespace_made_anew_has_another_epoch(world: World) -> None:
     same("the first number", store.last.seq, 1)
 
 
-@scenario("F1", "P3")
-async def a_repeated_post_changes_nothing(world: World) -> None:
-    """A post whose nonce is that of the live event is REPEATED, whatever `if_exists` says, and changes nothing.
+@scenario("F1", "E1", "E4", "F4")
+async def what_a_receipt_fences_can_be_repeated(world: World) -> None:
+    """A confirm, an extension, a release and a burial that come a second time change nothing of what others did since.
 
-    So a post whose reply was lost can be sent again.
+    So they can be sent again when a reply was lost, whoever acts in between.
 
-    Troubleshooting: an empty nonce is no nonce. Is the nonce kept while the event is delivered and released?
+    Troubleshooting: does a delivery's end, a release and a new post of the id void its receipt?
     """
     store = world.store
-    await store.enter("a")
-    await store.put("e", 0, nonce="n1", payload=b"1", max_retries=1)
-    await store.take("a")
-    before = await store.see("e")
+    await store.enter("a", "b")
+    repeatable: list[Callable[[Receipt], Awaitable[Applied[object]]]] = [
+        lambda receipt: store.confirm([receipt]),
+        lambda receipt: store.release(receipt, how=Release.COUNTED, delay_us=0),
+        lambda receipt: store.bury(receipt, detail=""),
+        lambda receipt: store.extend([Extension(receipt, 1)]),
+    ]
+    for number, ask in enumerate(repeatable):
+        reposted, retaken = f"reposted {number}", f"retaken {number}"
+        for name in (reposted, retaken):
+            await store.put(name, max_retries=5)
+        await world.wait(60 * MILLISECOND_US)  # overdue, so that any node may take it (D6)
+        receipts = [delivery.receipt for delivery in (await store.come("a", timeout_us=1)).deliveries]
+        for receipt in receipts:
+            await ask(receipt)
+        await store.put(reposted, LONG_US, max_retries=5)
+        await store.put(retaken, max_retries=5, if_exists=IfExists.KEEP)
+        await world.wait(60 * MILLISECOND_US)
+        (taken,) = (await store.come("b")).deliveries
+        same("what the other took", taken.event.id, retaken)
+        before = await store.queue()
 
-    outcomes = [await store.put("e", LONG_US, nonce="n1", payload=b"2", if_exists=if_exists) for if_exists in IfExists]
+        again = [_name((await ask(receipt)).value) for receipt in receipts]
 
-    same("the outcomes", outcomes, [PostOutcome.REPEATED] * 3)
-    same("the event", await store.see("e"), before)
-    same("another nonce", await store.put("e", LONG_US, nonce="n2"), PostOutcome.REPLACED)
-    await store.put("plain", LONG_US)
-    same("no nonce", await store.put("plain", LONG_US), PostOutcome.REPLACED)
+        same("what is known of a second time", again, ["stale", "stale"])
+        same("what lives then", await store.queue(), before)
+        await store.cancel([reposted, retaken])
+
+
+def _name(outcome: object) -> object:
+    """Of an outcome, or of a tuple of one."""
+    one = items(outcome)[0] if is_tuple(outcome) else outcome
+    return one.value if isinstance(one, Enum) else one
+
+
+@scenario("F1", "N1")
+async def what_an_incarnation_fences_can_be_repeated(world: World) -> None:
+    """A join and a leave that come a second time change nothing for who has joined under the node id since.
+
+    Troubleshooting: does a join look whether the incarnation that is there is a later one?
+    """
+    store = world.store
+    same("a first join", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
+    same("the same again", (await store.join(member("a", "1"))).value, JoinOutcome.ALREADY_JOINED)
+    same("a later one", (await store.join(member("a", "2"))).value, JoinOutcome.JOINED)
+
+    same("the first one again", (await store.join(member("a", "1"))).value, JoinOutcome.FENCED)
+    same("its leaving", (await store.leave(member("a", "1"))).value, False)
+    same("the claim of the later one", (await store.come("a", incarnation="2")).status, ClaimStatus.JOINED)
+    same("that of the first", (await store.come("a", incarnation="1")).status, ClaimStatus.FENCED)
 
 
 @scenario("F1")

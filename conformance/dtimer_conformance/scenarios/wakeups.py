@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from dtimer import (
-    CancelOutcome,
     ConfirmOutcome,
+    Event,
+    ExtendOutcome,
     MalformedWakeup,
     NodeDisturbed,
     OutcomeUnknown,
@@ -17,8 +18,8 @@ from dtimer import (
     StoreUnreachable,
 )
 from dtimer.limits import MILLISECOND_US, SECOND_US
-from dtimer.values import Malformed, Message, Pace, Pulse, Wakeup
-from dtimer_conformance.client import LONG_US
+from dtimer.values import Applied, Claimed, Malformed, Message, Pace, Pulse, Wakeup
+from dtimer_conformance.client import LONG_US, Client
 from dtimer_conformance.scenario import scenario, with_nodes
 from dtimer_conformance.verdicts import holds, same
 from dtimer_conformance.world import QUICK, Node, World
@@ -222,27 +223,68 @@ async def a_lost_claim_comes_again_at_its_deadline(world: World) -> None:
     same("what came", [(event.id, event.num_retries, event.delivery) for event in node.events], [("tracked", 1, 2)])
 
 
-@with_nodes("F1")
-async def a_post_whose_reply_was_lost_stands_once(world: World) -> None:
-    """A post that is due much later is repeated after a lost reply and stands once; one that is due soon raises.
+@with_nodes("F1", "P3", "E2", "E3")
+async def what_others_do_after_a_lost_reply_stands(world: World) -> None:
+    """A post, a cancel or a change whose reply was lost is not made again: its caller is told that it is unknown.
 
-    Troubleshooting: is the nonce of the live event compared, so that a repetition is REPEATED and changes nothing?
+    What another client has done under the id meanwhile is not undone: a cancelled event does not come back, a new one
+    is not cancelled, and the last of two posts stands.
+
+    Troubleshooting: this is the timer's business; no backend may send anything again by itself.
     """
     client = await world.client()
-    timer = await world.timer(client=client)
-    client.faults.lose("post", times=2)
-    posted = await _with_time(world, timer.post("p", 60_000, id="later"))
-    same("its id", posted, "later")
-    same("how often it was sent", sum(record.operation.method == "post" for record in world.journal.history), 3)
-    same("what lives", [item.id for item in await timer.upcoming()], ["later"])
+    timer, other = await world.timer(client=client), world.store
+    await other.enter("o")
+    await other.put("held", max_retries=5)
+    await other.take("o", timeout_us=LONG_US)
+    for name in ("cancelled", "moved"):
+        await other.put(name, LONG_US)
+    calls: list[tuple[str, Callable[[], Coroutine[Any, Any, object]], Callable[[], Awaitable[object]]]] = [
+        ("post", lambda: timer.post("v1", 60_000, id="posted"), lambda: other.cancel(["posted"])),
+        ("post", lambda: timer.post("v1", 60_000, id="replaced"), lambda: other.put("replaced", LONG_US, payload=b"2")),
+        ("cancel", lambda: timer.cancel("cancelled"), lambda: other.put("cancelled", LONG_US, max_retries=5)),
+        ("change_delay", lambda: timer.change_delay("moved", 1), lambda: other.change_delay("moved", delay_us=LONG_US)),
+        ("confirm_newest", lambda: timer.confirm("held"), lambda: other.put("held", LONG_US, payload=b"2")),
+    ]
+    for method, call, meanwhile in calls:
+        await _unknown(world, client, method, call(), meanwhile)
 
-    client.faults.lose("post")
+    same(
+        "what lives", sorted(item.event.id for item in await other.queue()), ["cancelled", "held", "moved", "replaced"]
+    )
+    payloads = [(await other.see(name)).event.payload for name in ("held", "replaced")]
+    same("the last posts stand", payloads, [b"2", b"2"])
+    due_us = (await other.see("moved")).next_us - other.last.at_us
+    holds("the last change stands", due_us > SECOND_US, seen=due_us)
+
+
+async def _unknown(
+    world: World,
+    client: Client,
+    method: str,
+    call: Coroutine[Any, Any, object],
+    meanwhile: Callable[[], Awaitable[object]],
+) -> None:
+    """The call is applied, its reply is lost, others act: its caller is told so, and it is not made again."""
+
+    def num_calls() -> int:
+        return sum(record.operation.method == method for record in world.journal.history)
+
+    before = 0
+
+    async def act() -> None:
+        nonlocal before
+        await meanwhile()
+        before = num_calls()
+
+    client.faults.lose(method, meanwhile=act)
     try:
-        await _with_time(world, timer.post("p", 100, id="soon"))
+        await _with_time(world, call)
     except OutcomeUnknown as error:
         same("whether it is safe to repeat", error.safe_to_repeat, False)
     else:
-        holds("a post that is due soon raises when its reply is lost", False)
+        holds(f"{method} raises when its reply is lost", False)
+    same(f"how often {method} was sent once more", num_calls() - before, 0)
 
 
 async def _with_time(world: World, call: Coroutine[Any, Any, T]) -> T:
@@ -252,27 +294,68 @@ async def _with_time(world: World, call: Coroutine[Any, Any, T]) -> T:
     return await task
 
 
-@with_nodes("F1", "E1", "E2")
+@with_nodes("F1", "E1", "E4")
 async def what_may_be_repeated_is_repeated(world: World) -> None:
-    """Confirms and cancels are repeated after a lost reply; one that then finds nothing is called GONE.
+    """Reads and what a receipt fences are repeated after a lost reply; a confirm that then finds nothing is GONE.
 
     Troubleshooting: must the repetition of what was applied change nothing and say so?
     """
     node = await world.node(pace=QUICK)
     await node.timer.post(None, 0, id="e", max_retries=1, confirm_timeout=60)
-    await node.timer.post(None, 60_000, id="f")
     await world.until("it is delivered", lambda: node.events)
-    for method in ("confirm", "claim", "cancel", "peek"):
+    for method in ("confirm", "claim", "extend", "peek"):
         node.client.faults.lose(method)
 
+    extended = await _with_time(world, node.events[0].extend(60))
     confirmed = await _with_time(world, _awaited(node.events[0].confirm()))
-    cancelled = await _with_time(world, node.timer.cancel("f"))
-    found = await _with_time(world, node.timer.peek("f"))
+    found = await _with_time(world, node.timer.peek("e"))
 
+    same("the extension", extended, ExtendOutcome.EXTENDED)
     same("the confirm", confirmed, ConfirmOutcome.GONE)
-    same("the cancel", cancelled, CancelOutcome.GONE)
     same("the peek", found, None)
     same("what lives", await node.timer.upcoming(), [])
+
+
+@with_nodes("F1", "E1", "E4")
+async def a_repeated_receipt_leaves_alone_what_others_did_since(world: World) -> None:
+    """A confirm, a release and a burial are repeated after a lost reply, by a receipt that others have voided since.
+
+    What stands under the id then is left alone; and since the first try itself may have voided the receipt, the caller
+    is told that the outcome is unknown, not that nothing happened.
+
+    Troubleshooting: this is the timer's business, and rests on receipts that count once at most.
+    """
+    node, other = await world.node(pace=QUICK), world.store
+    asks: dict[str, Callable[[Event[Any]], Coroutine[Any, Any, object]]] = {
+        "confirm": lambda event: _awaited(event.confirm()),
+        "release": lambda event: event.release(60_000),
+        "bury": lambda event: event.bury(""),
+    }
+    for name in asks:
+        await node.timer.post(None, 0, id=name, max_retries=1, confirm_timeout=60)
+    await world.until("they are delivered", lambda: len(node.events) == len(asks))
+    for event in list(node.events):
+        method = event.id
+
+        async def replace(id: str = event.id) -> None:
+            await other.put(id, LONG_US, payload=b"2")
+
+        # A confirm may ride on a claim; one that carries none keeps its reply.
+        node.client.faults.loses = _carries_the_outcome
+        for carrier in {"confirm": ("confirm", "claim")}.get(method, (method,)):
+            node.client.faults.lose(carrier, meanwhile=replace)
+        try:
+            outcome = await _with_time(world, asks[method](event))
+        except OutcomeUnknown as error:
+            same("the operation", error.operation, method)
+        else:
+            holds(f"{method} is unknown", False, seen=outcome)
+    payloads = [(await other.see(name)).event.payload for name in asks]
+    same("what others have posted stands", payloads, [b"2"] * len(asks))
+
+
+def _carries_the_outcome(reply: Applied[Any]) -> bool:
+    return not isinstance(reply.value, Claimed) or bool(reply.value.confirmed)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

@@ -22,6 +22,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -207,7 +208,7 @@ class SqliteBackend:
 
     # --- nodes ------------------------------------------------------------------------------------
 
-    async def join(self, member: Member) -> Applied[bool]:
+    async def join(self, member: Member) -> Applied[JoinOutcome]:
         return await self._change("join", ring.join, member)
 
     async def leave(self, member: Member) -> Applied[bool]:

@@ -100,7 +100,7 @@ def resend(turn: Turn, id: str, due: Due, if_exists: IfExists) -> ResendOutcome:
     event = event_of(row)
     if event is None:
         return ResendOutcome.UNREADABLE
-    outcome = post_one(turn, NewEvent(event, due, if_exists), repeatable=False)
+    outcome = post_one(turn, NewEvent(event, due, if_exists))
     if outcome in {PostOutcome.CREATED, PostOutcome.REPLACED}:
         turn.db.execute("DELETE FROM letters WHERE rowid = ?", (row["rowid"],))
     return ResendOutcome[outcome.name]

@@ -9,7 +9,6 @@ from dtimer.outcomes import CancelOutcome, ChangeOutcome, PostOutcome
 from dtimer.values import IfExists, NewEvent
 
 from dtimer_sqlite.records import EVENT_COLUMNS, EVENT_VALUES, columns_of, end, live
-from dtimer_sqlite.schema import SCHEMA
 from dtimer_sqlite.turn import Turn
 
 _INSERT: Final = (
@@ -22,14 +21,10 @@ def post(turn: Turn, events: Sequence[NewEvent]) -> tuple[PostOutcome, ...]:
     return tuple(post_one(turn, new) for new in events)
 
 
-def post_one(turn: Turn, new: NewEvent, *, repeatable: bool = True) -> PostOutcome:
-    """One item; a resend is not taken for the repetition of a post."""
+def post_one(turn: Turn, new: NewEvent) -> PostOutcome:
     event = new.event
-    sql = "SELECT rowid, nonce, schema FROM events WHERE ns = ? AND id = ?"
-    old = turn.db.execute(sql, (turn.ns, event.id)).fetchone()
+    old = live(turn, event.id)
     if old is not None:
-        if repeatable and event.nonce and (event.nonce, SCHEMA) == (old["nonce"], old["schema"]):
-            return PostOutcome.REPEATED
         if new.if_exists is not IfExists.REPLACE:
             return PostOutcome.KEPT if new.if_exists is IfExists.KEEP else PostOutcome.CONFLICT
         end(turn, old)

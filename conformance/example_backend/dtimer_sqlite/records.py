@@ -12,9 +12,9 @@ from dtimer_sqlite.turn import Row, Turn
 
 EVENT_COLUMNS: Final = (
     "schema, max_retries, confirm_timeout_us, expires_after_us, keep, "
-    "retry_delay_us, retry_factor, retry_delay_max_us, nonce, headers, payload"
+    "retry_delay_us, retry_factor, retry_delay_max_us, headers, payload"
 )
-EVENT_VALUES: Final = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+EVENT_VALUES: Final = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 
 
 def columns_of(event: EventData) -> tuple[object, ...]:
@@ -29,7 +29,6 @@ def columns_of(event: EventData) -> tuple[object, ...]:
         retry and retry.delay_us,
         retry and retry.factor,
         retry and retry.delay_max_us,
-        event.nonce,
         event.headers,
         event.payload,
     )
@@ -51,7 +50,6 @@ def event_of(row: Row) -> EventData | None:
         expires_after_us=row["expires_after_us"],
         keep=bool(row["keep"]),
         retry=retry,
-        nonce=row["nonce"],
     )
 
 

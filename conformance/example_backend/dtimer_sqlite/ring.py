@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtimer.limits import ANNOUNCE_MAX_TRIES, ARM_GRACE_US, CLAIM_EXTRA_ENTRIES, MEMBER_LIFE_POLLS
-from dtimer.outcomes import ClaimStatus
+from dtimer.outcomes import ClaimStatus, JoinOutcome
 from dtimer.values import Arm, Member, Parked, RingMember
 
 from dtimer_sqlite.turn import Row, Turn
@@ -18,11 +18,13 @@ def status(turn: Turn, member: Member) -> ClaimStatus:
     return ClaimStatus.NOT_JOINED if row["incarnation"] < member.incarnation else ClaimStatus.FENCED
 
 
-def join(turn: Turn, member: Member) -> bool:
-    if status(turn, member) is ClaimStatus.JOINED:
-        _renew(turn, member)
+def join(turn: Turn, member: Member) -> JoinOutcome:
+    before = status(turn, member)
+    if before is not ClaimStatus.NOT_JOINED:
+        if before is ClaimStatus.JOINED:
+            _renew(turn, member)
         _remove_silent(turn)
-        return False
+        return JoinOutcome.ALREADY_JOINED if before is ClaimStatus.JOINED else JoinOutcome.FENCED
     _remove(turn, member.node)
     turn.joins += 1
     turn.db.execute(
@@ -30,7 +32,7 @@ def join(turn: Turn, member: Member) -> bool:
         (turn.ns, member.node, member.incarnation, _end(turn), _expiry(turn, member)),
     )
     _remove_silent(turn)
-    return True
+    return JoinOutcome.JOINED
 
 
 def leave(turn: Turn, member: Member) -> bool:

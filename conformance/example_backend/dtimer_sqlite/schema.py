@@ -12,7 +12,7 @@ SCHEMA: Final = 2
 _EVENT: Final = """
     schema INTEGER NOT NULL, max_retries INTEGER NOT NULL, confirm_timeout_us INTEGER, expires_after_us INTEGER,
     keep INTEGER NOT NULL, retry_delay_us INTEGER, retry_factor REAL, retry_delay_max_us INTEGER,
-    nonce TEXT NOT NULL, headers BLOB NOT NULL, payload BLOB NOT NULL
+    headers BLOB NOT NULL, payload BLOB NOT NULL
 """
 
 TABLES: Final = (

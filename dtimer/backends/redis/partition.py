@@ -24,6 +24,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -194,8 +195,9 @@ class RedisPartition:
             args = (limit, "c", start.after_us, start.after_id, _or_empty(start.until_us))
         return await self._run("upcoming", args, replies.page)
 
-    async def join(self, member: Member) -> Applied[bool]:
-        return await self._run("join", (member.node, member.incarnation, member.poll_us), replies.truth)
+    async def join(self, member: Member) -> Applied[JoinOutcome]:
+        args = (member.node, member.incarnation, member.poll_us)
+        return await self._run("join", args, replies.one_of(replies.JOIN))
 
     async def leave(self, member: Member) -> Applied[bool]:
         return await self._run("leave", (member.node, member.incarnation), replies.truth)

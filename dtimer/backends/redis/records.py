@@ -2,7 +2,7 @@
 
 ``1 field field ...\\n`` headers payload. A field is a letter and its value, and only what was asked for has one:
 ``r`` max_retries, ``c`` confirm timeout in us, ``x`` expires after in us, ``k`` kept, ``p`` retry policy
-(``delay,factor,max``), ``h`` length of the headers, ``n`` nonce, empty if it is the id.
+(``delay,factor,max``), ``h`` length of the headers.
 ``lua/lib/records.lua`` reads the same.
 The 1 is the schema's major version; unknown fields are kept and ignored (rule F7).
 """
@@ -28,13 +28,7 @@ def write_record(event: EventData) -> bytes:
         event.retry,
         len(event.headers),
     )
-    if event.nonce == event.id:
-        header += b" n\n"
-    elif event.nonce:
-        header += b" n%b\n" % event.nonce.encode("ascii")
-    else:
-        header += b"\n"
-    return header + event.headers + event.payload
+    return b"%b\n%b%b" % (header, event.headers, event.payload)
 
 
 @lru_cache(maxsize=256)
@@ -46,7 +40,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
     retry: RetryPolicy | None,
     num_header_bytes: int,
 ) -> bytes:
-    """What a header says before its nonce: the same for many events."""
+    """A header: the same for many events."""
     fields = ["1"]
     if max_retries:
         fields.append(f"r{max_retries}")
@@ -70,10 +64,7 @@ def read_record(id: str, record: bytes) -> EventData:
         ValueError: dtimer did not write this record. The scripts hand out none that they cannot read themselves.
     """
     header, newline, rest = record.partition(b"\n")
-    # Of the header only the nonce is different for each event, so the rest is read once for all that have the same.
-    before, has_nonce, nonce = header.partition(b" n")
-    nonce, _, after = nonce.partition(b" ")
-    max_retries, confirm_timeout_us, expires_after_us, keep, retry, num_header_bytes = _read_fields(before, after)
+    max_retries, confirm_timeout_us, expires_after_us, keep, retry, num_header_bytes = _read_fields(header)
     if not newline:
         raise ValueError(f"not a record of schema 1: {record[:40]!r}")
     return EventData(  # by position, in half the time
@@ -85,17 +76,16 @@ def read_record(id: str, record: bytes) -> EventData:
         expires_after_us,
         keep,
         retry,
-        nonce.decode("ascii") or (id if has_nonce else ""),
     )
 
 
 @lru_cache(maxsize=256)
-def _read_fields(before: bytes, after: bytes) -> Fields:
-    """What a header says before and after its nonce."""
-    version, *fields = before.decode("ascii").split(" ")
+def _read_fields(header: bytes) -> Fields:
+    """What a header says, read once for all events that have the same."""
+    version, *fields = header.decode("ascii").split(" ")
     if version != "1":
-        raise ValueError(f"not a record of schema 1: {before[:40]!r}")
-    found = {field[0]: field[1:] for field in (*fields, *after.decode("ascii").split(" ")) if field}
+        raise ValueError(f"not a record of schema 1: {header[:40]!r}")
+    found = {field[0]: field[1:] for field in fields if field}
     return (
         int(found.get("r", 0)),
         _optional(found.get("c")),

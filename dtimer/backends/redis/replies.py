@@ -18,6 +18,7 @@ from dtimer.outcomes import (
     ConfirmOutcome,
     DiscardOutcome,
     ExtendOutcome,
+    JoinOutcome,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -53,7 +54,6 @@ POST: Final = (
     PostOutcome.REPLACED,
     PostOutcome.KEPT,
     PostOutcome.CONFLICT,
-    PostOutcome.REPEATED,
 )
 CANCEL: Final = (CancelOutcome.CANCELLED, CancelOutcome.STOPPED, CancelOutcome.NOT_FOUND)
 CHANGE: Final = (ChangeOutcome.MOVED, ChangeOutcome.UNCONFIRMED, ChangeOutcome.NOT_FOUND)
@@ -76,6 +76,7 @@ RESEND: Final = (
     ResendOutcome.UNREADABLE,
 )
 DISCARD: Final = (DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND)
+JOIN: Final = (JoinOutcome.JOINED, JoinOutcome.ALREADY_JOINED, JoinOutcome.FENCED)
 _STATUS: Final = (ClaimStatus.JOINED, ClaimStatus.NOT_JOINED, ClaimStatus.FENCED)
 
 

@@ -36,10 +36,6 @@ class _Recent(OrderedDict[KeyT, int]):
         while next(iter(self.values())) < now_us - REMEMBERED_US:
             self.popitem(last=False)
 
-    def forget_after(self, until_us: int) -> None:
-        while self and next(reversed(self.values())) > until_us:
-            self.popitem()
-
 
 class Honesty:
     """A :class:`dtimer.sim.faulty.server.Watcher` that is also told what callers were told."""
@@ -48,7 +44,6 @@ class Honesty:
         self._now_us = now_us
         self._complain = complain
         self._put: _Recent[str] = _Recent()
-        self._spent: _Recent[str] = _Recent()
         self._confirmed: _Recent[Receipt] = _Recent()
 
     # --- what is watched ---------------------------------------------------------------------------------
@@ -60,15 +55,12 @@ class Honesty:
         if isinstance(operation, op.Post):
             for new, outcome in zip(operation.events, applied.value, strict=False):
                 if outcome in _PUT:
-                    self._posted(host, new.event.id, new.event.nonce, new.event.payload, now_us)
+                    self._posted(host, new.event.id, new.event.payload, now_us)
         elif isinstance(operation, op.Confirm):
             self._note_confirmed(operation.receipts, applied.value, now_us)
         elif isinstance(operation, op.Claim):
             claimed: Claimed = applied.value
             self._note_confirmed(operation.confirming, claimed.confirmed, now_us)
-            for delivery in claimed.deliveries:
-                if not delivery.event.tracked and delivery.event.nonce:
-                    self._spent.note(delivery.event.nonce, now_us)
 
     def on_reply(self, host: str, number: int, operation: Operation[Any], applied: Applied[Any]) -> None:
         """What is told is reported by whom it is told."""
@@ -80,12 +72,11 @@ class Honesty:
         """No fault excuses a lie."""
 
     def on_rolled_back(self, until_us: int | None) -> None:
-        """What was done was done, and so it was no lie; but what was spent may come again."""
-        self._spent.forget_after(-1 if until_us is None else until_us)
+        """What was done was done, and so it was no lie."""
 
-    def _posted(self, host: str, id: str, nonce: str, payload: bytes, now_us: int) -> None:
-        if nonce in self._spent:
-            self._complain("F1", host, id, "its post was repeated after it had been delivered, and it is at most once")
+    def _posted(self, host: str, id: str, payload: bytes, now_us: int) -> None:
+        if payload.hex() in self._put:
+            self._complain("F1", host, id, "its post was applied a second time: others may have acted in between")
         self._put.note(payload.hex(), now_us)
 
     def _note_confirmed(self, receipts: Any, outcomes: Any, now_us: int) -> None:

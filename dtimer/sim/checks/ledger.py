@@ -191,9 +191,7 @@ class Ledger:
 
     def _put(self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, *, at_us: int) -> None:
         before = self.live.get(data.id)
-        if before is not None and data.nonce and before.data.nonce == data.nonce:
-            expected = "repeated"
-        elif before is None:
+        if before is None:
             expected = "created"
         else:
             expected = {IfExists.REPLACE: "replaced", IfExists.KEEP: "kept", IfExists.ERROR: "conflict"}[if_exists]

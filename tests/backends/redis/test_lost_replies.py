@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import pytest
 from attrs import define
@@ -20,9 +19,9 @@ from dtimer import (
     DiscardOutcome,
     DTimer,
     ExtendOutcome,
+    NodeFenced,
     OutcomeUnknown,
     Post,
-    PostedId,
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
@@ -34,6 +33,7 @@ from dtimer.values import (
     After,
     Applied,
     EventData,
+    EventState,
     Extension,
     IfExists,
     Member,
@@ -42,15 +42,16 @@ from dtimer.values import (
     Release,
     Window,
 )
-from support.proxy import Proxy
+from support.proxy import Proxy, Which
 from support.scripts import make_known, runs
 from support.servers import Server
 from support.waiting import until
 from support.worlds import Node
 
+T = TypeVar("T")
+
 MEMBER = Member("n", "1")
 FAR_MS = 60_000
-NEAR_MS = 1_000
 MINUTE_US = 60 * SECOND_US
 
 
@@ -102,17 +103,17 @@ Call: TypeAlias = Callable[[RedisBackend, Receipt], Awaitable[Applied[Any]]]
 CALLS: Final[dict[str, tuple[bool, Call]]] = {
     "open": (True, lambda b, r: b.open()),
     "post": (False, lambda b, r: b.post([new("p", MINUTE_US)])),
-    "cancel": (True, lambda b, r: b.cancel(["s"])),
+    "cancel": (False, lambda b, r: b.cancel(["s"])),
     "change_delay": (False, lambda b, r: b.change_delay("s", delay_us=1)),
     "claim": (
         False,
         lambda b, r: b.claim(MEMBER, room=8, confirm_timeout_us=1, nonce="c2", confirming=[r], pulse=True),
     ),
     "confirm": (True, lambda b, r: b.confirm([r])),
-    "confirm_newest": (True, lambda b, r: b.confirm_newest("u")),
-    "release": (False, lambda b, r: b.release(r, how=Release.COUNTED, delay_us=0)),
+    "confirm_newest": (False, lambda b, r: b.confirm_newest("u")),
+    "release": (True, lambda b, r: b.release(r, how=Release.COUNTED, delay_us=0)),
     "extend": (True, lambda b, r: b.extend([Extension(r, 1)])),
-    "bury": (False, lambda b, r: b.bury(r, detail="why")),
+    "bury": (True, lambda b, r: b.bury(r, detail="why")),
     "peek": (True, lambda b, r: b.peek("s")),
     "upcoming": (True, lambda b, r: b.upcoming(Window(), limit=8)),
     "join": (True, lambda b, r: b.join(Member("m", "1"))),
@@ -190,6 +191,83 @@ async def test_a_server_that_does_not_know_the_script_runs_it_once(scene: Scene,
     assert (await scene.near.open()).seq == seq + (operation not in READS)
 
 
+# --- another client in between ---------------------------------------------------------------------------------------
+
+
+async def lost_while(
+    scene: Scene, which: str | Which, call: Awaitable[T], meanwhile: Callable[[], Awaitable[Any]]
+) -> T:
+    """What a call comes to whose reply is lost, and that hears of it only when another client has acted."""
+    carries = runs(which) if isinstance(which, str) else which
+    swallowed = scene.proxy.swallow_reply(carries)
+    task = asyncio.ensure_future(call)
+    await swallowed.wait()
+    await meanwhile()
+    scene.proxy.cut(carries)
+    return await task
+
+
+async def payload_of(scene: Scene, id: str) -> bytes | None:
+    """What the live event of this id carries; None if there is none."""
+    seen = (await scene.near.peek(id)).value
+    return None if seen is None else seen.event.payload
+
+
+async def test_a_lost_post_is_not_posted_again_when_another_has_cancelled_it(scene: Scene, timer: DTimer) -> None:
+    """E2: a cancelled event is never delivered."""
+
+    async def cancel() -> None:
+        assert (await scene.near.cancel(["cart-7"])).value == (CancelOutcome.CANCELLED,)
+
+    with unknown("post"):
+        await lost_while(scene, "post", timer.post("cart", FAR_MS, id="cart-7"), cancel)
+
+    assert await payload_of(scene, "cart-7") is None
+
+
+async def test_a_lost_cancel_does_not_end_what_another_has_posted(scene: Scene, timer: DTimer) -> None:
+    """At least once: the new event was acknowledged."""
+
+    async def post() -> None:
+        assert (await scene.near.post([new("s", MINUTE_US, max_retries=5)])).value == (PostOutcome.CREATED,)
+
+    with unknown("cancel"):
+        await lost_while(scene, "cancel", timer.cancel("s"), post)
+
+    assert await payload_of(scene, "s") == b"1"
+
+
+async def test_a_lost_post_does_not_replace_what_another_has_posted(scene: Scene, timer: DTimer) -> None:
+    """P3: the last of two posts under one id stands."""
+
+    async def post() -> None:
+        assert (await scene.near.post([new("y", MINUTE_US)])).value == (PostOutcome.REPLACED,)
+
+    with unknown("post"):
+        await lost_while(scene, "post", timer.post("v1", FAR_MS, id="y"), post)
+
+    assert await payload_of(scene, "y") == b"1"
+
+
+async def test_a_lost_join_does_not_fence_who_has_joined_since(scene: Scene) -> None:
+    """N1: the later of two under one node id stands, and the earlier one hears of it."""
+    await scene.near.leave(MEMBER)
+    node = Node(DTimer(scene.far, node_id="j"))
+    node.timer.on("event", node.events.append)
+    node.timer.on("error", node.errors.append)
+    later = DTimer(scene.near, node_id="j")
+    later.on("event", lambda event: None)
+
+    await lost_while(scene, "join", node.timer.join(), later.join)
+
+    await until(lambda: [type(error) for error in node.errors] == [NodeFenced])
+    assert not node.timer.joined
+    (member,) = (await scene.near.inspect()).value.ring
+    await later.leave()
+    assert not (await scene.near.inspect()).value.ring, "the member was the later one"
+    assert member.node == "j"
+
+
 # --- through a timer -------------------------------------------------------------------------------------------------
 
 
@@ -207,24 +285,7 @@ async def lost(scene: Scene, operation: str, call: Awaitable[Any], *, times: int
 
 
 def unknown(operation: str) -> Any:
-    return pytest.raises(OutcomeUnknown, match=f"^{operation}: .*may have been applied; not safe to repeat")
-
-
-@pytest.mark.parametrize("times", [1, 2])
-async def test_a_lost_cancel_is_repeated_and_finds_the_event_gone(scene: Scene, timer: DTimer, times: int) -> None:
-    assert await lost(scene, "cancel", timer.cancel("s"), times=times) is CancelOutcome.GONE
-    assert await timer.peek("s") is None
-
-
-async def test_a_lost_cancel_of_nothing_is_gone_too(scene: Scene, timer: DTimer) -> None:
-    """Nobody can know better."""
-    assert await lost(scene, "cancel", timer.cancel("nope")) is CancelOutcome.GONE
-    assert await timer.cancel("nope") is CancelOutcome.NOT_FOUND
-
-
-async def test_a_lost_confirm_by_id_is_repeated_and_finds_the_event_gone(scene: Scene, timer: DTimer) -> None:
-    assert await lost(scene, "confirm_newest", timer.confirm("u")) is ConfirmOutcome.GONE
-    assert await timer.peek("u") is None
+    return pytest.raises(OutcomeUnknown, match=f"^{operation}: .*may have been applied; not safe to repeat: .* first$")
 
 
 async def test_a_lost_look_is_repeated(scene: Scene, timer: DTimer) -> None:
@@ -237,39 +298,13 @@ async def test_a_lost_look_is_repeated(scene: Scene, timer: DTimer) -> None:
     assert [letter.id for letter in letters] == ["d"]
 
 
-async def test_a_lost_post_that_is_due_later_is_repeated(scene: Scene, timer: DTimer) -> None:
-    """Its nonce tells the store that it is the same post, even where another one would be a conflict."""
-    by_delay = await lost(scene, "post", timer.post("p", FAR_MS, id="e", if_exists="error"), times=2)
-    assert by_delay.outcome is PostOutcome.REPEATED
-
-    await timer.peek("e")  # by now it knows what the store's clock shows
-    due = datetime.now(UTC) + timedelta(minutes=1)
-    by_time = await lost(scene, "post", timer.post("p", at=due, id="f"))
-    assert by_time.outcome is PostOutcome.REPEATED
-    assert {entry.id for entry in await timer.upcoming()} == {"s", "u", "e", "f"}
-
-
-async def test_a_lost_post_that_is_due_soon_is_not_repeated(scene: Scene, timer: DTimer) -> None:
-    """By then it may have been delivered, and would be delivered twice."""
-    before = scene.num_runs()
-    with unknown("post"):
-        await lost(scene, "post", timer.post("p", NEAR_MS, id="e"))
-
-    assert scene.num_runs() == before + 1
-    assert await timer.peek("e") is not None
-
-
-async def test_one_event_that_is_due_soon_keeps_its_whole_call_from_being_repeated(scene: Scene, timer: DTimer) -> None:
-    with unknown("post"):
-        await lost(scene, "post", timer.post_many([Post(payload=1, delay=FAR_MS), Post(payload=2, delay=NEAR_MS)]))
-
-    many = await lost(scene, "post", timer.post_many([Post(payload=1, delay=FAR_MS, id=id) for id in "xy"]))
-    assert [posted.outcome for posted in many if isinstance(posted, PostedId)] == [PostOutcome.REPEATED] * 2
-
-
 async def test_what_must_not_be_repeated_is_not(scene: Scene, timer: DTimer) -> None:
     """Applied once, said to be unknown, in the name of the backend's method."""
     calls: list[tuple[str, Callable[[], Awaitable[Any]]]] = [
+        ("post", lambda: timer.post("p", FAR_MS)),
+        ("post", lambda: timer.post_many([Post(payload=1, delay=FAR_MS, id="x", if_exists="error")])),
+        ("cancel", lambda: timer.cancel("none")),
+        ("confirm_newest", lambda: timer.confirm("u")),
         ("change_delay", lambda: timer.change_delay("s", FAR_MS)),
         ("resend", lambda: timer.resend("d", FAR_MS)),
         ("discard", lambda: timer.discard("d")),
@@ -357,23 +392,53 @@ async def test_a_lost_claim_gives_its_events_again_at_their_deadline(scene: Scen
         assert await node.events[-1].confirm() is ConfirmOutcome.CONFIRMED
 
 
-async def test_a_lost_extend_is_repeated_and_a_lost_release_is_not(scene: Scene) -> None:
+async def test_a_lost_extend_is_repeated(scene: Scene) -> None:
+    async with joined(scene) as node:
+        await given(scene, node)
+        assert await lost(scene, "extend", node.events[-1].extend(60)) is ExtendOutcome.EXTENDED
+
+
+async def test_a_lost_release_or_burial_is_repeated_and_unknown_if_it_finds_its_own_trace(scene: Scene) -> None:
+    """The receipt is void then, and the first try may have done that as well as anybody else."""
+    async with joined(scene) as node:
+        for id in ("e", "f"):
+            await given(scene, node, id)
+        released, buried = node.events[-2:]
+        with pytest.raises(OutcomeUnknown, match=r"release: the reply was lost, and the repetition .* safe to repeat"):
+            await lost(scene, "release", released.release(FAR_MS))
+        with pytest.raises(OutcomeUnknown, match=r"^bury: the reply was lost"):
+            await lost(scene, "bury", buried.bury("why"))
+
+        assert await released.release(FAR_MS) is ReleaseOutcome.STALE
+        assert await buried.bury("why") is BuryOutcome.NOT_FOUND
+        assert "f" in [letter.id for letter in await node.timer.dead_letters()]
+
+
+@pytest.mark.parametrize("operation", ["confirm", "release", "bury", "extend"])
+async def test_what_a_receipt_fences_leaves_alone_what_another_has_posted(scene: Scene, operation: str) -> None:
+    """It is repeated, and counts once at most."""
     async with joined(scene) as node:
         await given(scene, node)
         event = node.events[-1]
-        assert await lost(scene, "extend", event.extend(60)) is ExtendOutcome.EXTENDED
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "confirm": lambda: asyncio.ensure_future(event.confirm()),
+            "release": lambda: event.release(0),
+            "bury": lambda: event.bury("why"),
+            "extend": lambda: event.extend(60),
+        }
 
-        with unknown("release"):
-            await lost(scene, "release", event.release(FAR_MS))
-        assert await event.release(FAR_MS) is ReleaseOutcome.STALE
+        async def post() -> None:
+            await scene.near.post([new("e", MINUTE_US)])
 
+        def carries(sent: bytes) -> bool:
+            return runs(operation)(sent) or (operation == "confirm" and _carries(sent, node))
 
-async def test_a_lost_bury_is_not_repeated(scene: Scene) -> None:
-    async with joined(scene) as node:
-        await given(scene, node)
-        event = node.events[-1]
-        with unknown("bury"):
-            await lost(scene, "bury", event.bury("why"))
-
-        assert await event.bury("why") is BuryOutcome.NOT_FOUND
-        assert "e" in [letter.id for letter in await node.timer.dead_letters()]
+        task = asyncio.ensure_future(lost_while(scene, carries, calls[operation](), post))
+        if operation == "extend":
+            assert await task is ExtendOutcome.STALE
+        else:
+            with pytest.raises(OutcomeUnknown, match=f"^{operation}: "):
+                await task
+        seen = (await scene.near.peek("e")).value
+        assert seen is not None
+        assert (seen.number, seen.state) == (0, EventState.SCHEDULED)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
-from dtimer.outcomes import ClaimStatus, ConfirmOutcome, PostOutcome
+from dtimer.outcomes import ConfirmOutcome, PostOutcome
 from dtimer.semantics import operations as op
 from dtimer.sim.checks.honesty import REMEMBERED_US, Honesty, Watch
-from dtimer.values import After, Applied, Claimed, Delivery, EventData, Member, NewEvent, Receipt
+from dtimer.values import After, Applied, EventData, NewEvent, Receipt
 
-ONCE = EventData(id="once", payload=b"2", nonce="p2")
+ONCE = EventData(id="once", payload=b"2")
 RECEIPT = Receipt("a", 1, "c")
 
 
@@ -25,15 +23,6 @@ class Case:
     def posts(self, outcome: PostOutcome = PostOutcome.CREATED) -> None:
         post = op.Post((NewEvent(ONCE, After(0)),))
         self.honesty.on_applied("client", 1, "dt", post, Applied("epoch", 1, 1, (outcome,)))
-
-    def gives(self) -> None:
-        given = Delivery(
-            event=ONCE, receipt=Receipt("once", 1, "c"), due_us=1, at_us=1, num_retries=0, deadline_us=None
-        )
-        claim = op.Claim(member=Member("n1", "0001", 1), room=1, confirm_timeout_us=1, nonce="c")
-        self.honesty.on_applied(
-            "n1", 1, "dt", claim, Applied("epoch", 1, 1, Claimed(status=ClaimStatus.JOINED, deliveries=(given,)))
-        )
 
     def confirms(self, outcome: ConfirmOutcome = ConfirmOutcome.CONFIRMED) -> None:
         self.honesty.on_applied("n1", 1, "dt", op.Confirm((RECEIPT,)), Applied("epoch", 1, 1, (outcome,)))
@@ -53,23 +42,13 @@ def test_a_post_that_was_applied_did_something() -> None:
     assert case.complaints == ["F1"]
 
 
-def test_what_is_at_most_once_is_not_posted_again_after_its_delivery() -> None:
+def test_a_post_is_applied_once() -> None:
+    """F1: whatever became of the event meanwhile."""
     case = Case()
     case.posts()
-    case.gives()
-    case.posts()
+    case.honesty.on_rolled_back(None)
+    case.posts(PostOutcome.REPLACED)
     assert case.complaints == ["F1"]
-
-
-@pytest.mark.parametrize("until_us", [0, None])
-def test_unless_the_store_has_lost_the_delivery(until_us: int | None) -> None:
-    case = Case()
-    case.posts()
-    case.now_us = 5
-    case.gives()
-    case.honesty.on_rolled_back(until_us)
-    case.posts()
-    assert case.complaints == []
 
 
 def test_a_confirm_that_was_never_applied_did_not_work() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, ExtendOutcome, PostOutcome, ReleaseOutcome
+from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.semantics import Machine
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
@@ -32,8 +32,8 @@ from dtimer.values import (
 ME = Member("n1", "0001", 10_000_000)
 START_US = 1_000_000_000
 SECOND = 1_000_000
-A = EventData(id="a", payload=b"1", max_retries=1, keep=True, nonce="p1")
-ONCE = EventData(id="once", payload=b"2", nonce="p2")
+A = EventData(id="a", payload=b"1", max_retries=1, keep=True)
+ONCE = EventData(id="once", payload=b"2")
 
 Lie = Callable[[Any], Any]
 
@@ -204,11 +204,6 @@ def release_not_counted(book: Book) -> None:
     book.ask(op.GiveBack(receipt=last, how=Release.COUNTED, delay_us=0), lie=always(ReleaseOutcome.RELEASED))
 
 
-def repeated_post_is_another(book: Book) -> None:
-    book.post()
-    book.post(lie=always((PostOutcome.REPLACED,)))
-
-
 def a_gap(book: Book) -> None:
     book.post(lie=lambda applied: evolve(applied, seq=applied.seq + 1))
 
@@ -259,7 +254,6 @@ WRONG: dict[str, tuple[str, Callable[[Book], object]]] = {
         "E4",
         lambda book: book.ask(op.Extend((Extension(book.take(), 5),)), lie=always((ExtendOutcome.NOT_FOUND,))),
     ),
-    "a repeated post is another": ("P3", repeated_post_is_another),
     "a number is left out": ("O1", a_gap),
     "another epoch": ("O1", another_epoch),
     "time goes back": ("T2", time_goes_back),

@@ -85,9 +85,13 @@ OWN: Final = (
     _node(
         "E1",
         "a confirm whose reply is lost has worked",
-        "node/confirms",
+        "node/outbox",
         "                batch.fail_one(ticket, error)\n",
-        "                ticket.answer([ConfirmOutcome.CONFIRMED] * len(ticket.items))\n",
+        "                if self._operation == 'confirm':\n"
+        "                    from dtimer.outcomes import ConfirmOutcome\n"
+        "                    ticket.answer([ConfirmOutcome.CONFIRMED] * len(ticket.items))\n"
+        "                else:\n"
+        "                    batch.fail_one(ticket, error)\n",
     ),
 )
 
@@ -102,7 +106,6 @@ WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
     "a late confirm is refused": (STORM, 1),
     "a release counts when it should not": (STORM, 1),
     "a lost claim loses what is tracked": (STORM, 1),
-    "a repeated post is another": (STORM, 4),
     "the head's announcement is forgotten": (STORM, 1),
     "an early wake-up strands the node": (STORM, 1),
     "arm a full node": (STORM, 1),

@@ -1,19 +1,23 @@
--- Put a member at the ring's end, fencing an earlier incarnation (N1).
+-- Put a member at the ring's end, fencing an earlier incarnation (N1, F1).
 -- ARGV     node, incarnation, the longest it goes without a claim in us
--- returns  1 joined, 0 this very incarnation was there
+-- returns  1 joined, 2 this very incarnation was there, 3 a later one is there
 --@include ring
 --@include refusals
 
 local node, incarnation = ARGV[FIRST], ARGV[FIRST + 1]
-local joined = 0
+local outcome = 1
 write_though_full()
-if member_status(node, incarnation) ~= 1 then
+local status = member_status(node, incarnation)
+if status == 1 then
+  outcome = 2
+elseif status == 3 then
+  outcome = 3
+else
   remove_node(node)
   position = position + 1
   place(node, incarnation, position, '-')
   redis.call('HSET', META, 'joins', int(joins() + 1))
-  joined = 1
 end
-sign_of_life(node, ARGV[FIRST + 2])
+if outcome ~= 3 then sign_of_life(node, ARGV[FIRST + 2]) end
 expire_nodes()
-return applied(joined)
+return applied(outcome)

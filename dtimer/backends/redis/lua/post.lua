@@ -1,7 +1,7 @@
--- Schedule events (P1 to P5, T4 to T6, F1).
+-- Schedule events (P1 to P5, T4 to T6).
 -- ARGV     what to do with an event that exists (r, k or e), a letter for each event or one for all;
 --          for each event: id, when it is due (see due_time), record
--- returns  a digit for each: 1 created, 2 replaced, 3 kept, 4 conflict, 5 repeated
+-- returns  a digit for each: 1 created, 2 replaced, 3 kept, 4 conflict
 --@include ring
 --@include records
 
@@ -18,14 +18,9 @@ for i = 1, count do
   local id, record, score = ids[i], ARGV[FIRST + 3 * i], scores[i]
   local outcome = '1' -- as text, for a number would have to be made one
   if score or batch[id] then
-    local nonce = nonce_of(record)
-    if nonce and nonce == nonce_of(batch[id] or redis.call('HGET', RECORDS, id)) then
-      outcome = '5'
-    else
-      local letters = ARGV[FIRST]
-      local letter = #letters == 1 and letters or string.sub(letters, i, i)
-      outcome = letter == 'r' and '2' or letter == 'k' and '3' or '4'
-    end
+    local letters = ARGV[FIRST]
+    local letter = #letters == 1 and letters or string.sub(letters, i, i)
+    outcome = letter == 'r' and '2' or letter == 'k' and '3' or '4'
   end
   outcomes[i] = outcome
   if outcome == '1' or outcome == '2' then
@@ -37,7 +32,7 @@ for i = 1, count do
     records[place + 2] = record
     place = place + 2
     if score then void[#void + 1] = id end
-    batch[id] = record
+    batch[id] = true
   end
 end
 

@@ -1,4 +1,4 @@
--- Receipts: three arguments each, id, number and nonce (E1).
+-- Receipts: three arguments each, id, number and nonce (E1). Each counts once at most (F1).
 
 local function holds(state, number, nonce)
   return state and state.nonce == nonce and state.number == tonumber(number)

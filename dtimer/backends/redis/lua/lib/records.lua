@@ -1,15 +1,13 @@
 -- Records and states of events.
 -- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: r max_retries, c confirm
---         timeout in us, x expires after in us, k kept, p retry policy, n nonce (empty: it is the id),
---         h length of the headers.
+--         timeout in us, x expires after in us, k kept, p retry policy, h length of the headers.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce expires', for live events that have been delivered;
 --         refusals is 0 or 'number,since,joins' (see refusals.lua), nonce is - unless a delivery is unconfirmed, expires
 --         is - or a time in us, filled up with spaces: a hash whose values have at most 64 bytes is kept as a list,
 --         of up to 512, and then each look reads through all events in hand.
 
--- What the fields of a header line say, or false. Most events of a batch have the same but for their nonces,
--- so a line is read once a script.
+-- What the fields of a header line say, or false. Most events of a batch have the same, so a line is read once a script.
 local lines = {}
 
 local function read_line(line)
@@ -44,21 +42,12 @@ local function read_record(record)
   local header = string.sub(record, 1, stop - 1)
   local found = lines[header]
   if found == nil then
-    local before, nonce, after = string.match(header, '^(.-) n([!-~]*)(.*)$')
-    local line = before and before .. after or header
-    found = lines[line]
-    if found == nil then found = read_line(line) end
-    lines[line] = found
-    if nonce == '' then lines[header] = found end
+    found = read_line(header)
+    lines[header] = found
   end
   local size = #record - stop
   if not found or found.header_bytes > size then return nil end
   return found, size
-end
-
--- The nonce of its post, empty if it is the id; nil if it has none.
-local function nonce_of(record)
-  return record and string.match(record, '^1[^\n]* n([!-~]*)')
 end
 
 -- nil if there is none or if dtimer did not write it.
