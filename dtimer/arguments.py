@@ -36,6 +36,7 @@ Delay: TypeAlias = float | timedelta
 Timeout: TypeAlias = float | timedelta
 """A number of seconds, or a timedelta."""
 IfExistsName: TypeAlias = Literal["replace", "keep", "error"]
+PlainHandlers: TypeAlias = Literal["loop", "thread"]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT_MAX: Final = 2**63 - 1
@@ -253,6 +254,15 @@ def function(value: object, argument: str) -> None:
     """Something that can be called."""
     if not callable(value):
         raise InvalidArgument(argument, f"must be a function, not {shown(value)}")
+
+
+def plain_handlers(value: object) -> PlainHandlers:
+    """Where handlers run that are no coroutine functions."""
+    if value == "loop":
+        return "loop"
+    if value == "thread":
+        return "thread"
+    raise InvalidArgument("plain_handlers", f"must be 'loop' or 'thread', not {shown(value)}")
 
 
 def if_exists(value: object) -> IfExists:

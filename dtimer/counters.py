@@ -30,6 +30,8 @@ class Tally:
     """Joins that the node made by itself, because the store did not know it any more."""
     reconnects: int = 0
     """Disturbances that are over."""
+    loop_blocks: int = 0
+    """Times the event loop was found not to have gone round for half a second or more."""
     lost_writes: int = 0
     """Times the store went back in its own history (rule O1)."""
     clock_steps: int = 0

@@ -267,5 +267,19 @@ class NodeStopped(Report):
     """
 
 
+class LoopBlocked(Report):
+    """The event loop did not go round for a while: a handler, or other code, did not await (rule N4).
+
+    Attributes:
+        blocked_s: for how long, at least.
+    """
+
+    def __init__(self, blocked_us: int, by: str) -> None:
+        super().__init__(
+            f"the event loop was blocked for {blocked_us / 1e6:.1f} s {by}; nothing else in it ran meanwhile"
+        )
+        self.blocked_s = blocked_us / 1e6
+
+
 class NodeDisturbed(Report):
     """A claim or a subscription failed; the node tries again by itself. The cause says why (rule N4)."""

@@ -19,6 +19,7 @@ What holds for every method:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -102,6 +103,10 @@ class Runtime(Protocol):
 
     def working(self, name: str) -> AbstractContextManager[None]:
         """Between entry and exit the named piece of work is under way: a simulator holds its clock meanwhile."""
+        ...
+
+    def executor(self) -> Executor | None:
+        """A new pool of threads for calls that block; None where threads cannot be simulated: the loop makes them."""
         ...
 
     def caught(self, error: BaseException) -> None:

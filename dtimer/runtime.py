@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
+from dtimer.limits import HANDLER_THREADS_MAX
 from dtimer.protocol import Cancellable, Signal
 
 AWAKE_BEFORE_S: Final = 0.0005
@@ -73,6 +75,9 @@ class AsyncioRuntime:
 
     def working(self, name: str) -> AbstractContextManager[None]:
         return _NOTHING
+
+    def executor(self) -> Executor | None:
+        return ThreadPoolExecutor(HANDLER_THREADS_MAX, thread_name_prefix="dtimer handler")
 
     def caught(self, error: BaseException) -> None:
         """It is reported, and that is all."""

@@ -12,7 +12,7 @@ from typing import Final, Self, cast, overload
 from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.arguments import Delay, Durable, IfExistsName, Retry, Timeout
+from dtimer.arguments import Delay, Durable, IfExistsName, PlainHandlers, Retry, Timeout
 from dtimer.codec import Codec, JsonCodec, JsonValue, PayloadT
 from dtimer.counters import Counters, Tally
 from dtimer.errors import EventExists, WrongProcessOrLoop
@@ -30,6 +30,7 @@ from dtimer.limits import (
 from dtimer.looking import Looking
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.examination import Examination
+from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.node import Node
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Reports
@@ -64,6 +65,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         codec: None = None,
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
         refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
+        plain_handlers: PlainHandlers = "loop",
     ) -> None: ...
 
     @overload
@@ -77,6 +79,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         codec: Codec[PayloadT],
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
         refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
+        plain_handlers: PlainHandlers = "loop",
     ) -> None: ...
 
     def __init__(
@@ -89,6 +92,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         codec: Codec[PayloadT] | None = None,
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
         refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
+        plain_handlers: PlainHandlers = "loop",
     ) -> None:
         """
         Args:
@@ -101,6 +105,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             payload_max_bytes: larger encoded payloads are refused (rule P6).
             refused_for: seconds, or a timedelta: when the codec of this timer refuses a payload, and the event was
                 refused for the first time so long ago, it becomes a dead letter (rule F4).
+            plain_handlers: where handlers for ``event`` that are no coroutine functions run. ``"loop"`` is the event
+                loop, which they block until they return; ``"thread"`` a thread each, in which they may block
+                (in a simulator they run on the loop all the same). :meth:`Event.confirm` may be called there.
 
         Raises:
             InvalidArgument: one of them.
@@ -121,8 +128,10 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._examination = Examination(backend, chores, self._reports)
         partitions = Partitions(backend, self._reports, self._tally)
         self._init_looking(partitions, self._codec)
+        watch = LoopWatch(runtime, self._reports, self._tally)
         self._node = Node(
             node,
+            watch=watch,
             partitions=partitions,
             confirm_timeout_us=timeout_us,
             chores=chores,
@@ -132,6 +141,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         )
         self._deliveries = Deliveries[PayloadT](
             partitions,
+            in_threads=arguments.plain_handlers(plain_handlers) == "thread",
+            watch=watch,
             codec=self._codec,
             max_events=max_events,
             refused_for_us=arguments.timeout_us(refused_for, "refused_for"),

@@ -15,6 +15,7 @@ from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
 from dtimer.node.ears import Ears
+from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.planner import ClaimNow, Planner
 from dtimer.node.repeat import PASSING
 from dtimer.node.reports import Reports
@@ -26,6 +27,8 @@ from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
 
 HEX_DIGITS: Final = 14
 """Of a time in us: enough for two thousand years. Of a place in the store's history: no double counts further."""
+READING_TURNS: Final = 4
+"""Of the loop: in one the socket is read, in the next its reader wakes up; and as much again."""
 NONCE_BYTES: Final = 8
 """Of a claim, and so of its receipts."""
 
@@ -47,6 +50,7 @@ class Claims:
         store: Store,
         deliveries: Deliveries[Any],
         room: Room,
+        watch: LoopWatch,
         disturbance: Disturbance,
         partition: str,
         confirms: Confirms,
@@ -71,6 +75,7 @@ class Claims:
         self._runtime = store.runtime
         self._deliveries = deliveries
         self._room = room
+        self._watch = watch
         self._confirms = confirms
         self._confirm_timeout_us = confirm_timeout_us
         self._reports = reports
@@ -213,6 +218,11 @@ class Claims:
             await self._join_again()
             return
         claim = self._planner.next_claim(now_us, self._room.of(self))
+        if isinstance(claim, ClaimNow) and claim.deaf:
+            # A loop that was blocked has not read yet what was said meanwhile.
+            for _ in range(READING_TURNS):
+                await asyncio.sleep(0)
+            claim = self._planner.next_claim(now_us, self._room.of(self))
         if isinstance(claim, ClaimNow):
             if claim.deaf:
                 self._deaf(StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard"))
@@ -227,6 +237,8 @@ class Claims:
         self._set_alarm(claim.at_us)
         try:
             await self._signal.wait()
+            assert self._alarm_us is not None, "it was set just now"
+            self._watch.rang(self._alarm_us)  # a pulse may have moved it
         finally:
             self._alarm.cancel()
             self._alarm_us = None

@@ -18,9 +18,12 @@ from attrs import define
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler
-from dtimer.foreign import ends_the_program, ends_the_task, to_await
+from dtimer.foreign import ends_the_program, ends_the_task, is_coroutine_function, to_await
+from dtimer.node.handler_threads import HandlerThreads
+from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.reports import in_hand
 from dtimer.protocol import Runtime
+from dtimer.shown import shown
 
 
 class Ending(Enum):
@@ -76,6 +79,8 @@ class Consumers(Generic[PayloadT]):
         runtime: Runtime,
         max_events: int,
         *,
+        in_threads: bool,
+        watch: LoopWatch,
         on_change: Callable[[], None],
         on_failure: Callable[[Event[PayloadT], BaseException, Ending], None],
         on_unwanted: Callable[[Event[PayloadT]], None],
@@ -90,12 +95,14 @@ class Consumers(Generic[PayloadT]):
         self.unfinished: dict[Event[PayloadT], Holding[PayloadT]] = {}
         self._num_ending = 0
         self._runtime = runtime
+        self._threads = HandlerThreads(runtime) if in_threads else None
+        self._watch = watch
         self._on_change = on_change
         self._on_failure = on_failure
         self._on_unwanted = on_unwanted
-        # A handler, and how its tasks are called but for the event. A tuple, so that a delivery can go through it
-        # while a handler adds another.
-        self._handlers: tuple[tuple[EventHandler[PayloadT], str], ...] = ()
+        # A handler, how its tasks are called but for the event, and whether it is a plain function.
+        # A tuple, so that a delivery can go through it while a handler adds another.
+        self._handlers: tuple[tuple[EventHandler[PayloadT], str, bool], ...] = ()
         self._seats: dict[Seat[PayloadT], None] = {}
         self._waiting: dict[Seat[PayloadT], None] = {}
         # Events that are not tracked and whose taker went away: the next gets them, as the store has forgotten them.
@@ -107,14 +114,15 @@ class Consumers(Generic[PayloadT]):
         """Raises ConsumerConflict while an iterator is open."""
         if self._seats:
             raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
-        self._handlers += ((handler, f"handler {getattr(handler, '__qualname__', handler)} of event "),)
+        name = shown(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
+        self._handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
         while self._left_over:
             self._run(self._left_over.popleft())
         self._on_change()
 
     def remove(self, handler: object) -> None:
         """One registration of it; harmless if there is none."""
-        for index, (known, _) in enumerate(self._handlers):
+        for index, (known, _, _) in enumerate(self._handlers):
             if known == handler:
                 self._handlers = self._handlers[:index] + self._handlers[index + 1 :]
                 return
@@ -142,6 +150,8 @@ class Consumers(Generic[PayloadT]):
             del self._seats[seat]
             self._waiting.pop(seat, None)
             self._end(seat)
+        if self._threads is not None:
+            self._threads.end_idle()
 
     @staticmethod
     def _end(seat: Seat[PayloadT]) -> None:
@@ -254,11 +264,18 @@ class Consumers(Generic[PayloadT]):
         # Counts as one itself, so that the event is not finished before all its handlers are started.
         holding.open = 1
         try:
-            for handler, label in self._handlers:
+            for handler, label, plain in self._handlers:
                 # A copy each: what one call sets is not seen by the next.
                 context = copy_context()
                 try:
-                    work = to_await(context.run(handler, event))
+                    if not plain:
+                        work = to_await(context.run(handler, event))
+                    elif self._threads is not None:
+                        work = self._threads.call(context, handler, event)
+                    else:
+                        since_us = self._watch.now_us()
+                        work = to_await(context.run(handler, event))
+                        self._watch.ran(since_us, label, event.id)
                 except BaseException as error:
                     self._on_failure(event, error, Ending.RAISED)
                     if ends_the_program(error):

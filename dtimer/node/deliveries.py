@@ -16,6 +16,8 @@ from dtimer.event import Confirming, Event, Exhausted, exhausted
 from dtimer.foreign import ends_the_program
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.node.consumers import Consumers, Ending
+from dtimer.node.handler_threads import Elsewhere, loop_of_thread
+from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
@@ -42,6 +44,8 @@ class Deliveries(Generic[PayloadT]):
         *,
         codec: Codec[PayloadT],
         max_events: int,
+        in_threads: bool,
+        watch: LoopWatch,
         refused_for_us: int,
         chores: Chores,
         reports: Reports,
@@ -53,6 +57,8 @@ class Deliveries(Generic[PayloadT]):
         self.consumers = Consumers[PayloadT](
             partitions.runtime,
             max_events,
+            in_threads=in_threads,
+            watch=watch,
             on_change=on_change,
             on_failure=self._handler_failed,
             on_unwanted=self.give_back,
@@ -199,6 +205,11 @@ class Deliveries(Generic[PayloadT]):
     # --- from the consumers --------------------------------------------------------------------------------
 
     def confirm(self, event: Event[PayloadT]) -> Confirming:
+        loop = loop_of_thread()
+        if loop is not None:
+            loop.call_soon_threadsafe(self.confirm, event)
+            event.settled = event.tracked
+            return Confirming(Elsewhere() if event.tracked else None)
         self.before_use()
         if not event.tracked:
             return Confirming(None)

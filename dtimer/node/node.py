@@ -17,6 +17,7 @@ from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
 from dtimer.node.claims import Claims
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
+from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Reports, in_hand
 from dtimer.node.room import Room
@@ -39,6 +40,7 @@ class Node:
         id: str,
         *,
         partitions: Partitions,
+        watch: LoopWatch,
         confirm_timeout_us: int,
         chores: Chores,
         reports: Reports,
@@ -47,6 +49,7 @@ class Node:
     ) -> None:
         self.id = id
         self._partitions = partitions
+        self._watch = watch
         self._runtime = partitions.runtime
         self._confirm_timeout_us = confirm_timeout_us
         self._chores = chores
@@ -125,6 +128,7 @@ class Node:
                 store=partition.store,
                 deliveries=self._deliveries,
                 room=self._room,
+                watch=self._watch,
                 disturbance=disturbance,
                 partition=f" of partition {number}" if several else "",
                 confirms=partition.confirms,

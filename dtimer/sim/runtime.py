@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 
 from dtimer.protocol import Cancellable, Signal
@@ -32,6 +33,10 @@ class SimRuntime:
 
     def working(self, name: str) -> AbstractContextManager[None]:
         return self._world.work.working(name)
+
+    def executor(self) -> Executor | None:
+        """Threads would make each run another one."""
+        return None
 
     def caught(self, error: BaseException) -> None:
         """It is reported, and that is all."""

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -335,6 +336,10 @@ class HostRuntime:
 
     def draw(self, below: int) -> int:
         return self._draws.below(below)
+
+    def executor(self) -> Executor | None:
+        """Threads would make each run another one."""
+        return None
 
     def caught(self, error: BaseException) -> None:
         """It is reported, and that is all."""
