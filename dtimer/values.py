@@ -106,7 +106,7 @@ class RetryPolicy:
             if self.factor == 1.0 or delay >= self.delay_max_us:
                 break
             delay *= self.factor
-        return min(int(delay), self.delay_max_us)
+        return int(min(delay, self.delay_max_us))  # in this order: the product may be infinite
 
 
 @frozen

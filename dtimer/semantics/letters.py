@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from itertools import islice, takewhile
 
-from attrs import define, field
+from attrs import define, evolve, field
 
-from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, DEAD_LETTER_AGE_US, DEAD_LETTERS_MAX
+from dtimer.limits import (
+    BATCH_MAX_BYTES,
+    CLAIM_EXTRA_ENTRIES,
+    DEAD_LETTER_AGE_US,
+    DEAD_LETTERS_MAX,
+    UNREADABLE_SHOWN_BYTES,
+)
 from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage
 
 
@@ -53,7 +59,8 @@ class DeadLetters:
         ]
         items: list[DeadLetter] = []
         num_bytes = 0
-        for letter in rest[:limit]:
+        for whole in rest[:limit]:
+            letter = evolve(whole, raw=whole.raw[:UNREADABLE_SHOWN_BYTES])
             size = len(letter.raw) if letter.event is None else letter.event.num_bytes
             if items and num_bytes + size > BATCH_MAX_BYTES:
                 break

@@ -41,7 +41,7 @@ from typing import cast
 
 from attrs import define, evolve
 
-from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, UNARMED_OVERDUE_US
+from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, UNARMED_OVERDUE_US, UNREADABLE_SHOWN_BYTES
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -354,7 +354,7 @@ class Machine:
                 if cleared == CLAIM_EXTRA_ENTRIES:
                     more = True
                     break
-                unreadable.append(Unreadable(id, entry.record))
+                unreadable.append(Unreadable(id, entry.record[:UNREADABLE_SHOWN_BYTES]))
                 self._bury_entry(id, EndReason.UNREADABLE, "")
                 continue
             event = entry.record

@@ -71,11 +71,11 @@ end
 local function take(id, due, bytes_of, state_bytes)
   local record, size = read_record(bytes_of)
   local state = read_state(state_bytes)
-  if not record or (state_bytes and not state) then
+  if not record or (state_bytes and not state) or #id > LIMITS.ID_MAX_BYTES then
     if cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
     cleared = cleared + 1
-    unreadable[#unreadable + 1] = id
-    unreadable[#unreadable + 1] = bytes_of or ''
+    unreadable[#unreadable + 1] = string.sub(id, 1, LIMITS.ID_MAX_BYTES)
+    unreadable[#unreadable + 1] = string.sub(bytes_of or '', 1, LIMITS.UNREADABLE_SHOWN_BYTES)
     bury(id, bytes_of, 'unreadable', '', state and state.counted or 0)
     return true
   end

@@ -9,9 +9,11 @@
 local nodes = {}
 local infos = redis.call('HGETALL', NODES)
 for i = 1, #infos, 2 do
-  nodes[#nodes + 1] = infos[i]
-  nodes[#nodes + 1] = infos[i + 1]
-  nodes[#nodes + 1] = time_of(redis.call('ZSCORE', LIVES, infos[i]) or 0)
+  if #infos[i] <= 64 and #infos[i + 1] <= 128 then -- others are not dtimer's, and may have any size
+    nodes[#nodes + 1] = infos[i]
+    nodes[#nodes + 1] = infos[i + 1]
+    nodes[#nodes + 1] = time_of(redis.call('ZSCORE', LIVES, infos[i]) or 0)
+  end
 end
 local letters = redis.call('ZCOUNT', BURIED, '(' .. int(oldest_that_exists()), '+inf')
 local head = time_of(redis.call('ZRANGE', QUEUE, 0, 0, 'WITHSCORES')[2]) or false

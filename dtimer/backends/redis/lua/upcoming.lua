@@ -24,7 +24,7 @@ local page, bytes, rank, last_time, last_id, full = {}, 0, first, nil, nil, fals
 
 local function add(id, next_time, record, state)
   local read, size = read_record(record)
-  if read then
+  if read and #id <= LIMITS.ID_MAX_BYTES then
     if #page > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end
     bytes = bytes + size
     state = read_state(state) or {number = 0, counted = 0}

@@ -20,9 +20,10 @@ local REASONS = {exhausted = true, expired = true, refused = true, buried = true
 
 -- A letter's record, what it says, and its size without what dtimer put before it.
 local function read_letter(letter)
-  local _, stop, reason, length = string.find(letter, '^%d+ (%a+) %d+ (%d+)\n')
-  if not REASONS[reason or ''] then stop = nil end
-  local record = stop and string.sub(letter, stop + tonumber(length) + 1) or ''
+  local _, stop, buried, reason, counted, length = string.find(letter, '^(%d+) (%a+) (%d+) (%d+)\n')
+  if not (REASONS[reason or ''] and #buried <= 16 and #counted <= 16
+    and tonumber(length) <= LIMITS.UNREADABLE_SHOWN_BYTES) then return nil, nil, #letter end
+  local record = string.sub(letter, stop + length + 1)
   local read, size = read_record(record)
   return record, read, size or #record
 end

@@ -18,13 +18,15 @@ local function read_line(line)
     if string.find('rcxh', letter, 1, true) then
       if #value > 16 or not string.find(value, '^%d+$') then return false end
       local number = tonumber(value)
+      if letter == 'r' and number > LIMITS.RETRIES_MAX then return false end
       if letter == 'r' then found.retries = number end
       if letter == 'c' then found.timeout = number end
       if letter == 'x' then found.expires_after = number end
       if letter == 'h' then found.header_bytes = number end
     elseif letter == 'p' then
-      local factor = string.match(value, '^%d+,([%d.e+-]+),%d+$')
-      if not (factor and tonumber(factor)) then return false end
+      local delay, factor, longest = string.match(value, '^(%d+),([%d.e+-]+),(%d+)$')
+      factor = tonumber(factor or nil)
+      if not factor or factor < 1 or factor == math.huge or #delay > 16 or #longest > 16 then return false end
     elseif letter == 'k' then
       found.keep = true
     end
@@ -47,21 +49,23 @@ local function read_record(record)
   end
   local size = #record - stop
   if not found or found.header_bytes > size then return nil end
+  if size > LIMITS.EVENT_MAX_BYTES + LIMITS.HEADERS_MAX_BYTES then return nil end -- no reply could hold it
   return found, size
 end
 
 -- nil if there is none or if dtimer did not write it.
 local function read_state(state)
   if not state then return nil end
-  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) ([%d,]+) (%S+) (%S+) *$')
-  if not number then return nil end
+  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) ([%d,]+) (%S+) ([%d-]+) *$')
+  if not number or #number > 15 or #counted > 15 or #expires > 16 then return nil end
   local found = {
     number = tonumber(number), counted = tonumber(counted),
     nonce = nonce ~= '-' and nonce or nil, expires = tonumber(expires),
   }
   if refusals ~= '0' then
     local times, since, joins = string.match(refusals, '^(%d+),(%d+),(%d+)$')
-    found.refusals = times and {number = tonumber(times), since = tonumber(since), joins = tonumber(joins)}
+    if not times or #times > 15 or #since > 16 or #joins > 15 then return nil end
+    found.refusals = {number = tonumber(times), since = tonumber(since), joins = tonumber(joins)}
   end
   return found
 end

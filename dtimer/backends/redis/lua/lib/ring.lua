@@ -75,13 +75,18 @@ local function settle(claimer)
       return
     end
     tries = tries + 1
-    arm_due, arm_at = head, math.max(head, at)
-    if arm == claimer then return end
-    -- Publishing is guarded: a refusal, by an ACL for one, counts as nobody having heard it (F5).
-    local heard = redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':n:' .. arm, string.format('1 %d %d %d', head, at, seq))
-    local reached = type(heard) == 'number' and heard > 0
-    announced = announced .. ' ' .. arm .. ' ' .. int(head) .. (reached and ' 1' or ' 0')
-    if not reached then park(arm, 'unreached') end
+    if not string.find(arm, '^[%w_.-]+$') or #arm > 64 then -- no node of ours (P2): nobody listens under such a name
+      redis.call('ZREM', RING, arm)
+      arm = ''
+    else
+      arm_due, arm_at = head, math.max(head, at)
+      if arm == claimer then return end
+      -- Publishing is guarded: a refusal, by an ACL for one, counts as nobody having heard it (F5).
+      local heard = redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':n:' .. arm, string.format('1 %d %d %d', head, at, seq))
+      local reached = type(heard) == 'number' and heard > 0
+      announced = announced .. ' ' .. arm .. ' ' .. int(head) .. (reached and ' 1' or ' 0')
+      if not reached then park(arm, 'unreached') end
+    end
   end
 end
 
