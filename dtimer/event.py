@@ -22,7 +22,9 @@ class Keeper(Protocol[PayloadT]):
 
     def confirm(self, event: Event[PayloadT]) -> Confirming: ...
 
-    def confirm_at_end(self, event: Event[PayloadT]) -> Awaitable[object]: ...
+    def confirm_at_end(self, event: Event[PayloadT]) -> Awaitable[object] | None:
+        """Its block was left cleanly; None if other handlers of it have a say, too."""
+        ...
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome: ...
 
@@ -60,6 +62,7 @@ class Event(Generic[PayloadT]):
 
     As a context manager it is confirmed when its block is left cleanly,
     and left to its retry policy when the block raises.
+    If several handlers were given it, that is done once, when all of them have ended: it has failed if one has.
 
     Attributes:
         payload: what was posted.
@@ -179,7 +182,9 @@ class Event(Generic[PayloadT]):
         try:
             if error is None:
                 if self._delivery.deadline_us is not None and not self.settled:
-                    await self._keeper.confirm_at_end(self)
+                    confirming = self._keeper.confirm_at_end(self)
+                    if confirming is not None:
+                        await confirming
             elif not ends_the_task(error):
                 self._keeper.failed(self)
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.

@@ -64,6 +64,14 @@ class Holding(Generic[PayloadT]):
     """`leave` cancelled it."""
     ending: bool = False
     """Its last handler merely waits for the confirm at its block's end."""
+    several: bool = False
+    """More than one handler was given it: what each says of it at its block's end is a vote."""
+    voted: bool = False
+    """A block was left cleanly."""
+    failed: bool = False
+    """A handler, or a block, raised."""
+    spoiled: bool = False
+    """A handler was cancelled, or ended the program: only the deadline is right."""
 
 
 class Consumers(Generic[PayloadT]):
@@ -84,9 +92,11 @@ class Consumers(Generic[PayloadT]):
         on_change: Callable[[], None],
         on_failure: Callable[[Event[PayloadT], BaseException, Ending], None],
         on_unwanted: Callable[[Event[PayloadT]], None],
+        on_unsettled: Callable[[Holding[PayloadT]], None],
     ) -> None:
         """
         Args:
+            on_unsettled: all handlers of an event have ended, and none has settled it.
             on_change: room or the number of unfinished events may have changed.
             on_failure: a handler raised, or was cancelled.
             on_unwanted: nobody is there any more to take a tracked event.
@@ -100,6 +110,7 @@ class Consumers(Generic[PayloadT]):
         self._on_change = on_change
         self._on_failure = on_failure
         self._on_unwanted = on_unwanted
+        self._on_unsettled = on_unsettled
         # A handler, how its tasks are called but for the event, and whether it is a plain function.
         # A tuple, so that a delivery can go through it while a handler adds another.
         self._handlers: tuple[tuple[EventHandler[PayloadT], str, bool], ...] = ()
@@ -192,6 +203,21 @@ class Consumers(Generic[PayloadT]):
         if holding is not None and not holding.open:
             self.finish(event)
 
+    def vote(self, event: Event[PayloadT], *, failed: bool) -> bool:
+        """A block of it was left, or a handler of it ended by an error. Whether that is settled when all have ended."""
+        holding = self.unfinished.get(event)
+        if holding is None or not holding.open:
+            return False
+        holding.failed = holding.failed or failed
+        holding.voted = True
+        return holding.several
+
+    def spoil(self, event: Event[PayloadT]) -> None:
+        """A handler of it did not come to an end of its own."""
+        holding = self.unfinished.get(event)
+        if holding is not None:
+            holding.spoiled = True
+
     def make_room(self, event: Event[PayloadT]) -> None:
         """If its last handler merely waits for the confirm at its block's end, it takes up no room until `at_end`."""
         holding = self.unfinished.get(event)
@@ -263,8 +289,10 @@ class Consumers(Generic[PayloadT]):
         self.unfinished[event] = holding
         # Counts as one itself, so that the event is not finished before all its handlers are started.
         holding.open = 1
+        handlers = self._handlers
+        holding.several = len(handlers) > 1
         try:
-            for handler, label, plain in self._handlers:
+            for handler, label, plain in handlers:
                 # A copy each: what one call sets is not seen by the next.
                 context = copy_context()
                 try:
@@ -348,6 +376,8 @@ class Consumers(Generic[PayloadT]):
     def _returned(self, holding: Holding[PayloadT]) -> None:
         holding.open -= 1
         if not holding.open:
+            if not holding.event.settled:
+                self._on_unsettled(holding)
             self.finish(holding.event)
 
     def cut(self, event: Event[PayloadT]) -> None:

@@ -15,7 +15,7 @@ from dtimer.errors import BackendError, HandlerFailed, InvalidArgument, NotTrack
 from dtimer.event import Confirming, Event, Exhausted, exhausted
 from dtimer.foreign import ends_the_program
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
-from dtimer.node.consumers import Consumers, Ending
+from dtimer.node.consumers import Consumers, Ending, Holding
 from dtimer.node.handler_threads import Elsewhere, loop_of_thread
 from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.partitions import Partitions
@@ -62,6 +62,7 @@ class Deliveries(Generic[PayloadT]):
             on_change=on_change,
             on_failure=self._handler_failed,
             on_unwanted=self.give_back,
+            on_unsettled=self._all_ended,
         )
         self.before_use = before_use
         self._partitions = partitions
@@ -75,6 +76,7 @@ class Deliveries(Generic[PayloadT]):
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._refusals_told: OrderedDict[str, None] = OrderedDict()
         self._coming: deque[Delivery] = deque()
+        self._unsettled_told = False
         self._next_portion: asyncio.Handle | None = None
 
     def room(self) -> int:
@@ -218,8 +220,10 @@ class Deliveries(Generic[PayloadT]):
         self.consumers.finish_if_iterated(event)
         return confirming
 
-    def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]]:
+    def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]] | None:
         self.before_use()
+        if self.consumers.vote(event, failed=False):
+            return None
         event.settled = True
         ticket = self._partitions.of(event.id).confirms.submit(event.receipt)
         self.consumers.finish_if_iterated(event)
@@ -267,6 +271,26 @@ class Deliveries(Generic[PayloadT]):
 
     def failed(self, event: Event[PayloadT]) -> None:
         """Its taker raised: its retry policy says when it comes again, or else its deadline (rule F3)."""
+        if not self.consumers.vote(event, failed=True):
+            self._give_up(event)
+
+    def _all_ended(self, holding: Holding[PayloadT]) -> None:
+        """All handlers of an event have, and none has settled it: their votes do (rule N2)."""
+        event = holding.event
+        if not event.tracked or holding.spoiled:
+            return
+        if holding.failed:
+            self._give_up(event)
+        elif holding.voted:
+            self.confirm(event)
+        elif not self._unsettled_told:
+            self._unsettled_told = True
+            self._reports.warn(
+                f"the handler of event {event.id!r} returned without settling it, so it comes again at its deadline: "
+                "do the work in a block `async with event:`, or call event.confirm() when it is done (told once)"
+            )
+
+    def _give_up(self, event: Event[PayloadT]) -> None:
         policy = event.data.retry
         if not event.tracked or event.settled or policy is None:
             return
@@ -286,6 +310,7 @@ class Deliveries(Generic[PayloadT]):
         self._tally.handler_errors += 1
         if ends_the_program(error):
             # No more work may be started; the deadline serves it.
+            self.consumers.spoil(event)
             self._reports.warn(f"the handler of event {event.id!r} ends the program: {shown(error)}")
         elif ending is Ending.RAISED:
             self._chores.runtime.caught(error)
@@ -297,6 +322,7 @@ class Deliveries(Generic[PayloadT]):
         else:
             # The loop is being shut down, or somebody cancelled the handler's task: no more work may be started for
             # the one, and the deadline serves the other.
+            self.consumers.spoil(event)
             self._reports.report(HandlerFailed(event.id, "was cancelled"))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
