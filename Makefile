@@ -13,7 +13,7 @@ DEV = $(or $(PYTHON),$(error No Python >= 3.11 found. Install one, or name it: m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck soak reports digests bench lock clean
+.PHONY: help setup demo test lint format typecheck soak reports digests bench findings lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +47,9 @@ digests: ## write anew what simulated runs are held to, after a change of rules,
 
 bench: ## ours and its peers side by side (ARGS="--quick --html bench.html"; ARGS=--help)
 	@$(DEV) bench $(ARGS)
+
+findings: ## check that packages of others still behave as findings/ records
+	@$(DEV) findings
 
 # The only target that needs uv: it alone resolves for all supported Pythons and platforms at once. hiredis stays out:
 # once it is installed, redis-py uses its parser everywhere, and the default one would go untested.

@@ -274,6 +274,18 @@ def bench(arguments: Sequence[str]) -> int:
     prepared()[0].become("python", "-m", "benchmarks", *arguments)
 
 
+def findings(_: Sequence[str]) -> int:
+    """Runs what shows how packages of others behave, and names the scripts that no longer see what they record."""
+    environment = child_environment() | {"PYTHON": sys.executable}
+    changed = [
+        script.name
+        for script in sorted((ROOT / "findings").glob("*.sh"))
+        if subprocess.run([script], env=environment, check=False).returncode
+    ]
+    print(f"changed, or not run: {', '.join(changed) or 'none'}")
+    return bool(changed)
+
+
 def clean(_: Sequence[str]) -> int:
     names = [".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"]
     sources = [ROOT / name for name in ("dtimer", "conformance", "tests", "scripts", "benchmarks")]
@@ -297,6 +309,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "reports": reports,
     "digests": digests,
     "bench": bench,
+    "findings": findings,
     "clean": clean,
 }
 
