@@ -70,6 +70,7 @@ from dtimer.protocol import (
     SupportsInspection,
     SupportsPartitions,
     SupportsPurge,
+    SupportsRepeatWithin,
     TimerBackend,
 )
 from dtimer.timer import DTimer
@@ -165,6 +166,7 @@ __all__ = [
     "SupportsInspection",
     "SupportsPartitions",
     "SupportsPurge",
+    "SupportsRepeatWithin",
     "Timeout",
     "TimerBackend",
     "Unsupported",

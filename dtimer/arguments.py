@@ -118,6 +118,16 @@ def timeout_us(value: object, argument: str) -> int:
     return result
 
 
+def repeat_within_us(value: object) -> int | None:
+    """For how long a call is repeated inside, in us (rule F1); None leaves it to the backend, 0 is one try."""
+    if value is None:
+        return None
+    result = _duration_us(value, SECOND_US, "seconds", "repeat_within")
+    if not 0 <= result <= DELAY_MAX_US:
+        raise InvalidArgument("repeat_within", f"must be from 0 to 100 years, not {shown(value)}")
+    return result
+
+
 def expires_after_us(value: object) -> int | None:
     """How long after its due time an event may still be delivered, in us (rule P7)."""
     if value is None:

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, Self
 from attrs import field, frozen
 from typing_extensions import override
 
-from dtimer.arguments import Delay, Timeout, from_instant
+from dtimer.arguments import Delay, Timeout, from_instant, repeat_within_us
 from dtimer.codec import Codec, PayloadT, decode_headers
 from dtimer.foreign import ends_the_program, ends_the_task
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
@@ -20,7 +20,7 @@ from dtimer.values import Delivery, Ended, EndReason, EventData, Receipt
 class Keeper(Protocol[PayloadT]):
     """What an event needs of the node that holds it."""
 
-    def confirm(self, event: Event[PayloadT]) -> Confirming: ...
+    def confirm(self, event: Event[PayloadT], repeat_within_us: int | None) -> Confirming: ...
 
     def confirm_at_end(self, event: Event[PayloadT]) -> Awaitable[object] | None:
         """Its block was left cleanly; None if other handlers of it have a say, too."""
@@ -144,13 +144,16 @@ class Event(Generic[PayloadT]):
 
     # --- what can be done with it ----------------------------------------------------------------------
 
-    def confirm(self) -> Confirming:
+    def confirm(self, *, repeat_within: Timeout | None = None) -> Confirming:
         """End the event, also past its deadline if nobody has claimed it again (rule E1).
 
         It is on its way when this returns, so a plain function may call it too; await it for the outcome.
         An event that is not tracked has nothing to confirm: the outcome is `NOT_FOUND`, without I/O.
+
+        Args:
+            repeat_within: as for :meth:`dtimer.DTimer.confirm`.
         """
-        return self._keeper.confirm(self)
+        return self._keeper.confirm(self, repeat_within_us(repeat_within))
 
     async def release(self, delay: Delay = 0, *, counted: bool = False) -> ReleaseOutcome:
         """Give it back, due after a delay in milliseconds or a timedelta (rule E4).

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Generic
 
 from dtimer import arguments
-from dtimer.arguments import Delay, IfExistsName
+from dtimer.arguments import Delay, IfExistsName, Timeout
 from dtimer.codec import Codec, PayloadT
 from dtimer.errors import EventExists
 from dtimer.node.listing import Listing
@@ -30,16 +30,22 @@ class Looking(ABC, Generic[PayloadT]):
     def _check_use(self) -> None:
         """Raises if the timer must not be used here (rule F8)."""
 
-    async def peek(self, id: str) -> Upcoming[PayloadT] | None:
+    async def peek(self, id: str, *, repeat_within: Timeout | None = None) -> Upcoming[PayloadT] | None:
         """A live event as it stands; None if there is none (rule R1)."""
         self._check_use()
         id = arguments.event_id(id)
+        within_us = arguments.repeat_within_us(repeat_within)
         store = self._partitions.of(id).store
-        answer = await store.call(lambda: store.backend.peek(id))
+        answer = await store.call(lambda: store.backend.peek(id), repeat_within_us=within_us)
         return None if answer.value is None else Upcoming(answer.value, answer.at_us, self._codec)
 
     async def upcoming(
-        self, *, offset: Delay | None = None, duration: Delay | None = None, limit: int | None = None
+        self,
+        *,
+        offset: Delay | None = None,
+        duration: Delay | None = None,
+        limit: int | None = None,
+        repeat_within: Timeout | None = None,
     ) -> list[Upcoming[PayloadT]]:
         """Live events, scheduled and unconfirmed, in the order in which they can be claimed (rule R2).
 
@@ -47,28 +53,38 @@ class Looking(ABC, Generic[PayloadT]):
             offset: begin so many milliseconds, or a timedelta, from now; without it, with all that is overdue.
             duration: end so long after that, or after now if there is no offset; without it there is no end.
             limit: list so many at most.
+            repeat_within: seconds, or a timedelta, for which the call for each page is repeated inside (rule F1).
         Negative ones, and a limit of 0, count as not given.
         """
-        return [entry async for entry in self.iter_upcoming(offset=offset, duration=duration, limit=limit)]
+        entries = self.iter_upcoming(offset=offset, duration=duration, limit=limit, repeat_within=repeat_within)
+        return [entry async for entry in entries]
 
     def iter_upcoming(
-        self, *, offset: Delay | None = None, duration: Delay | None = None, limit: int | None = None
+        self,
+        *,
+        offset: Delay | None = None,
+        duration: Delay | None = None,
+        limit: int | None = None,
+        repeat_within: Timeout | None = None,
     ) -> AsyncIterator[Upcoming[PayloadT]]:
         """The same, page by page: each page is of one instant, and a later one is of a later instant."""
         self._check_use()
         window = Window(arguments.window_us(offset, "offset"), arguments.window_us(duration, "duration"))
-        return self._listing.upcoming(window, arguments.limit(limit))
+        return self._listing.upcoming(window, arguments.limit(limit), arguments.repeat_within_us(repeat_within))
 
     # --- dead letters ------------------------------------------------------------------------------------------
 
-    async def dead_letters(self, *, limit: int | None = None) -> list[DeadEvent[PayloadT]]:
+    async def dead_letters(
+        self, *, limit: int | None = None, repeat_within: Timeout | None = None
+    ) -> list[DeadEvent[PayloadT]]:
         """Events that ended unconfirmed and were kept, oldest first (rule E5).
 
         Raises:
             Unsupported: the backend keeps none.
         """
         self._check_use()
-        return [letter async for letter in self._listing.dead_letters(arguments.limit(limit))]
+        letters = self._listing.dead_letters(arguments.limit(limit), arguments.repeat_within_us(repeat_within))
+        return [letter async for letter in letters]
 
     async def resend(
         self,
@@ -77,6 +93,7 @@ class Looking(ABC, Generic[PayloadT]):
         *,
         at: datetime | None = None,
         if_exists: IfExistsName = "replace",
+        repeat_within: Timeout | None = None,
     ) -> ResendOutcome:
         """Post a dead letter again, as new; at once unless a delay or a time is given.
 
@@ -84,12 +101,13 @@ class Looking(ABC, Generic[PayloadT]):
         """
         self._check_use()
         due = arguments.due(0 if delay is None and at is None else delay, at)
-        outcome = await self._listing.resend(arguments.event_id(id), due, arguments.if_exists(if_exists))
+        within_us = arguments.repeat_within_us(repeat_within)
+        outcome = await self._listing.resend(arguments.event_id(id), due, arguments.if_exists(if_exists), within_us)
         if outcome is ResendOutcome.CONFLICT:
             raise EventExists(id)
         return outcome
 
-    async def discard(self, id: str) -> DiscardOutcome:
+    async def discard(self, id: str, *, repeat_within: Timeout | None = None) -> DiscardOutcome:
         """Forget a dead letter. Raises as `dead_letters`."""
         self._check_use()
-        return await self._listing.discard(arguments.event_id(id))
+        return await self._listing.discard(arguments.event_id(id), arguments.repeat_within_us(repeat_within))

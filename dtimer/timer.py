@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, cast, overload
 
@@ -253,6 +254,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         if_exists: IfExistsName = "replace",
         headers: Mapping[str, str] | None = None,
         durability: Durable | None = None,
+        repeat_within: Timeout | None = None,
     ) -> PostedId:
         """Schedule an event. Posts of one turn of the event loop travel together (rules P1 to P7).
 
@@ -270,6 +272,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             if_exists: what happens when a live event has the id.
             headers: small strings beside the payload.
             durability: how far it must have got before this returns; the backend's own if not given.
+            repeat_within: seconds, or a timedelta, for which the call is repeated inside while it is known not to have
+                been applied (rule F1); 0 is one try, and the backend's own if not given.
 
         Returns:
             The id, with the `outcome`.
@@ -283,17 +287,22 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         wanted = arguments.durability(durability)
+        within_us = None if repeat_within is None else arguments.repeat_within_us(repeat_within)
         new = self._posting.new_event(
             payload, delay, at, id, max_retries, confirm_timeout, retry, expires_after, keep, if_exists, headers
         )
         id = new.event.id
-        (outcome,) = await self._partitions.of(id).calls.post(new, wanted)
+        (outcome,) = await self._partitions.of(id).calls.post(new, wanted, within_us)
         if outcome is _CONFLICT:
             raise EventExists(id)
         return PostedId.of(id, outcome)
 
     async def post_many(
-        self, posts: Iterable[Post[PayloadT]], *, durability: Durable | None = None
+        self,
+        posts: Iterable[Post[PayloadT]],
+        *,
+        durability: Durable | None = None,
+        repeat_within: Timeout | None = None,
     ) -> list[PostedId | EventExists]:
         """Schedule events in their order; one result for each, which for a conflict is the error, not raised (rule P5).
 
@@ -306,7 +315,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._check_use()
         wanted = arguments.durability(durability)
         news = self._posting.new_events(posts)
-        outcomes = await self._partitions.post_many(news, wanted)
+        outcomes = await self._partitions.post_many(news, wanted, arguments.repeat_within_us(repeat_within))
         return [
             EventExists(new.event.id) if outcome is _CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
@@ -314,17 +323,18 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
 
     # --- one event ---------------------------------------------------------------------------------------------------
 
-    async def cancel(self, id: str) -> CancelOutcome:
+    async def cancel(self, id: str, *, repeat_within: Timeout | None = None) -> CancelOutcome:
         """End an event in any live state (rule E2). A handler that was given it before may still run."""
-        (outcome,) = await self.cancel_many([id])
+        (outcome,) = await self.cancel_many([id], repeat_within=repeat_within)
         return outcome
 
-    async def cancel_many(self, ids: Iterable[str]) -> list[CancelOutcome]:
+    async def cancel_many(self, ids: Iterable[str], *, repeat_within: Timeout | None = None) -> list[CancelOutcome]:
         """The same for many, in order; up to 512 of them are one call."""
         self._check_use()
-        return await self._partitions.cancel([arguments.event_id(id) for id in ids])
+        within_us = arguments.repeat_within_us(repeat_within)
+        return await self._partitions.cancel([arguments.event_id(id) for id in ids], within_us)
 
-    async def confirm(self, event: str | Event[PayloadT]) -> ConfirmOutcome:
+    async def confirm(self, event: str | Event[PayloadT], *, repeat_within: Timeout | None = None) -> ConfirmOutcome:
         """End an unconfirmed event (rule E1).
 
         Given an id, it confirms the last delivery of that id to this timer, as long as that is among its last 4,096.
@@ -332,16 +342,19 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         self._check_use()
         if isinstance(event, Event):
-            return await event.confirm()
-        return await self._deliveries.confirm_id(arguments.event_id(event))
+            return await event.confirm(repeat_within=repeat_within)
+        within_us = arguments.repeat_within_us(repeat_within)
+        return await self._deliveries.confirm_id(arguments.event_id(event), within_us)
 
-    async def change_delay(self, id: str, delay: Delay) -> ChangeOutcome:
+    async def change_delay(self, id: str, delay: Delay, *, repeat_within: Timeout | None = None) -> ChangeOutcome:
         """Move a scheduled event to so many milliseconds, or a timedelta, from now; anything else stays (rule E3)."""
         self._check_use()
         id = arguments.event_id(id)
         delay_us = arguments.delay_us(delay)
+        within_us = arguments.repeat_within_us(repeat_within)
         store = self._partitions.of(id).store
-        return (await store.call(lambda: store.backend.change_delay(id, delay_us=delay_us))).value
+        request = partial(store.backend.change_delay, id, delay_us=delay_us)
+        return (await store.call(request, repeat_within_us=within_us)).value
 
     # --- inside ------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class Confirms:
     def failed(self, batch: ConfirmBatch, error: BaseException) -> None:
         """The call that carried them failed: they go with the next one, unless that has been tried for long."""
         now_us = self._store.runtime.now_us()
-        self.lane.outbox.failed(batch, error, began_us=now_us, again_us=now_us)
+        self.lane.outbox.failed(batch, error, began_us=now_us, again_us=now_us + 1)
 
     # --- sent alone ----------------------------------------------------------------------------------------
 

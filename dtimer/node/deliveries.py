@@ -206,17 +206,17 @@ class Deliveries(Generic[PayloadT]):
 
     # --- from the consumers --------------------------------------------------------------------------------
 
-    def confirm(self, event: Event[PayloadT]) -> Confirming:
+    def confirm(self, event: Event[PayloadT], repeat_within_us: int | None = None) -> Confirming:
         loop = loop_of_thread()
         if loop is not None:
-            loop.call_soon_threadsafe(self.confirm, event)
+            loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
             event.settled = event.tracked
             return Confirming(Elsewhere() if event.tracked else None)
         self.before_use()
         if not event.tracked:
             return Confirming(None)
         event.settled = True
-        confirming = Confirming(self._partitions.of(event.id).confirms.submit(event.receipt))
+        confirming = Confirming(self._partitions.of(event.id).confirms.submit(event.receipt, repeat_within_us))
         self.consumers.finish_if_iterated(event)
         return confirming
 
@@ -232,15 +232,15 @@ class Deliveries(Generic[PayloadT]):
             self.consumers.make_room(event)
         return ticket.future()
 
-    async def confirm_id(self, id: str) -> ConfirmOutcome:
+    async def confirm_id(self, id: str, repeat_within_us: int | None) -> ConfirmOutcome:
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""
         receipt = self._receipts.get(id)
         if receipt is None:
-            return await self._partitions.of(id).confirms.newest(id)
+            return await self._partitions.of(id).confirms.newest(id, repeat_within_us)
         for event in tuple(self.consumers.unfinished):
             if event.receipt == receipt:
-                return await self.confirm(event)
-        return (await self._partitions.of(id).confirms.submit(receipt))[0]
+                return await self.confirm(event, repeat_within_us)
+        return (await self._partitions.of(id).confirms.submit(receipt, repeat_within_us))[0]
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
         self._require_tracked(event)

@@ -31,43 +31,47 @@ class Listing(Generic[PayloadT]):
         self._partitions = partitions
         self._codec = codec
 
-    async def upcoming(self, window: Window, limit: int | None) -> AsyncIterator[Upcoming[PayloadT]]:
+    async def upcoming(
+        self, window: Window, limit: int | None, within_us: int | None
+    ) -> AsyncIterator[Upcoming[PayloadT]]:
         """Live events in claim order, at most `limit`."""
-        parts = [self._upcoming_of(partition.store, window, limit) for partition in self._partitions.all]
+        parts = [self._upcoming_of(partition.store, window, limit, within_us) for partition in self._partitions.all]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
 
     async def _upcoming_of(
-        self, store: Store, window: Window, limit: int | None
+        self, store: Store, window: Window, limit: int | None, within_us: int | None
     ) -> AsyncGenerator[tuple[Place, Upcoming[PayloadT]]]:
         start: Window | Cursor | None = window
         left = limit
         while start is not None:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
-            answer = await store.call(partial(store.backend.upcoming, start, limit=size))
+            request = partial(store.backend.upcoming, start, limit=size)
+            answer = await store.call(request, repeat_within_us=within_us)
             for pending in answer.value.items:
                 yield (pending.next_us, pending.event.id), Upcoming(pending, answer.at_us, self._codec)
             if left is not None:
                 left -= len(answer.value.items)
             start = None if left is not None and left <= 0 else answer.value.next
 
-    async def dead_letters(self, limit: int | None) -> AsyncIterator[DeadEvent[PayloadT]]:
+    async def dead_letters(self, limit: int | None, within_us: int | None) -> AsyncIterator[DeadEvent[PayloadT]]:
         """Dead letters, oldest first, at most `limit`."""
-        parts = [self._dead_letters_of(partition.store, limit) for partition in self._partitions.all]
+        parts = [self._dead_letters_of(partition.store, limit, within_us) for partition in self._partitions.all]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
 
     async def _dead_letters_of(
-        self, store: Store, limit: int | None
+        self, store: Store, limit: int | None, within_us: int | None
     ) -> AsyncGenerator[tuple[Place, DeadEvent[PayloadT]]]:
         backend = _keeper(store)
         cursor: DeadLetterCursor | None = None
         left = limit
         while True:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
-            page = (await store.call(partial(backend.dead_letters, cursor, limit=size))).value
+            request = partial(backend.dead_letters, cursor, limit=size)
+            page = (await store.call(request, repeat_within_us=within_us)).value
             for letter in page.items:
                 yield (letter.buried_us, letter.id), DeadEvent(letter, self._codec)
             if left is not None:
@@ -76,15 +80,16 @@ class Listing(Generic[PayloadT]):
             if cursor is None or (left is not None and left <= 0):
                 return
 
-    async def resend(self, id: str, due: Due, if_exists: IfExists) -> ResendOutcome:
+    async def resend(self, id: str, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
         store = self._partitions.of(id).store
         backend = _keeper(store)
-        return (await store.call(lambda: backend.resend(id, due=due, if_exists=if_exists))).value
+        request = partial(backend.resend, id, due=due, if_exists=if_exists)
+        return (await store.call(request, repeat_within_us=within_us)).value
 
-    async def discard(self, id: str) -> DiscardOutcome:
+    async def discard(self, id: str, within_us: int | None) -> DiscardOutcome:
         store = self._partitions.of(id).store
         backend = _keeper(store)
-        return (await store.call(lambda: backend.discard([id]))).value[0]
+        return (await store.call(lambda: backend.discard([id]), repeat_within_us=within_us)).value[0]
 
 
 def _keeper(store: Store) -> SupportsDeadLetters:

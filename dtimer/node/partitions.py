@@ -51,14 +51,18 @@ class Partitions:
         """Where the event with this id is, if it is anywhere."""
         return self.all[partition_of(id, len(self.all))]
 
-    async def post_many(self, events: Sequence[NewEvent], durability: Durability | None) -> list[PostOutcome]:
+    async def post_many(
+        self, events: Sequence[NewEvent], durability: Durability | None, repeat_within_us: int | None
+    ) -> list[PostOutcome]:
         """Schedule events; what belongs to one partition in list order (rule P5)."""
         return await self._spread(
-            events, lambda new: new.event.id, lambda partition, part: partition.calls.post_many(part, durability)
+            events,
+            lambda new: new.event.id,
+            lambda partition, part: partition.calls.post_many(part, durability, repeat_within_us),
         )
 
-    async def cancel(self, ids: Sequence[str]) -> list[CancelOutcome]:
-        return await self._spread(ids, str, lambda partition, part: partition.calls.cancel(part))
+    async def cancel(self, ids: Sequence[str], repeat_within_us: int | None) -> list[CancelOutcome]:
+        return await self._spread(ids, str, lambda partition, part: partition.calls.cancel(part, repeat_within_us))
 
     async def _spread(
         self,

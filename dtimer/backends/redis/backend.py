@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from redis.asyncio import Redis, RedisCluster
 from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.arguments import Durable
+from dtimer.arguments import Durable, Timeout
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
@@ -20,9 +20,11 @@ from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.urls import client_of
 from dtimer.errors import Unsupported
-from dtimer.limits import NAMESPACE_DEFAULT
+from dtimer.limits import NAMESPACE_DEFAULT, REPEAT_WITHIN_US, SECOND_US
 from dtimer.runtime import AsyncioRuntime
 from dtimer.values import Applied, Finding, Inspection, RingMember
+
+REPEAT_WITHIN_DEFAULT_S: Final = REPEAT_WITHIN_US / SECOND_US
 
 
 class RedisBackend(RedisPartition):
@@ -44,6 +46,7 @@ class RedisBackend(RedisPartition):
         partitions: int = 1,
         request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
+        repeat_within: Timeout = REPEAT_WITHIN_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
         """Takes addresses and credentials from `client`; its connections are not used and it is not closed.
@@ -56,6 +59,8 @@ class RedisBackend(RedisPartition):
             request_timeout: seconds that one request may take as a whole.
             durability: how far every post must have got before it returns, unless the post says;
                 by default, acknowledged by the primary.
+            repeat_within: seconds, or a timedelta, for which a timer repeats a call, unless the call says; 0 is one try
+                (rule F1). The last try may take `request_timeout` more.
             clock_for_tests: tells the time in us since 1970 in place of the server.
 
         Raises:
@@ -67,6 +72,7 @@ class RedisBackend(RedisPartition):
             partitions,
             request_timeout=request_timeout,
             durability=durability,
+            repeat_within=repeat_within,
             clock_for_tests=clock_for_tests,
         )
 
@@ -78,6 +84,7 @@ class RedisBackend(RedisPartition):
         *,
         request_timeout: float,
         durability: Durable | None,
+        repeat_within: Timeout,
         clock_for_tests: Callable[[], int] | None,
     ) -> None:
         """What every way of making one comes to; without defaults, so that none of them leaves anything out."""
@@ -86,8 +93,15 @@ class RedisBackend(RedisPartition):
         timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
         servers, runtime = Servers(source, request_timeout_s=timeout_s), AsyncioRuntime()
         wanted = arguments.durability(durability)
+        within_us = arguments.repeat_within_us(repeat_within)
         super().__init__(
-            servers, Keys(name), runtime, num_partitions=count, durability=wanted, clock_for_tests=clock_for_tests
+            servers,
+            Keys(name),
+            runtime,
+            num_partitions=count,
+            durability=wanted,
+            repeat_within_us=within_us,
+            clock_for_tests=clock_for_tests,
         )
         self._parts: tuple[RedisPartition, ...] = (self,)
         if count > 1:
@@ -101,6 +115,7 @@ class RedisBackend(RedisPartition):
                     num_partitions=count,
                     first=first,
                     durability=wanted,
+                    repeat_within_us=within_us,
                     clock_for_tests=clock_for_tests,
                 )
                 first = first or part
@@ -116,6 +131,7 @@ class RedisBackend(RedisPartition):
         partitions: int = 1,
         request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
+        repeat_within: Timeout = REPEAT_WITHIN_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> Self:
         """A backend on the server that a ``redis://``, ``rediss://`` or ``unix://`` URL names.
@@ -131,6 +147,7 @@ class RedisBackend(RedisPartition):
             partitions=partitions,
             request_timeout=request_timeout,
             durability=durability,
+            repeat_within=repeat_within,
             clock_for_tests=clock_for_tests,
         )
 
@@ -143,6 +160,7 @@ class RedisBackend(RedisPartition):
         partitions: int = 1,
         request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
+        repeat_within: Timeout = REPEAT_WITHIN_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> Self:
         """A backend on a real Valkey server of its own; needs the extra ``dtimer[embedded]``.
@@ -162,6 +180,7 @@ class RedisBackend(RedisPartition):
             partitions,
             request_timeout=request_timeout,
             durability=durability,
+            repeat_within=repeat_within,
             clock_for_tests=clock_for_tests,
         )
         return backend

@@ -17,6 +17,7 @@ from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.wakeups import subscribe
 from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable
 from dtimer.home import Home, when_forked
+from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -74,7 +75,11 @@ _SHARDED: Final = {name: sharded(script) for name, script in _SCRIPTS.items()}
 
 
 class RedisPartition:
-    """A :class:`dtimer.TimerBackend` on one set of keys. The rules are in the scripts."""
+    """A :class:`dtimer.TimerBackend` on one set of keys. The rules are in the scripts.
+
+    Attributes:
+        repeat_within_us: for how long a timer repeats its calls, unless a call says (rule F1).
+    """
 
     def __init__(
         self,
@@ -85,11 +90,13 @@ class RedisPartition:
         num_partitions: int | str = 1,
         first: RedisPartition | None = None,
         durability: Durability | None = None,
+        repeat_within_us: int | None = None,
         clock_for_tests: Callable[[], int] | None = None,
     ) -> None:
         """
         Args:
             durability: of every post.
+            repeat_within_us: for how long a timer repeats its calls.
             num_partitions: of the namespace; servers that know another number refuse every operation.
                 While they are being moved it is no number.
             first: the partition that is asked before this one is first used, since it knows the number for sure.
@@ -101,6 +108,7 @@ class RedisPartition:
         self._num_partitions = num_partitions
         self._first = first
         self._durability = durability
+        self.repeat_within_us = REPEAT_WITHIN_US if repeat_within_us is None else repeat_within_us
         self._clock_for_tests = clock_for_tests
         # The last caller's, and where that was: most callers are in the same event loop.
         self._way: tuple[Home, Route] | None = None
