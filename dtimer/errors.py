@@ -177,7 +177,7 @@ class StoreNotWritable(StoreRefused):
 
 
 class StoreBusy(StoreRefused):
-    """The server is loading its data or running a long script: try again."""
+    """The server is loading its data, running a long script, or has a clock of another century: try again."""
 
 
 class StoreDenied(StoreRefused):

@@ -21,6 +21,9 @@ DELAY_MAX_US: Final = 100 * YEAR_US
 """A delay from today stays below 2**53 us since 1970, up to which a Redis score counts exactly."""
 INSTANT_MAX_US: Final = 7_258_118_400 * SECOND_US
 """2200-01-01T00:00:00Z, for the same reason."""
+STORE_TIME_MAX_US: Final = 2**53 - DAY_US
+"""In the year 2255: what the store's time is at most, its host's time and the skew after leaps together. Without a day
+of its own at the end, in which batches count on."""
 EXPIRES_AFTER_MAX_US: Final = 50 * YEAR_US
 """The latest due time plus this is still below 2**53 us."""
 ID_MAX_BYTES: Final = 512

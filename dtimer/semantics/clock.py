@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import define
 
-from dtimer.limits import CLOCK_STEP_US
+from dtimer.limits import CLOCK_STEP_US, INSTANT_MAX_US, STORE_TIME_MAX_US
 
 
 @define
@@ -16,6 +16,10 @@ class StoreClock:
     """
 
     skew_us: int = 0
+
+    def accepts(self, host_us: int) -> bool:
+        """Whether the host's clock shows a time that can be one; a store refuses every operation while it does not."""
+        return host_us <= INSTANT_MAX_US and host_us + self.skew_us <= STORE_TIME_MAX_US
 
     def read(self, host_us: int, last_us: int) -> int:
         """The time of an operation, given the host's clock and the last microsecond given out."""

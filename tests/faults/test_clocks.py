@@ -17,10 +17,11 @@ import pytest
 from attrs import frozen
 
 from dtimer import DTimer, Post, StoreClockStepped
+from dtimer.limits import SECOND_US, YEAR_US
 from support.bounds import LATE_MS
 from support.figures import Figure
 from support.load import under_load
-from support.members import beside, logged
+from support.members import answered, beside, logged
 from support.processes import START_TIMEOUT_S, node_process
 from support.servers import Binary, Server, running
 from support.waiting import until
@@ -155,6 +156,30 @@ async def test_a_node_that_was_forgotten_while_it_was_away_joins_again(clocked: 
         await until(lambda: any(node.events for node in nodes))
 
         assert not any(node.errors for node in nodes)
+
+
+@pytest.mark.parametrize("years", [130, 200, 300, 10_000])
+async def test_a_clock_a_century_ahead_for_a_moment_bricks_nothing(clocked: Clocked, years: int) -> None:
+    """Rule T2: with a date that dtimer takes, time goes on from there; with one that it does not, each call is refused
+    until the clock is right again, and has changed nothing."""
+    async with RedisWorld(clocked.server) as world:
+        node = await world.node("n")
+        await node.timer.post("p", 0, id="before")
+        await until(lambda: node.events)
+        claims = node.timer.counters.claims
+        clocked.set(years * YEAR_US / SECOND_US)
+        await until(lambda: node.timer.counters.claims > claims + 2)
+        clocked.set(0)
+        await until(lambda: abs(seconds_ahead(clocked.server)) < 1)
+        claims = answered(node)
+        await until(lambda: answered(node) > claims + 2, timeout_s=15)
+
+        fresh = world.timer()
+        await fresh.post("p", 200, id="after")
+        await until(lambda: "after" in node.ids)
+        await fresh.post("p", 60_000, id="later")
+        assert [event.id for event in await fresh.upcoming()] == ["later"]
+        assert await fresh.cancel("later")
 
 
 async def test_a_clock_that_jumps_about_loses_nothing(clocked: Clocked, figure: Figure) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dtimer.limits import CLOCK_STEP_US, SECOND_US
+from dtimer.limits import CLOCK_STEP_US, INSTANT_MAX_US, SECOND_US, STORE_TIME_MAX_US
 from dtimer.semantics import StoreClock
 
 
@@ -32,6 +32,18 @@ def test_after_a_step_back_time_goes_on_at_its_normal_pace() -> None:
     assert after == before
     assert later == before + SECOND_US
     assert clock.skew_us == 60 * SECOND_US
+
+
+def test_a_time_that_cannot_be_one_is_refused() -> None:
+    """Given out once, it could not be taken back."""
+    clock = StoreClock()
+    assert clock.accepts(INSTANT_MAX_US)
+    assert not clock.accepts(INSTANT_MAX_US + 1)
+
+    clock.read(0, INSTANT_MAX_US)
+
+    assert clock.accepts(STORE_TIME_MAX_US - INSTANT_MAX_US)
+    assert not clock.accepts(STORE_TIME_MAX_US - INSTANT_MAX_US + 1)
 
 
 def test_a_step_forward_is_taken_as_it_comes() -> None:

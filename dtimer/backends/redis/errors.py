@@ -71,6 +71,7 @@ _BY_CODE: Final[dict[str, type[StoreRefused]]] = {
     "MASTERDOWN": StoreBusy,
     "TRYAGAIN": StoreBusy,
     "CLUSTERDOWN": StoreBusy,
+    "DTCLOCK": StoreBusy,
     "NOAUTH": StoreDenied,
     "WRONGPASS": StoreDenied,
     "NOPERM": StoreDenied,

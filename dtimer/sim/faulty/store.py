@@ -73,6 +73,10 @@ class Namespace:
         self._born_us = now_us
         self._checkpoints = deque([_Checkpoint(now_us, Machine(epoch), 0, [])])
 
+    def accepts(self, host_us: int) -> bool:
+        """Whether the host's clock can be right (T2)."""
+        return self._clock.accepts(host_us)
+
     def apply(self, operation: Operation[ReplyT_co], *, now_us: int, host_us: int) -> Applied[ReplyT_co]:
         """Apply an operation at `now_us`, when the host's clock shows `host_us`."""
         machine = self.machine
@@ -176,7 +180,10 @@ class FaultyStore:
                 raise error
         if space is None:
             space = self._spaces[namespace] = Namespace(next(self._epochs), now_us, self._reach)
-        return space.apply(operation, now_us=now_us, host_us=now_us + self.clock_offset_us)
+        host_us = now_us + self.clock_offset_us
+        if not space.accepts(host_us):
+            raise StoreBusy(operation.method, "DTCLOCK the clock of the server is later than the year 2200")
+        return space.apply(operation, now_us=now_us, host_us=host_us)
 
     @property
     def sound(self) -> bool:

@@ -48,6 +48,7 @@ REPLIES: list[tuple[str, type[StoreRefused]]] = [
     ("TRYAGAIN Multiple keys request during rehashing of slot", StoreBusy),
     ("CLUSTERDOWN The cluster is down", StoreBusy),
     ("ERR max number of clients reached", StoreBusy),
+    ("DTCLOCK the clock of the server shows 9000000000000000 us since 1970", StoreBusy),
     ("NOAUTH Authentication required.", StoreDenied),
     ("WRONGPASS invalid username-password pair or user is disabled.", StoreDenied),
     ("ERR invalid password", StoreDenied),

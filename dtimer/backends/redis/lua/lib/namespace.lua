@@ -51,7 +51,8 @@ local whole = epoch and seq and arm
 if whole then
   seq, last, skew, position, dropped = seq + 0, last + 0, skew + 0, position + 0, dropped + 0
   arm_due, arm_at = arm_due + 0, arm_at + 0
-  whole = seq + last + skew + position + dropped <= TIME_MAX and arm_due <= TIME_MAX and arm_at <= TIME_MAX
+  -- Each by itself: after a leap of the clock by a century two of them have it.
+  whole = math.max(seq, last, skew, position, dropped, arm_due, arm_at) <= TIME_MAX
 end
 if not whole then
   return redis.error_reply('DTCORRUPT ' .. META .. ' lacks a field or holds something that is not a number')
@@ -61,11 +62,17 @@ local arm_was, arm_due_was, arm_at_was = arm, arm_due, arm_at
 -- The store's time, read once (T1); it never goes back (T2).
 local at
 if ARGV[3] ~= '' then
-  at = tonumber(ARGV[3]) + skew
+  at = tonumber(ARGV[3])
 else
   local time = redis.call('TIME')
-  at = time[1] * 1000000 + time[2] + skew
+  at = time[1] * 1000000 + time[2]
 end
+-- Time that has been given out cannot be taken back, so that what no clock should show is refused.
+if at > LIMITS.INSTANT_MAX_US or at + skew > LIMITS.STORE_TIME_MAX_US then
+  return redis.error_reply(string.format('DTCLOCK the clock of the server shows %.0f us since 1970, and %.0f more with the '
+    .. 'steps that it took back before: later than the year 2200', at, skew))
+end
+at = at + skew
 if at < last - LIMITS.CLOCK_STEP_US then skew = skew + last - at end
 at = math.max(at, last)
 
