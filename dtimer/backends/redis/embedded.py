@@ -196,7 +196,9 @@ class EmbeddedServer:
         command = [str(binary), *_arguments(port, durable=self._path is not None)]
         try:
             # The server inherits the lock on its directory, and so holds it exactly as long as it lives.
-            process = SupervisedProcess(command, folder=folder, log=folder / LOG_NAME, inherited=lock)
+            process = SupervisedProcess(
+                command, folder=folder, log=folder / LOG_NAME, inherited=lock, temporary=self._temporary is not None
+            )
         except OSError as error:
             raise EmbeddedServerFailed(f"the server could not be started: {error}") from error
         try:

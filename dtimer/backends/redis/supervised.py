@@ -15,12 +15,17 @@ from dtimer.home import when_forked
 
 # The shell's standard input is a lifeline: when Python ends, in whatever way, the kernel closes the other end of it,
 # `read` returns, and the server is asked to stop. No hook of Python's own runs when its process is killed.
+# Nor does anybody else remove a temporary folder then. While Python lives it is Python's: it reads the log in it, and
+# starts another server there if this one could not have its port.
 _SUPERVISOR: Final = """
 exec 3<&0
+temporary=$1; shift
 "$@" 3<&- </dev/null & server=$!
-{ read -r _ <&3; kill -TERM "$server" 2>/dev/null; } & watcher=$!
+{ read -r _ <&3; trap '' TERM; kill -TERM "$server" 2>/dev/null; exit 9; } & watcher=$!
 wait "$server"; code=$?
 kill "$watcher" 2>/dev/null
+wait "$watcher"
+[ $? = 9 ] && [ -n "$temporary" ] && rm -rf -- "$temporary"
 exit "$code"
 """
 
@@ -28,20 +33,21 @@ exit "$code"
 class SupervisedProcess:
     """A running command. Let go of it with :meth:`let_go`, or end it with :meth:`kill`."""
 
-    def __init__(self, command: Sequence[str], *, folder: Path, log: Path, inherited: int) -> None:
+    def __init__(self, command: Sequence[str], *, folder: Path, log: Path, inherited: int, temporary: bool) -> None:
         """Start it; takes a millisecond or two.
 
         Args:
             folder: where it runs.
             log: the file that its output goes to, emptied first.
             inherited: a file descriptor that it keeps open for as long as it lives.
+            temporary: `folder` is removed when Python has let go of it, in whatever way, and it has ended.
 
         Raises:
             OSError: it could not be started.
         """
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _SUPERVISOR, "supervisor", *command],
+                ["/bin/sh", "-c", _SUPERVISOR, "supervisor", str(folder) if temporary else "", *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -244,3 +244,49 @@ async def test_it_does_not_outlive_the_program(tmp_path: Path, end: str) -> None
 
     async with EmbeddedServer(tmp_path) as server:
         assert await ask(server, "GET", "k") == b"v"
+
+
+TEMPORARY = """
+import asyncio, os, sys, time
+from dtimer.backends.redis.embedded import EmbeddedServer
+async def main():
+    async with EmbeddedServer() as server:
+        print(server.port, flush=True)
+        {end}
+asyncio.run(main())
+"""
+
+
+def found_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("end", "number"),
+    [
+        ("await asyncio.Event().wait()", signal.SIGTERM),
+        ("await asyncio.Event().wait()", signal.SIGKILL),
+        ("await asyncio.Event().wait()", signal.SIGINT),
+        ("time.sleep(60)", signal.SIGTERM),
+        ("time.sleep(60)", signal.SIGKILL),
+        ("os._exit(1)", None),
+        ("1 / 0", None),
+    ],
+)
+async def test_its_temporary_folder_does_not_outlive_the_program(
+    tmp_path: Path, end: str, number: signal.Signals | None
+) -> None:
+    """However that ends; no code of Python's runs when it is killed."""
+    with subprocess.Popen(  # noqa: ASYNC220 - a test has nothing else to do meanwhile
+        [sys.executable, "-c", TEMPORARY.replace("{end}", end)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)},
+    ) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        if number is not None:
+            assert found_in(tmp_path)
+            program.send_signal(number)
+
+        await until(lambda: not found_in(tmp_path))
