@@ -33,7 +33,9 @@ exit "$code"
 class SupervisedProcess:
     """A running command. Let go of it with :meth:`let_go`, or end it with :meth:`kill`."""
 
-    def __init__(self, command: Sequence[str], *, folder: Path, log: Path, inherited: int, temporary: bool) -> None:
+    def __init__(
+        self, command: Sequence[str], *, folder: Path, log: Path, inherited: int, temporary: bool = False
+    ) -> None:
         """Start it; takes a millisecond or two.
 
         Args:
