@@ -7,7 +7,19 @@ from collections.abc import Awaitable, Callable
 from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
 
-from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, DEAD_LETTER_AGE_US, PAGE_MAX_ITEMS, SECOND_US
+from dtimer.limits import (
+    ANNOUNCE_MAX_TRIES,
+    BATCH_MAX_BYTES,
+    BATCH_MAX_ITEMS,
+    CLAIM_EXTRA_ENTRIES,
+    DAY_US,
+    DEAD_LETTER_AGE_US,
+    DEAD_LETTERS_MAX,
+    PAGE_MAX_ITEMS,
+    PAYLOAD_MAX_BYTES,
+    REFUSAL_ROUNDS,
+    SECOND_US,
+)
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.values import (
@@ -127,7 +139,7 @@ _events = st.builds(
     headers=st.sampled_from((b"", b"h", b"\n\n")),
     max_retries=st.sampled_from((0, 0, 1, 2)),
     confirm_timeout_us=st.one_of(st.none(), _timeouts),
-    expires_after_us=st.one_of(st.none(), st.sampled_from((1, 50_000))),
+    expires_after_us=st.one_of(st.none(), st.sampled_from((1, 50_000, 200_000))),
     keep=st.booleans(),
     retry=st.sampled_from((None, RetryPolicy(5, 1.5, 70))),
 )
@@ -163,8 +175,27 @@ _claims = st.builds(
     st.lists(st.tuples(_which, _timeouts), max_size=2).map(tuple),
     _timeouts,
 )
+
+
+def _track(event: EventData, max_retries: int, expires_after_us: int | None) -> EventData:
+    return evolve(event, max_retries=max_retries, expires_after_us=expires_after_us)
+
+
+# What can be delivered, and more than once, when it is 60 ms late.
+_tracked: st.SearchStrategy[EventData] = st.builds(
+    _track, _events, st.sampled_from((1, 2, 2)), st.sampled_from((None, 200_000))
+)
+_ROOMY = ClaimMore(Member("a", "i1", DAY_US), BATCH_MAX_ITEMS, False, (), (), SECOND_US)
+
+
+def _release(how: Release, delay_us: int) -> op.GiveBack:
+    return op.GiveBack(receipt=NO_RECEIPT, how=how, delay_us=delay_us, detail="no\n", refused_for_us=100_000)
+
+
 _windows = st.builds(Window, st.one_of(st.none(), _delays), st.one_of(st.none(), _delays))
 _limits = st.sampled_from((1, 2, PAGE_MAX_ITEMS))
+
+_next_pages = st.builds(NextPage, st.just(False), _limits)
 
 _waits = st.builds(Wait, st.sampled_from((1, 2, 5, 50_000, 60_000, 100_001, SECOND_US)))
 _posts = st.builds(op.Post, st.lists(_new_events, min_size=1, max_size=4).map(tuple))
@@ -185,7 +216,91 @@ _seldom: st.SearchStrategy[Step] = st.one_of(
     st.builds(op.Discard, st.lists(_ids, min_size=1, max_size=3).map(tuple)),
     st.builds(op.Inspect),
 )
+
+
+def _done_to(event: EventData) -> st.SearchStrategy[Step]:
+    """What happens to an event by its id; receipts are forged, of deliveries that were and that never were."""
+    id = st.just(event.id)
+    forged = st.builds(Receipt, id, st.integers(0, 2), st.sampled_from(("-", "n")))
+    return st.one_of(
+        st.builds(op.ChangeDelay, id, _delays),
+        st.builds(op.Peek, id),
+        st.builds(op.ConfirmNewest, id),
+        st.builds(op.Cancel, st.tuples(id)),
+        st.builds(op.Post, st.tuples(st.builds(NewEvent, st.just(event), _dues, st.sampled_from(IfExists)))),
+        st.builds(op.Confirm, st.tuples(forged)),
+    )
+
+
+@st.composite
+def _lives(draw: st.DrawFn) -> tuple[Step, ...]:
+    """One event that is delivered, and then anything that can happen to it: chance seldom means one event twice."""
+    event = draw(_tracked)
+    anything = st.one_of(st.builds(OnDelivery, st.just(0), _of_deliveries), _claims, _waits, _done_to(event))
+    return (*_posted(event), draw(_claims), *draw(st.lists(anything, min_size=2, max_size=8)))
+
+
+@st.composite
+def _given_back(draw: st.DrawFn) -> tuple[Step, ...]:
+    """A delivery is given back, and then something else happens to its event, of whose past more is known by now."""
+    event = draw(_tracked)
+    release = OnDelivery(0, _release(draw(st.sampled_from(Release)), draw(_delays)))
+    moved = st.builds(op.ChangeDelay, st.just(event.id), _delays)
+    done = draw(st.lists(st.one_of(moved, moved, _done_to(event)), min_size=1, max_size=2))
+    return (*_posted(event), _ROOMY, release, *done, draw(_waits), draw(_claims), op.Peek(event.id))
+
+
+@st.composite
+def _given_back_again(draw: st.DrawFn) -> tuple[Step, ...]:
+    """All deliveries of an event are given back: it is exhausted, or buried, or goes on for ever."""
+    back = OnDelivery(0, _release(draw(st.sampled_from(Release)), 0))
+    between: list[tuple[Step, ...]] = [(), (), *((op.Join(Member("c", name, DAY_US)),) for name in ("i2", "i3"))]
+    turns = draw(st.lists(st.sampled_from(between), min_size=1, max_size=4))
+    return (*_posted(draw(_tracked)), *(step for more in turns for step in (_ROOMY, back, *more, Wait(60_000))))
+
+
+@st.composite
+def _buried(draw: st.DrawFn) -> tuple[Step, ...]:
+    """Dead letters, by pages, and what operators and time do to them."""
+    steps: list[Step] = []
+    aging = st.sampled_from((1, 60_000, DEAD_LETTER_AGE_US - 60_000, DEAD_LETTER_AGE_US)).map(Wait)
+    events = draw(st.lists(_tracked, min_size=1, max_size=3))
+    for event in events:
+        steps += [*_posted(event), _ROOMY, OnDelivery(0, op.Bury(NO_RECEIPT, "enough")), draw(aging)]
+    steps += [op.ListDeadLetters(None, draw(st.integers(1, 2))), NextPage(True, draw(_limits))]
+    ids = st.sampled_from([event.id for event in events])
+    ends: st.SearchStrategy[Step] = st.one_of(
+        st.builds(op.Resend, ids, _dues, st.sampled_from(IfExists)),
+        st.builds(op.Resend, ids, _dues, st.sampled_from(IfExists)),
+        st.builds(op.Discard, st.tuples(ids)),
+        aging,
+    )
+    # Beside a letter there may be an event of its id.
+    beside = draw(
+        st.sampled_from([[], *([_posted(events[-1])[0], op.Resend(events[-1].id, After(0), do)] for do in IfExists)])
+    )
+    return (*steps, *beside, *draw(st.lists(ends, max_size=5)))
+
+
+@st.composite
+def _pages(draw: st.DrawFn) -> tuple[Step, ...]:
+    """What is upcoming, in small pages, between which something may happen."""
+    first = op.Upcoming(draw(_windows), draw(st.integers(1, 2)))
+    return (
+        draw(_posts),
+        draw(_claims),
+        first,
+        *draw(st.lists(st.one_of(_next_pages, _next_pages, _seldom), max_size=4)),
+    )
+
+
 _chapters: st.SearchStrategy[tuple[Step, ...]] = st.one_of(
+    _lives(),
+    _lives(),
+    _given_back(),
+    _given_back_again(),
+    _buried(),
+    _pages(),
     st.tuples(_seldom),
     st.tuples(_posts, _waits, _claims),
     st.tuples(_posts, _waits, _claims, _on_delivery, _waits, _claims),
@@ -194,14 +309,51 @@ _chapters: st.SearchStrategy[tuple[Step, ...]] = st.one_of(
 )
 
 
+def _posted(event: EventData) -> tuple[Step, ...]:
+    """In place of whatever has its id, and overdue, so that any node may take it."""
+    return (op.Post((NewEvent(event, After(0), IfExists.REPLACE),)), Wait(60_000))
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> list[Step]:
     """Nodes join first, as in life: without members a claim has nothing to say."""
     heard = draw(st.lists(st.sampled_from(NODES), unique=True))
     program: list[Step] = [*(op.Join(Member(node, "i1")) for node in NODES), *(Listen(node, True) for node in heard)]
-    for chapter in draw(st.lists(_chapters, min_size=1, max_size=20)):
+    for chapter in draw(st.lists(_chapters, min_size=2, max_size=10)):
         program += chapter
     return program
+
+
+def large_program() -> list[Step]:
+    """Goes beyond limits that are too far off for chance: of a reply, a claim, the announcements, the dead letters."""
+    heavy = [
+        _numbered("heavy", place, b"x" * PAYLOAD_MAX_BYTES) for place in range(BATCH_MAX_BYTES // PAYLOAD_MAX_BYTES + 1)
+    ]
+    program: list[Step] = [op.Join(Member("a", "i1", DAY_US))]
+    program += [op.Post((event,)) for event in heavy]
+    program += [op.Upcoming(Window(), PAGE_MAX_ITEMS), NextPage(False, PAGE_MAX_ITEMS), Wait(60_000), _ROOMY, _ROOMY]
+    program += [step for place in range(len(heavy)) for step in (OnDelivery(place, op.Bury(NO_RECEIPT, "")),)]
+    program += [op.ListDeadLetters(None, PAGE_MAX_ITEMS), NextPage(True, PAGE_MAX_ITEMS)]
+    # As many refusals as it takes until one member is asked at a time.
+    refuse = evolve(_release(Release.REFUSED, 0), refused_for_us=DAY_US)
+    program += [op.Join(Member("b", "i1", DAY_US)), op.Post((_numbered("refused", 0, b""),))]
+    program += [Wait(5 * SECOND_US), _ROOMY, OnDelivery(0, refuse)] * (2 * REFUSAL_ROUNDS + 2)
+    # Letters beyond their number, buried by claims that find so many expired.
+    expired = [
+        _numbered("expired", place, b"", expires_after_us=1) for place in range(DEAD_LETTERS_MAX + CLAIM_EXTRA_ENTRIES)
+    ]
+    for first in range(0, len(expired), BATCH_MAX_ITEMS):
+        program.append(op.Post(tuple(expired[first : first + BATCH_MAX_ITEMS])))
+    program += [Wait(60_000), *[_ROOMY] * (len(expired) // CLAIM_EXTRA_ENTRIES + 1)]
+    # Nobody hears what so many nodes are told.
+    program += [op.Join(Member(f"deaf{place}", "i1", DAY_US)) for place in range(ANNOUNCE_MAX_TRIES + 1)]
+    return [*program, op.Post((_numbered("last", 0, b""),))]
+
+
+def _numbered(name: str, place: int, payload: bytes, expires_after_us: int | None = None) -> NewEvent:
+    return NewEvent(
+        EventData(id=f"{name}{place}", payload=payload, expires_after_us=expires_after_us, keep=True), After(0)
+    )
 
 
 @define

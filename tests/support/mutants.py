@@ -99,6 +99,12 @@ MUTANTS: Final = (
         "entry.expires_us is not None and self._at_us >",
         "entry.expires_us is None and 0 >",
     ),
+    _machine(
+        "P7",
+        "keep the expiry of what is moved after a delivery",
+        "        if isinstance(entry.record, EventData):\n            entry.expires_us",
+        "        if isinstance(entry.record, EventData) and not entry.number:\n            entry.expires_us",
+    ),
     # --- delivery
     _machine(
         "D1",
@@ -337,6 +343,13 @@ MUTANTS: Final = (
         "join",
         "elseif status == 3 then\n  outcome = 3\n",
         "",
+    ),
+    _lua(
+        "P7",
+        "keep the expiry of what is moved after a delivery",
+        "change_delay",
+        "if record and record.expires_after then",
+        "if false then",
     ),
     _lua(
         "E3",

@@ -14,6 +14,8 @@ from dtimer_conformance.verdicts import same
 from dtimer_conformance.world import World
 
 SHORT_US = 20 * MILLISECOND_US
+LATE_US = 400 * MILLISECOND_US
+"""So late that a slow machine is not later still."""
 OVERDUE_US = UNARMED_OVERDUE_US + 10 * MILLISECOND_US
 """After so long any node may take an event, whether or not it was told to come (D6)."""
 
@@ -42,7 +44,8 @@ async def an_expired_event_is_reported_and_not_delivered(world: World) -> None:
 async def only_a_post_or_a_change_of_delay_sets_the_expiry(world: World) -> None:
     """The expiry counts from the due time of the post or of the last change of delay; a release does not prolong it.
 
-    Troubleshooting: is the expiry worked out anew from the place in the queue?
+    Troubleshooting: is the expiry worked out anew from the place in the queue? Does a change of delay renew it also
+    where it is kept once the event has been delivered?
     """
     store = world.store
     await store.enter("a")
@@ -57,6 +60,12 @@ async def only_a_post_or_a_change_of_delay_sets_the_expiry(world: World) -> None
 
     same("what has expired", [found.event.id for found in claimed.ended], ["released"])
     same("what is delivered", ids(claimed), ["moved"])
+
+    await store.put("given back, then moved", max_retries=5, expires_after_us=LATE_US)
+    await store.give_back(await store.take("a"), Release.UNCOUNTED, 0)
+    await store.change_delay("given back, then moved", delay_us=LATE_US)
+    await world.wait(LATE_US + SHORT_US)
+    same("what is delivered later than the post allows", ids(await store.come("a")), ["given back, then moved"])
 
 
 @scenario("P7", "E5", needs=Feature.DEAD_LETTERS)

@@ -19,7 +19,7 @@ _SETTINGS = settings(
 )
 
 
-@settings(_SETTINGS, max_examples=300)
+@settings(_SETTINGS, max_examples=200)
 @given(program=programs())
 def test_any_program_at_any_times(server: Server, program: list[Step]) -> None:
     """Days pass in a program, so the server's clock is handed in: every deadline, expiry and age comes up."""
