@@ -145,7 +145,7 @@ class BackendError(DTimerError):
 
 
 class StoreUnreachable(BackendError):
-    """The request was never sent."""
+    """The request was never sent, or not whole."""
 
 
 class OutcomeUnknown(BackendError):

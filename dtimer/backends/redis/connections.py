@@ -260,9 +260,11 @@ class Connections:
     async def _exchange(
         self, line: Line, operation: str, command: bytes, by_s: float, *, asking: bool, then: Then | None
     ) -> Reply:
+        begun = False
         try:
             if asking:
                 await line.exchange(_ASKING, deadline=by_s)
+            begun = True
             reply = await line.exchange(command, deadline=by_s)
         except ResponseError as error:
             refused = after_sending(operation, error)
@@ -274,13 +276,17 @@ class Connections:
         except BaseException as error:
             # Also on cancellation: the reply may still come, and would be taken for the next request's.
             line.drop()
+            sent = begun and line.sent
             if isinstance(error, TimeoutError):
                 # A network that has forgotten one connection has forgotten those beside it,
                 # and each would cost as much time again.
                 self._drop_idle()
-                raise OutcomeUnknown(operation, f"no reply within {self._request_timeout_s:g} s") from error
+                within = f"within {self._request_timeout_s:g} s"
+                if sent:
+                    raise OutcomeUnknown(operation, f"no reply {within}") from error
+                raise StoreUnreachable(operation, f"it could not be sent {within}") from error
             if isinstance(error, Exception):
-                raise after_sending(operation, error) from error
+                raise (after_sending if sent else before_sending)(operation, error) from error
             raise
         if then is not None:
             reply = [reply, await self._second(line, operation, then, by_s)]

@@ -39,6 +39,10 @@ class Line(asyncio.Protocol):
     """A connected connection. Make it with :meth:`open`.
 
     What goes wrong comes as redis-py's exceptions; :mod:`dtimer.backends.redis.errors` knows what they mean.
+
+    Attributes:
+        sent: the last command has left this process whole, or may have. One that has not was not run:
+            a server runs a command when it has all of it.
     """
 
     def __init__(self, connection: AbstractConnection, writer: asyncio.StreamWriter) -> None:
@@ -49,6 +53,7 @@ class Line(asyncio.Protocol):
         self._parser = Parser()
         self._replies: deque[Reply | ResponseError] = deque()
         self._unread_bytes = 0
+        self.sent = True
         self._ended: Exception | None = None
         self._waiter: PromptFuture | None = None
         self._deadline: float | None = None
@@ -59,6 +64,8 @@ class Line(asyncio.Protocol):
             self._poll = select.poll()
             self._poll.register(writer.get_extra_info("socket"), select.POLLIN)
         self._transport.set_protocol(self)
+        # Any byte that the kernel does not take pauses writing, until it has taken all.
+        self._transport.set_write_buffer_limits(high=0)
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Line:
@@ -97,6 +104,9 @@ class Line(asyncio.Protocol):
         if deadline is not None and (self._alarm is None or deadline < self._alarm.when()):
             self._set_alarm(deadline)
         try:
+            if self._ended is not None:
+                self.sent = False
+                raise self._ended
             self._transport.write(command)
             return await self.read()
         finally:
@@ -180,6 +190,14 @@ class Line(asyncio.Protocol):
         # The last thing done here, since who waits goes on at once, and may send the next request.
         if self._waiter is not None:
             self._waiter.wake()
+
+    @override
+    def pause_writing(self) -> None:
+        self.sent = False
+
+    @override
+    def resume_writing(self) -> None:
+        self.sent = self.sent or self._ended is None
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:

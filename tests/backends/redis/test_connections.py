@@ -276,14 +276,14 @@ async def test_waiting_for_a_connection_is_bounded(server: Server, connect: Conn
         assert [type(error) for error in errors] == [OutcomeUnknown] * CONNECTIONS_MAX + [StoreUnreachable]
 
 
-async def test_a_large_request_into_a_stalled_network_times_out_as_unknown(server: Server, connect: Connect) -> None:
-    """Part of it has left; and what has not must not arrive later, when the caller has given up."""
+async def test_a_large_request_into_a_stalled_network_times_out_as_not_sent(server: Server, connect: Connect) -> None:
+    """Part of it has left; and what has not will not arrive later, so the server never has all of it."""
     async with Proxy(server.port) as proxy:
         connections = connect(proxy, request_timeout_s=SHORT_S)
         await connections.request("post", b"PING")
         proxy.stall()
 
-        assert type(await failing(connections.request("post", b"SET", "k", bytes(1 << 25)))) is OutcomeUnknown
+        assert type(await failing(connections.request("post", b"SET", "k", bytes(1 << 25)))) is StoreUnreachable
 
         proxy.pass_on()
         assert await connections.request("post", b"EXISTS", "k") == 0

@@ -25,6 +25,7 @@ from dtimer import (
     PostOutcome,
     ReleaseOutcome,
     ResendOutcome,
+    StoreUnreachable,
 )
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.partition import RedisPartition
@@ -189,6 +190,41 @@ async def test_a_server_that_does_not_know_the_script_runs_it_once(scene: Scene,
         await call(scene.far, scene.receipt)
 
     assert (await scene.near.open()).seq == seq + (operation not in READS)
+
+
+LARGE: Final = b"1" * (32 << 20)
+"""No socket's buffers hold so much."""
+
+
+@pytest.mark.parametrize("end", ["cut", "timeout"])
+async def test_a_request_that_has_not_left_this_host_whole_was_not_applied(scene: Scene, end: str) -> None:
+    """A server runs a command when it has all of it, so the rest that is still here says that it did not."""
+    far = RedisBackend(Redis(port=scene.proxy.port), "lost", request_timeout=30 if end == "cut" else 0.5)
+    await far.open()
+    scene.proxy.stall()
+    task = asyncio.ensure_future(far.post([NewEvent(EventData(id="large", payload=LARGE), After(MINUTE_US))]))
+    await until(lambda: any(b"1" * 64 in pair.sent for pair in scene.proxy._pairs))
+    if end == "cut":
+        scene.proxy.cut()
+
+    with pytest.raises(StoreUnreachable) as caught:
+        await task
+
+    assert caught.value.safe_to_repeat
+    scene.proxy.cut()
+    assert await payload_of(scene, "large") is None
+    await far.close()
+
+
+async def test_a_large_post_is_repeated_when_its_connection_breaks_under_it(scene: Scene) -> None:
+    timer = DTimer(scene.far, payload_max_bytes=len(LARGE) + 2)
+    scene.proxy.stall()
+    task = asyncio.ensure_future(timer.post("1" * len(LARGE), FAR_MS, id="large", if_exists="error"))
+    await until(lambda: any(b"1" * 64 in pair.sent for pair in scene.proxy._pairs))
+    scene.proxy.pass_on()
+    scene.proxy.cut()
+
+    assert (await task).outcome is PostOutcome.CREATED
 
 
 # --- another client in between ---------------------------------------------------------------------------------------
