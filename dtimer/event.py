@@ -216,8 +216,12 @@ class Exhausted(Generic[PayloadT]):
     kept: bool
 
 
-def exhausted(ended: Ended, codec: Codec[PayloadT]) -> Exhausted[PayloadT]:
-    """What is told of an event that a claim, or a counted release, found at its end."""
+def exhausted(ended: Ended, codec: Codec[PayloadT], caught: Callable[[BaseException], None]) -> Exhausted[PayloadT]:
+    """What is told of an event that a claim, or a counted release, found at its end.
+
+    Args:
+        caught: called with what the codec raises.
+    """
     event = ended.event
     payload: PayloadT | None
     try:
@@ -225,6 +229,7 @@ def exhausted(ended: Ended, codec: Codec[PayloadT]) -> Exhausted[PayloadT]:
     except BaseException as error:
         if ends_the_program(error):
             raise
+        caught(error)
         # It is over, so nobody can do better; the bytes are there.
         payload = None
     return Exhausted(

@@ -110,7 +110,7 @@ class Posting(Generic[PayloadT]):
         """
         if (confirm_timeout is not None or retry is not None) and not max_retries and keep is False:
             arguments.needs_tracking(confirm_timeout=confirm_timeout, retry=retry)
-        return NewEvent(
+        new = NewEvent(
             EventData(
                 self._token() if id is None else arguments.event_id(id),
                 encode_payload(self._codec, payload, self._payload_max_bytes),
@@ -124,6 +124,8 @@ class Posting(Generic[PayloadT]):
             arguments.due(delay, at),
             arguments.if_exists(if_exists),
         )
+        self._runtime.posting(new)
+        return new
 
     def _token(self) -> str:
         """Made many at a time, as each costs a call of the system. (A forked process never comes here: rule F8.)"""

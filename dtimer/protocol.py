@@ -43,6 +43,7 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     Durability,
+    EventData,
     Extension,
     Finding,
     IfExists,
@@ -95,7 +96,14 @@ class Runtime(Protocol):
         """Call back on the loop at `when_us` of :meth:`now_us`, or as soon after as the loop can."""
         ...
 
-    async def sleep(self, duration_us: int) -> None: ...
+    async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
+        """Wait.
+
+        Args:
+            within: the call of the application that waits here for its handlers, if one does.
+                A simulator says so when nothing moves its clock meanwhile.
+        """
+        ...
 
     def signal(self, name: str) -> Signal:
         """A new alarm bell; `name` says in errors who waits for it."""
@@ -111,6 +119,18 @@ class Runtime(Protocol):
 
     def caught(self, error: BaseException) -> None:
         """Code of the application raised this where no caller hears of it (F3). For a simulator to tell the test."""
+        ...
+
+    def tell(self) -> None:
+        """A timer was left: where a simulator raises what it was told by :meth:`caught`, if it is for the test."""
+        ...
+
+    def posting(self, new: NewEvent) -> None:
+        """The running code posts this. A simulator may raise, since it sees when posts lead to posts without end."""
+        ...
+
+    def handing(self, event: EventData) -> None:
+        """The running context is about to handle this, and may post; a simulator may raise, as above."""
         ...
 
     def token(self, num_bytes: int) -> str:

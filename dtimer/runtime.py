@@ -11,6 +11,7 @@ from typing import Final
 
 from dtimer.limits import HANDLER_THREADS_MAX
 from dtimer.protocol import Cancellable, Signal
+from dtimer.values import EventData, NewEvent
 
 AWAKE_BEFORE_S: Final = 0.0005
 _NOTHING: Final = nullcontext()
@@ -67,7 +68,7 @@ class AsyncioRuntime:
     def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
         return Alarm(asyncio.get_running_loop(), when_us / 1e6, callback)
 
-    async def sleep(self, duration_us: int) -> None:
+    async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
         await asyncio.sleep(duration_us / 1e6)
 
     def signal(self, name: str) -> Signal:
@@ -81,6 +82,15 @@ class AsyncioRuntime:
 
     def caught(self, error: BaseException) -> None:
         """It is reported, and that is all."""
+
+    def tell(self) -> None:
+        """There is nobody to tell."""
+
+    def posting(self, new: NewEvent) -> None:
+        """Real time goes on, however many there are."""
+
+    def handing(self, event: EventData) -> None:
+        """As above."""
 
     def token(self, num_bytes: int) -> str:
         return secrets.token_hex(num_bytes)

@@ -114,6 +114,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             InvalidArgument: one of them.
         """
         runtime = backend.runtime
+        self._runtime = runtime
         self._max_events_initially = arguments.max_events(max_events)
         timeout_us = arguments.timeout_us(confirm_timeout, "confirm_timeout")
         node = runtime.token(NODE_ID_BYTES) if node_id is None else arguments.name(node_id, "node_id")
@@ -209,8 +210,12 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             drain: wait for the handlers that run; otherwise they just go on.
             timeout: so many seconds, or a timedelta; handlers that take longer are cancelled and reported.
         """
+        await self._leave(drain, timeout)
+        self._runtime.tell()
+
+    async def _leave(self, drain: bool, lasting: Timeout = LEAVE_TIMEOUT_DEFAULT_US / SECOND_US) -> None:
         self._check_use()
-        timeout_us = arguments.timeout_us(timeout, "timeout")
+        timeout_us = arguments.timeout_us(lasting, "timeout")
         await self._node.leave(drain=arguments.flag(drain, "drain"), timeout_us=timeout_us)
 
     async def __aenter__(self) -> Self:
@@ -221,7 +226,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Who leaves with an error does not want to wait first: it may be about the very handlers that run.
-        await self.leave(drain=not isinstance(error, Exception))
+        await self._leave(drain=not isinstance(error, Exception))
+        if error is None:
+            self._runtime.tell()
 
     # --- taking events -------------------------------------------------------------------------------------------
 

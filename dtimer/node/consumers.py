@@ -249,7 +249,12 @@ class Consumers(Generic[PayloadT]):
             return None
         else:
             await self._wait(seat)
+        return self._handed(seat)
+
+    def _handed(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
         in_hand.set(seat.held)
+        if seat.held is not None:
+            self._runtime.handing(seat.held.data)
         return seat.held
 
     async def _wait(self, seat: Seat[PayloadT]) -> None:
@@ -291,10 +296,16 @@ class Consumers(Generic[PayloadT]):
         holding.open = 1
         handlers = self._handlers
         holding.several = len(handlers) > 1
+        given = copy_context()
         try:
+            try:
+                given.run(self._runtime.handing, event.data)
+            except Exception as error:
+                self._on_failure(event, error, Ending.RAISED)
+                return
             for handler, label, plain in handlers:
                 # A copy each: what one call sets is not seen by the next.
-                context = copy_context()
+                context = given.copy()
                 try:
                     if not plain:
                         work = to_await(context.run(handler, event))

@@ -157,7 +157,7 @@ class Deliveries(Generic[PayloadT]):
         else:
             self._tally.exhausted += 1
         if self._exhausted:
-            self._exhausted.tell(exhausted(ended, self._codec))
+            self._exhausted.tell(exhausted(ended, self._codec, self._chores.runtime.caught))
         else:
             self._reports.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
 

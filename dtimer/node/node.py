@@ -244,10 +244,12 @@ class Node:
         It is a sleep by the runtime's clock: a handler that leaves may wait for others that sleep by it,
         and a simulator must see that.
         """
-        nap = start_task(partial(self._runtime.sleep, duration_us), f"dtimer: node {self.id}")
+        nap = start_task(partial(self._runtime.sleep, duration_us, within="leave()"), f"dtimer: node {self.id}")
         self._naps.add(nap)
         try:
             await asyncio.wait([nap])
+            if not nap.cancelled():
+                nap.result()  # raises what a simulator has to say
         finally:
             nap.cancel()
             self._naps.discard(nap)

@@ -38,7 +38,7 @@ class Autojump:
             head_us: the time of the queue's first event, if there is one.
             limit_us: how much virtual time the block may take.
         """
-        self.error: SimStuck | None = None
+        self.error: BaseException | None = None
         self._world = world
         self._head_us = head_us
         self._limit_us = limit_us
@@ -69,6 +69,7 @@ class Autojump:
             self._world.turns = None
         if self.error is not None:
             raise self.error
+        self._world.tell()
 
     async def _move(self, scope: asyncio.Timeout) -> None:
         while True:
@@ -76,16 +77,21 @@ class Autojump:
                 # For one turn only: whoever moves the clock by hand comes in between.
                 async with self._turns:
                     await self._turn()
-            except SimStuck as error:
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                # Nobody awaits this task: whatever it is, the block raises it.
                 if self.error is None:
                     self.error = error
                     scope.reschedule(asyncio.get_running_loop().time())
-                # The way out of the block may wait for virtual time as well: for handlers that hang, say.
-                self._world.work.give_up()
+                if isinstance(error, SimStuck):
+                    # The way out of the block may wait for virtual time as well: for handlers that hang, say.
+                    self._world.work.give_up()
 
     async def _turn(self) -> None:
         """Move to the next timer, or wait until something happens that may lead to one."""
         await self._world.settle()
+        self._world.tell()
         if self._world.moved_by_hand:
             return
         if self._leads_on():

@@ -48,6 +48,8 @@ class SimBackend(SimClock, OperationMethods):
         seed: the same seed and the same calls give the same run, ids and jitters included.
         start: the time of day at which the simulation starts; aware, from 1970 to 2200.
         hang_after: so many seconds of real time without any progress make a :class:`SimStuck`.
+        raise_asserts: an AssertionError that a handler raises reaches the test, as pytest's outcomes always do; else it
+            merely fails the event, like any other error.
 
     Raises:
         InvalidArgument: an argument is not as described.
@@ -60,12 +62,18 @@ class SimBackend(SimClock, OperationMethods):
         seed: int = 0,
         start: datetime = START,
         hang_after: float = HANG_AFTER_S,
+        raise_asserts: bool = True,
     ) -> None:
         self._namespace = arguments.name(namespace, "namespace")
         hang_after_s = arguments.finite(hang_after, "hang_after")
         if hang_after_s <= 0:
             raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {shown(hang_after)}")
-        super().__init__(World(start_us=_start_us(start), hang_after_s=hang_after_s), self._first_us)
+        world = World(
+            start_us=_start_us(start),
+            hang_after_s=hang_after_s,
+            raise_asserts=arguments.flag(raise_asserts, "raise_asserts"),
+        )
+        super().__init__(world, self._first_us)
         self._runtime = SimRuntime(self._world, seed=arguments.seed(seed))
         self._channels = Channels(self._world.work)
         self._machine = Machine(self._runtime.token(EPOCH_BYTES))
@@ -92,10 +100,14 @@ class SimBackend(SimClock, OperationMethods):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        self.close_now()
+        if error is None:
+            self._world.tell()
 
     async def close(self) -> None:
+        """Raises what a handler raised for the test, if that was not raised elsewhere."""
         self.close_now()
+        self._world.tell()
 
     def close_now(self) -> None:
         """As :meth:`close`, where nothing can be awaited."""

@@ -50,11 +50,13 @@ class VirtualClock:
 
     Attributes:
         now_us: the virtual time.
+        moves: how often it was moved to something that was waited for; the store gives out microseconds in between.
         on_move: called after each move, before anything happens at the new time.
     """
 
     def __init__(self, now_us: int) -> None:
         self.now_us = now_us
+        self.moves = 0
         self.on_move: Callable[[], None] | None = None
         self._heap: list[tuple[int, int, VirtualTimer]] = []
         self._set = 0
@@ -66,6 +68,12 @@ class VirtualClock:
         self._set += 1
         heappush(self._heap, (when_us, self._set, timer))
         return timer
+
+    def move(self, to_us: int) -> None:
+        """Move to a time that was waited for, if that is ahead; nothing is fired."""
+        if to_us > self.now_us:
+            self.moves += 1
+            self.catch_up(to_us)
 
     def catch_up(self, now_us: int) -> None:
         """Move to `now_us` if that is ahead, firing nothing: the store gave out the microseconds up to it."""
@@ -90,7 +98,7 @@ class VirtualClock:
 
         first_us = self._heap[0][0]
         if first_us > self.now_us:
-            self.catch_up(-(-first_us // MILLISECOND_US) * MILLISECOND_US)
+            self.move(-(-first_us // MILLISECOND_US) * MILLISECOND_US)
 
         due: list[VirtualTimer] = []
         while self._heap and self._heap[0][0] <= min(self.now_us, until_us):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -94,6 +95,45 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _refuse("the test uses none of the fixtures that have a seed: sim, sim_clock, simulation, dtimer_seed")
     only = _only_seed(metafunc.config)
     metafunc.parametrize("dtimer_seed", seeds if only is None else [only], ids="seed{}".format, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A test that has come to its end is told what its handlers raised for it and no other call has raised."""
+    try:
+        result = yield
+    except BaseException as error:
+        _tell_beside(error)
+        raise
+    _tell()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """The same of what is raised while its fixtures come to their end, in a timer that they leave say."""
+    try:
+        yield
+    except BaseException as error:
+        _tell_beside(error)
+        raise
+    _tell()
+
+
+def _tell() -> None:
+    untold = sys.modules.get("dtimer.sim.untold")  # else no simulator was made
+    error: BaseException | None = None if untold is None else untold.take_any()
+    if error is not None:
+        raise error
+
+
+def _tell_beside(error: BaseException) -> None:
+    """There is an error already, which may well come of what was raised first."""
+    try:
+        _tell()
+    except BaseException as untold:
+        if untold is not error:
+            error.add_note(f"Before, a handler raised {type(untold).__name__}: {untold}")
 
 
 @pytest.hookimpl(wrapper=True)

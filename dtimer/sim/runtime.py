@@ -8,8 +8,10 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 
 from dtimer.protocol import Cancellable, Signal
+from dtimer.sim.descent import Descent
 from dtimer.sim.signal import SimSignal
 from dtimer.sim.world import World
+from dtimer.values import EventData, NewEvent
 
 
 class SimRuntime:
@@ -17,6 +19,7 @@ class SimRuntime:
 
     def __init__(self, world: World, *, seed: int) -> None:
         self._world = world
+        self._descent = Descent(lambda: world.clock.moves, self.now_us)
         self._random = random.Random(seed)
 
     def now_us(self) -> int:
@@ -25,8 +28,11 @@ class SimRuntime:
     def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
         return self._world.clock.call_at(when_us, callback)
 
-    async def sleep(self, duration_us: int) -> None:
-        await self._world.sleep(duration_us)
+    async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
+        if within is None:
+            await self._world.sleep(duration_us)
+        else:
+            await self._world.wait(duration_us, within)
 
     def signal(self, name: str) -> Signal:
         return SimSignal(self._world.work, name)
@@ -39,7 +45,17 @@ class SimRuntime:
         return None
 
     def caught(self, error: BaseException) -> None:
-        """It is reported, and that is all."""
+        """It is reported, and told to the test if it is for the test."""
+        self._world.untold.add(error)
+
+    def tell(self) -> None:
+        self._world.tell()
+
+    def posting(self, new: NewEvent) -> None:
+        self._descent.posting(new, self.caught)
+
+    def handing(self, event: EventData) -> None:
+        self._descent.handing(event, self.caught)
 
     def token(self, num_bytes: int) -> str:
         return self._random.randbytes(num_bytes).hex()

@@ -45,10 +45,12 @@ class Hold:
 
     def take(self) -> None:
         self._taken = True
+        self.work.under_way[self] = None
         self.work.note(self)
 
     def release(self) -> None:
         self._taken = False
+        self.work.under_way.pop(self, None)
         self.work.note(self)
 
     def suspend(self) -> None:
@@ -103,12 +105,14 @@ class Work:
     Attributes:
         changes: goes up whenever a piece begins to hold virtual time or ceases to, and with :meth:`stir`.
         on_change: called then.
+        under_way: what is taken, oldest first; that which waits for virtual time does not hold it.
     """
 
     def __init__(self) -> None:
         self.changes = 0
         self.on_change: Callable[[], None] | None = None
-        # A dict, because its order is the same in every run.
+        # Dicts, because their order is the same in every run.
+        self.under_way: dict[Hold, None] = {}
         self._active: dict[Hold, None] = {}
 
     @property

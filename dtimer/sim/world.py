@@ -15,6 +15,7 @@ from typing import Final
 
 from dtimer.sim.clock import VirtualClock
 from dtimer.sim.errors import SimMisuse, SimStuck
+from dtimer.sim.untold import Untold
 from dtimer.sim.watchdog import Tick
 from dtimer.sim.whereabouts import whereabouts
 from dtimer.sim.work import Work
@@ -38,10 +39,12 @@ class World:
         work: tell here what is under way.
         hang_after_s: so much real time without a change is a hang.
         sleepers: how many wait for virtual time itself.
+        untold: what handlers raised and the test must hear of.
         turns: who moves the clock by itself hands it over here, if anybody does.
     """
 
-    def __init__(self, *, start_us: int, hang_after_s: float) -> None:
+    def __init__(self, *, start_us: int, hang_after_s: float, raise_asserts: bool = True) -> None:
+        self.untold = Untold(raise_asserts=raise_asserts)
         self.clock = VirtualClock(start_us)
         self.work = Work()
         self.turns: asyncio.Lock | None = None
@@ -60,17 +63,20 @@ class World:
         Raises:
             SimStuck: the work under way does not end.
             SimMisuse: called from inside of work, or while the time is being moved already.
+            BaseException: what a handler raised for the test.
         """
         async with self._moving("advance"):
             await self.settle()
+            self.tell()
             target_us = self.clock.now_us + duration_us
             await self.fire(target_us)
-            self.clock.catch_up(target_us)
+            self.clock.move(target_us)
 
     async def run_until_idle(self) -> None:
         """Let all that is under way come to rest, with the timers that are due already; raises like :meth:`advance`."""
         async with self._moving("run_until_idle"):
             await self.settle()
+            self.tell()
             await self.fire(self.clock.now_us)
 
     async def sleep(self, duration_us: int) -> None:
@@ -92,6 +98,44 @@ class World:
                 await woken
         finally:
             suspension.end()
+
+    async def wait(self, duration_us: int, within: str) -> None:
+        """As :meth:`sleep`, for a call that waits for handlers.
+
+        Raises:
+            SimStuck: nothing moves the clock, and nothing happens, for too long.
+        """
+        sleeping = asyncio.get_running_loop().create_task(self.sleep(duration_us))
+        try:
+            spun = idle_ticks = 0
+            while not sleeping.done():
+                if spun < SPIN_TURNS:
+                    spun += 1
+                    await asyncio.sleep(0)
+                    continue
+                changes = self.work.changes
+                tick = Tick(self.hang_after_s / TICKS_TO_HANG)
+                end = partial(_end, tick)
+                sleeping.add_done_callback(end)
+                await tick.wait()
+                sleeping.remove_done_callback(end)
+                moving = self.moved_by_hand or self.turns is not None
+                idle_ticks = 0 if moving or self.work.changes != changes else idle_ticks + 1
+                if idle_ticks == TICKS_TO_HANG:
+                    raise SimStuck(
+                        f"{within} waits for what does not end: virtual time is moved neither by advance() nor in an "
+                        f"autojump() block, and nothing has happened for {self.hang_after_s:g} s of real time",
+                        tuple(whereabouts(hold) for hold in self.work.under_way),
+                    )
+        finally:
+            sleeping.cancel()
+
+    def tell(self) -> None:
+        """Raise what the test has yet to hear, unless this is called from inside of work."""
+        if self.untold and self.work.of_caller() is None:
+            error = self.untold.take()
+            assert error is not None, "there is something"
+            raise error
 
     @asynccontextmanager
     async def timeout(self, duration_us: int) -> AsyncGenerator[None]:
@@ -144,6 +188,7 @@ class World:
                 # The loop runs it, as it runs its own timers: in its context, with errors in its exception handler.
                 loop.call_soon(timer.run, context=timer.context)
             await self.settle()
+            self.tell()
 
     async def settle(self) -> None:
         """Return when the world is at rest; raises SimStuck when it does not come to it."""
@@ -202,6 +247,10 @@ class World:
 def _end_if(condition: Callable[[], bool], tick: Tick) -> None:
     if condition():
         tick.end()
+
+
+def _end(tick: Tick, _: object) -> None:
+    tick.end()
 
 
 def _nothing_ready(loop: asyncio.AbstractEventLoop) -> bool:

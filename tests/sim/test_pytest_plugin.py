@@ -289,6 +289,100 @@ def test_a_seed_that_nobody_chose_is_not_mentioned(project: pytest.Pytester) -> 
     result.stdout.no_fnmatch_line("*The seed was*")
 
 
+# --- what handlers raise -----------------------------------------------------------------------------------
+
+
+HANDLERS = """
+    import asyncio
+    import pytest
+    from dtimer import DTimer, SimBackend
+
+    async def handled(sim, handler, leave):
+        timer = DTimer(sim)
+        timer.on("event", handler)
+        await timer.join()
+        await timer.post(1, 0)
+        while not timer.counters.handler_errors:
+            await asyncio.sleep(0)
+        timer.off("event", handler)
+        if leave:
+            await timer.leave()
+"""
+
+
+def test_what_a_handler_raised_reaches_a_test_that_does_nothing_more(project: pytest.Pytester) -> None:
+    """With the fixture or without it, whatever becomes of the simulator: when the test is over at the latest."""
+    project.makepyfile(
+        HANDLERS
+        + """
+    def test_fail(sim):
+        asyncio.run(handled(sim, lambda event: pytest.fail("the handler says so"), leave=False))
+
+    def test_skip(sim):
+        asyncio.run(handled(sim, lambda event: pytest.skip("the handler says so"), leave=False))
+
+    def test_xfail():
+        asyncio.run(handled(SimBackend(), lambda event: pytest.xfail("the handler says so"), leave=False))
+
+    def wrong(event):
+        assert event.payload == 2
+
+    def test_assert():
+        asyncio.run(handled(SimBackend(), wrong, leave=False))
+
+    def test_assert_on_leaving():
+        asyncio.run(handled(SimBackend(), wrong, leave=True))
+
+    def test_no_assert():
+        asyncio.run(handled(SimBackend(raise_asserts=False), wrong, leave=False))
+
+    def test_nothing_is_left_for_the_next_one(sim):
+        pass
+    """
+    )
+
+    result = run(project)
+
+    result.assert_outcomes(passed=2, failed=3, skipped=1, xfailed=1)
+    result.stdout.fnmatch_lines(["*the handler says so*", "*assert event.payload == 2*"])
+
+
+def test_what_a_handler_raises_while_fixtures_end_is_an_error_of_the_teardown(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        HANDLERS
+        + """
+    @pytest.fixture
+    def late(sim):
+        yield
+        asyncio.run(handled(sim, lambda event: pytest.fail("too late"), leave=False))
+
+    def test_it(late):
+        pass
+    """
+    )
+
+    result = run(project)
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_it*", "*too late*"])
+
+
+def test_a_test_that_fails_anyway_tells_what_a_handler_raised_before(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        HANDLERS
+        + """
+    def test_it(sim):
+        asyncio.run(handled(sim, lambda event: pytest.fail("the cause"), leave=False))
+        assert not "the consequence"
+    """
+    )
+
+    result = run(project)
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*the consequence*", "*Before, a handler raised Failed: the cause*"])
+
+
 SENSELESS = {
     "": "takes one argument, *",
     "1, 2": "takes one argument, *",

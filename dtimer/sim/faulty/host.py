@@ -27,7 +27,8 @@ from dtimer.sim.faulty.link import Link
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import Field, Record
 from dtimer.sim.loop import Process
-from dtimer.values import Applied, Claimed
+from dtimer.sim.untold import is_outcome
+from dtimer.values import Applied, Claimed, EventData, NewEvent
 
 Application: TypeAlias = "Callable[[Host], Awaitable[object]]"
 """A program: runs in the process of a host, from its start to its end."""
@@ -60,15 +61,23 @@ class Host:
         doomed: crashes that wait for their moment.
         wall_offset_us: by how much its time of day is wrong.
         link: its way to the store.
+        descent: which posts follow from which, on all hosts.
     """
 
     def __init__(
-        self, name: str, server: Server, *, start_us: int, on_end: Callable[[Host, Exception | None], None]
+        self,
+        name: str,
+        server: Server,
+        *,
+        start_us: int,
+        on_end: Callable[[Host, BaseException | None], None],
+        on_caught: Callable[[Host, BaseException], None],
     ) -> None:
         """
         Args:
             start_us: the time of day at the start of the run.
             on_end: called when the program has ended by itself, with the error that it raised.
+            on_caught: called with what handlers of its timers raise.
         """
         self.name = name
         self.loop = server.loop
@@ -82,6 +91,8 @@ class Host:
         self._server = server
         self._start_us = start_us
         self._on_end = on_end
+        self._on_caught = on_caught
+        self.descent = server.descent
         self._uptime_us = self._chance.of("uptime").below(UPTIME_MAX_US)
         self._pauses = 0
         self._stopped: asyncio.Future[None] | None = None
@@ -205,11 +216,17 @@ class Host:
         number, num_retries = self._got.get(id, (0, 0))
         return _Handling(self, id, number, num_retries)
 
+    def caught(self, error: BaseException) -> None:
+        """A handler raised this."""
+        self._on_caught(self, error)
+
     async def _main(self, application: Application) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             await application(self)
-        except Exception as raised:
+        except BaseException as raised:
+            if not isinstance(raised, Exception) and not is_outcome(raised):
+                raise
             error = raised
         # A program whose store cannot be reached ends with an error, and somebody starts it again. Others are wrong.
         how = "returned" if error is None else "failed" if isinstance(error, BackendError) else "raised"
@@ -328,7 +345,7 @@ class HostRuntime:
     def call_at(self, when_us: int, callback: Callable[[], None]) -> Cancellable:
         return self._loop.set_timer(self._process, when_us - self._uptime_us, callback)
 
-    async def sleep(self, duration_us: int) -> None:
+    async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
         await asyncio.sleep(duration_us / SECOND_US)
 
     def token(self, num_bytes: int) -> str:
@@ -342,7 +359,17 @@ class HostRuntime:
         return None
 
     def caught(self, error: BaseException) -> None:
-        """It is reported, and that is all."""
+        """It is reported, and ends the run if it is for the test."""
+        self._host.caught(error)
+
+    def tell(self) -> None:
+        """That was told at once."""
+
+    def posting(self, new: NewEvent) -> None:
+        self._host.descent.posting(new, self.caught)
+
+    def handing(self, event: EventData) -> None:
+        self._host.descent.handing(event, self.caught)
 
     def signal(self, name: str) -> Signal:
         return HostSignal(self._loop)

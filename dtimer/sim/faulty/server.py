@@ -10,6 +10,7 @@ from dtimer.outcomes import ClaimStatus
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.sim.chance import Chance
+from dtimer.sim.descent import Descent
 from dtimer.sim.faulty.channels import Channels, Subscription
 from dtimer.sim.faulty.describing import ids_of, outcome_of, taken_by
 from dtimer.sim.faulty.exchange import CLOSED, Exchange
@@ -52,6 +53,7 @@ class Server:
         process: its own.
         store: what it keeps.
         channels: who listens.
+        descent: which posts follow from which, whichever host they are made on.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Server:
         self.store = FaultyStore(
             start_us=start_us, epochs=iter(lambda: epochs.token(8), ""), reach=self.channels.reaches
         )
+        self.descent = Descent(lambda: loop.now_us, lambda: start_us + loop.now_us)
         self._ties = chance.of("ties")
         self._arrivals: dict[int, list[Exchange]] = {}
         self._holders: dict[str, str] = {}

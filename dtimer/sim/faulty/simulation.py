@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Generic, TextIO, TypeAlias, TypeVar
 
@@ -29,6 +30,7 @@ from dtimer.sim.faulty.server import Server, Watcher
 from dtimer.sim.faulty.trace import KEPT_DEFAULT, Record, Trace
 from dtimer.sim.faulty.world import World
 from dtimer.sim.loop import SimLoop
+from dtimer.sim.untold import is_for_the_test, is_outcome
 
 T = TypeVar("T")
 ApplicationT = TypeVar("ApplicationT", bound=Application)
@@ -97,6 +99,8 @@ class Simulation:
         keep: how many records of it stay in memory.
         trace_file: gets all records, as lines of JSON.
         watchers: see what happens while it happens.
+        raise_asserts: an AssertionError that a handler raises ends the run, as pytest's outcomes always do; else it
+            merely fails the event, like any other error.
 
     Raises:
         InvalidArgument: an argument is not as described.
@@ -112,6 +116,7 @@ class Simulation:
         keep: int = KEPT_DEFAULT,
         trace_file: TextIO | None = None,
         watchers: Sequence[Watcher] = (),
+        raise_asserts: bool = True,
     ) -> None:
         if isinstance(nodes, int):
             count = arguments.whole(nodes, "nodes", least=0, most=NODES_MAX)
@@ -130,6 +135,7 @@ class Simulation:
         self._keep = arguments.whole(keep, "keep", least=0)
         self._trace_file = trace_file
         self._watchers = watchers
+        self._raise_asserts = arguments.flag(raise_asserts, "raise_asserts")
         self._applications: dict[str, Application] = {}
 
     def node(self, application: ApplicationT) -> ApplicationT:
@@ -175,15 +181,22 @@ class Simulation:
 
     def _parts(
         self,
-    ) -> tuple[bool, int, TextIO | None, Sequence[Watcher], Mapping[str, Application]]:
-        return self._record, self._keep, self._trace_file, self._watchers, self._applications
+    ) -> tuple[bool, int, TextIO | None, Sequence[Watcher], bool, Mapping[str, Application]]:
+        return (
+            self._record,
+            self._keep,
+            self._trace_file,
+            self._watchers,
+            self._raise_asserts,
+            self._applications,
+        )
 
 
 class _Attempt(Generic[T]):
     """One run of a simulation."""
 
     def __init__(self, simulation: Simulation, scenario: Scenario[T]) -> None:
-        record, keep, file, watchers, applications = simulation._parts()  # pyright: ignore[reportPrivateUsage]
+        record, keep, file, watchers, self._raise_asserts, applications = simulation._parts()  # pyright: ignore[reportPrivateUsage]
         seed = simulation.seed
         chance = Chance(seed)
         self._seed = seed
@@ -199,8 +212,9 @@ class _Attempt(Generic[T]):
             counts=self._counts,
             watchers=list(watchers),
         )
-        self._client = Host(CLIENT, server, start_us=_START_US, on_end=self._ended)
-        self._hosts = {name: Host(name, server, start_us=_START_US, on_end=self._ended) for name in simulation.nodes}
+        host = partial(Host, server=server, start_us=_START_US, on_end=self._ended, on_caught=self._caught)
+        self._client = host(CLIENT)
+        self._hosts = {name: host(name) for name in simulation.nodes}
         for name, application in applications.items():
             self._hosts[name].application = application
         everybody = {**self._hosts, CLIENT: self._client}
@@ -217,7 +231,9 @@ class _Attempt(Generic[T]):
         with _logged_to(self._trace, self._loop), _seldom_collecting():
             try:
                 result = self._loop.run(self._main())
-            except Exception as raised:
+            except BaseException as raised:
+                if not isinstance(raised, Exception) and not is_outcome(raised):
+                    raise
                 error = raised
         return Run(
             seed=self._seed,
@@ -254,11 +270,19 @@ class _Attempt(Generic[T]):
         else:
             self._over.set_result(task.result())
 
-    def _ended(self, host: Host, error: Exception | None) -> None:
+    def _ended(self, host: Host, error: BaseException | None) -> None:
         if error is None or isinstance(error, BackendError):
             self._injector.ended(host, failed=error is not None)
-        elif not self._over.done():
-            error.add_note(f"raised by the program of {host.name!r} at {self._loop.now_us / SECOND_US:.6f} s")
+        else:
+            self._end_with(error, f"the program of {host.name!r}")
+
+    def _caught(self, host: Host, error: BaseException) -> None:
+        if is_for_the_test(error, raise_asserts=self._raise_asserts):
+            self._end_with(error, f"a handler of {host.name!r}")
+
+    def _end_with(self, error: BaseException, by: str) -> None:
+        if not self._over.done():
+            error.add_note(f"raised by {by} at {self._loop.now_us / SECOND_US:.6f} s")
             self._over.set_exception(error)
 
 

@@ -1,0 +1,79 @@
+"""What a handler raised that a test must hear of, kept until somebody can be told.
+
+A handler that raises fails its event, in production and here.
+But some of what a test's own handlers raise is meant for the test: pytest's outcomes, an `assert` that does not hold,
+and what the simulator itself complains about.
+It is raised by the call that moves the clock, where a timer or the simulator is left, or at the end of the test by the
+plugin for pytest: whichever comes first.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from dtimer.shown import shown
+from dtimer.sim.errors import SimStuck
+
+_untold: Final[list[tuple[Untold, BaseException]]] = []
+"""Of all simulators, so that the end of a test finds what no other call has raised."""
+
+
+class Untold:
+    """What the test of one simulator has yet to hear."""
+
+    def __init__(self, *, raise_asserts: bool) -> None:
+        """
+        Args:
+            raise_asserts: whether an AssertionError is for the test.
+        """
+        self._raise_asserts = raise_asserts
+
+    def __bool__(self) -> bool:
+        return any(owner is self for owner, _ in _untold)
+
+    def add(self, error: BaseException) -> None:
+        """A handler raised this."""
+        known = any(other is error for _, other in _untold)
+        if not known and is_for_the_test(error, raise_asserts=self._raise_asserts):
+            _untold.append((self, error))
+
+    def take(self) -> BaseException | None:
+        """The first one, with a note that tells of the others; they have been heard then."""
+        return _taken(self)
+
+
+def take_any() -> BaseException | None:
+    """As :meth:`Untold.take`, of all simulators."""
+    return _taken(None)
+
+
+def _taken(of: Untold | None) -> BaseException | None:
+    errors = [error for owner, error in _untold if of is None or owner is of]
+    _untold[:] = [entry for entry in _untold if of is not None and entry[0] is not of]
+    if not errors:
+        return None
+    first, *others = errors
+    if others:
+        first.add_note(f"Handlers raised {len(others)} more: {', '.join(shown(error) for error in others[:3])}")
+    return first
+
+
+def is_for_the_test(error: BaseException, *, raise_asserts: bool) -> bool:
+    """Whether a test must hear of it."""
+    if isinstance(error, BaseExceptionGroup):
+        errors = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        return any(is_for_the_test(one, raise_asserts=raise_asserts) for one in errors)
+    if isinstance(error, AssertionError):
+        return raise_asserts
+    return isinstance(error, SimStuck) or is_outcome(error)
+
+
+def is_outcome(error: BaseException) -> bool:
+    """Whether a test runner has a meaning for it: of pytest's fail, skip, xfail and exit, or unittest's skip.
+
+    By the name of the module: neither is imported for this.
+    """
+    return any(
+        kind.__module__ == "_pytest.outcomes" or (kind.__module__, kind.__name__) == ("unittest.case", "SkipTest")
+        for kind in type(error).__mro__
+    )
