@@ -63,7 +63,7 @@ class NotTracked(DTimerError):
 
 
 class WrongProcessOrLoop(DTimerError):
-    """A timer was used in a forked process or on another event loop than its first (rule F8)."""
+    """What serves one event loop of one process was used in another; nothing was sent (rule F8)."""
 
 
 class Unsupported(DTimerError):

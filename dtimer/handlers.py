@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, Literal, TypeAlias, TypeVar, overload
 
@@ -18,7 +19,7 @@ R = TypeVar("R")
 EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
 
 
-class Handlers(Generic[PayloadT]):
+class Handlers(ABC, Generic[PayloadT]):
     """The part of a timer that knows its handlers."""
 
     def _init_handlers(self, reports: Reports, chores: Chores) -> None:
@@ -27,8 +28,12 @@ class Handlers(Generic[PayloadT]):
         self._exhausted = Listeners[[Exhausted[PayloadT]]]("exhausted", chores)
 
     def _take_with(self, takers: Consumers[PayloadT]) -> None:
-        """Who runs the handlers for events; once, before anything is registered."""
+        """Who runs the handlers for events, from now on."""
         self._takers = takers
+
+    @abstractmethod
+    def _at_home(self, call: Callable[[], object]) -> None:
+        """Call this in the loop where events are taken, or here if there is none yet."""
 
     @overload
     def on(self, name: Literal["event"], handler: Callable[[Event[PayloadT]], R]) -> Callable[[Event[PayloadT]], R]: ...
@@ -72,6 +77,8 @@ class Handlers(Generic[PayloadT]):
             if is_generator_function(handler):
                 raise InvalidArgument("handler", f"must not have a yield in it, as {handler!r} has: it would never run")
             add(handler)
+            if name == "event":
+                self._at_home(self._takers.added)
             return handler
 
         return register if handler is None else register(handler)

@@ -15,6 +15,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
+from dtimer.errors import WrongProcessOrLoop
+
 T = TypeVar("T")
 
 
@@ -51,6 +53,10 @@ if hasattr(os, "register_at_fork"):  # everywhere but on Windows
     os.register_at_fork(after_in_child=_forked)
 
 
+def _no_loop() -> None:
+    return None
+
+
 class Home:
     """One event loop in one process. It keeps no loop alive."""
 
@@ -58,12 +64,22 @@ class Home:
 
     def __init__(self) -> None:
         """That of the caller. Raises a RuntimeError where no loop runs."""
-        self._loop = weakref.ref(asyncio.get_running_loop())
+        self._loop: Callable[[], asyncio.AbstractEventLoop | None] = weakref.ref(asyncio.get_running_loop())
         self._process = _Process.current
 
+    @classmethod
+    def nowhere(cls) -> Home:
+        """In this process, and in no loop yet."""
+        home = cls.__new__(cls)
+        home._loop, home._process = _no_loop, _Process.current
+        return home
+
     def is_here(self) -> bool:
-        """Whether the caller is in it. Raises a RuntimeError where no loop runs."""
-        return asyncio.get_running_loop() is self._loop() and self._process is _Process.current
+        """Whether the caller is in it; False where no loop runs."""
+        try:
+            return asyncio.get_running_loop() is self._loop() and self._process is _Process.current
+        except RuntimeError:
+            return False
 
     @property
     def inherited(self) -> bool:
@@ -76,6 +92,12 @@ class Home:
         loop = self._loop()
         return not self.inherited and loop is not None and not loop.is_closed()
 
+    @property
+    def runs(self) -> bool:
+        """Its loop is running, perhaps in another thread."""
+        loop = self._loop()
+        return not self.inherited and loop is not None and loop.is_running()
+
     def call_soon(self, callback: Callable[[], object]) -> bool:
         """Call back in its loop, from any thread; False if there is no such loop any more."""
         loop = self._loop()
@@ -86,6 +108,38 @@ class Home:
         except RuntimeError:  # it is closed
             return False
         return True
+
+
+class Settled:
+    """Where a thing is used that serves one event loop only: in that of its first use."""
+
+    def __init__(self, what: str) -> None:
+        """
+        Args:
+            what: stands in errors.
+        """
+        self.home: Home | None = None
+        self._what = what
+        self._over = False
+
+    @property
+    def lives(self) -> bool:
+        return self.home is not None and self.home.lives
+
+    def end(self) -> None:
+        """It is used nowhere any more."""
+        self._over = True
+
+    def check(self) -> None:
+        """Raises WrongProcessOrLoop anywhere else."""
+        home = self.home
+        if home is not None and home.is_here() and not self._over:
+            return
+        if home is None and not self._over:
+            self.home = Home()
+            return
+        other = "process" if home is None or home.inherited else "event loop"
+        raise WrongProcessOrLoop(f"{self._what} serves another {other}")
 
 
 class PerLoop(Generic[T]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Generic
@@ -11,6 +10,7 @@ from dtimer import arguments
 from dtimer.arguments import Delay, IfExistsName, Timeout
 from dtimer.codec import Codec, PayloadT
 from dtimer.errors import EventExists
+from dtimer.home import PerLoop
 from dtimer.node.listing import Listing
 from dtimer.node.partitions import Partitions
 from dtimer.outcomes import DiscardOutcome, ResendOutcome
@@ -18,24 +18,19 @@ from dtimer.values import Window
 from dtimer.views import DeadEvent, Upcoming
 
 
-class Looking(ABC, Generic[PayloadT]):
+class Looking(Generic[PayloadT]):
     """The part of a timer that looks at the store."""
 
-    def _init_looking(self, partitions: Partitions, codec: Codec[PayloadT]) -> None:
-        self._partitions = partitions
+    def _init_looking(self, sides: PerLoop[Partitions], codec: Codec[PayloadT]) -> None:
+        self._sides = sides
         self._codec = codec
-        self._listing = Listing(partitions, codec)
-
-    @abstractmethod
-    def _check_use(self) -> None:
-        """Raises if the timer must not be used here (rule F8)."""
+        self._listing = Listing(sides, codec)
 
     async def peek(self, id: str, *, repeat_within: Timeout | None = None) -> Upcoming[PayloadT] | None:
         """A live event as it stands; None if there is none (rule R1)."""
-        self._check_use()
         id = arguments.event_id(id)
         within_us = arguments.repeat_within_us(repeat_within)
-        store = self._partitions.of(id).store
+        store = self._sides.here().of(id).store
         answer = await store.call(lambda: store.backend.peek(id), repeat_within_us=within_us)
         return None if answer.value is None else Upcoming(answer.value, answer.at_us, self._codec)
 
@@ -68,7 +63,6 @@ class Looking(ABC, Generic[PayloadT]):
         repeat_within: Timeout | None = None,
     ) -> AsyncIterator[Upcoming[PayloadT]]:
         """The same, page by page: each page is of one instant, and a later one is of a later instant."""
-        self._check_use()
         window = Window(arguments.window_us(offset, "offset"), arguments.window_us(duration, "duration"))
         return self._listing.upcoming(window, arguments.limit(limit), arguments.repeat_within_us(repeat_within))
 
@@ -82,7 +76,6 @@ class Looking(ABC, Generic[PayloadT]):
         Raises:
             Unsupported: the backend keeps none.
         """
-        self._check_use()
         letters = self._listing.dead_letters(arguments.limit(limit), arguments.repeat_within_us(repeat_within))
         return [letter async for letter in letters]
 
@@ -99,7 +92,6 @@ class Looking(ABC, Generic[PayloadT]):
 
         Raises as `post` and `dead_letters` do.
         """
-        self._check_use()
         due = arguments.due(0 if delay is None and at is None else delay, at)
         within_us = arguments.repeat_within_us(repeat_within)
         outcome = await self._listing.resend(arguments.event_id(id), due, arguments.if_exists(if_exists), within_us)
@@ -109,5 +101,4 @@ class Looking(ABC, Generic[PayloadT]):
 
     async def discard(self, id: str, *, repeat_within: Timeout | None = None) -> DiscardOutcome:
         """Forget a dead letter. Raises as `dead_letters`."""
-        self._check_use()
         return await self._listing.discard(arguments.event_id(id), arguments.repeat_within_us(repeat_within))

@@ -11,6 +11,7 @@ from dtimer.arguments import Delay, IfExistsName, Retry, Timeout
 from dtimer.codec import Codec, PayloadT, encode_headers, encode_payload
 from dtimer.errors import InvalidArgument
 from dtimer.frozen import frozen
+from dtimer.home import when_forked
 from dtimer.outcomes import PostOutcome
 from dtimer.protocol import Runtime
 from dtimer.shown import shown
@@ -64,6 +65,7 @@ class Posting(Generic[PayloadT]):
         self._payload_max_bytes = payload_max_bytes
         self._runtime = runtime
         self._tokens: list[str] = []
+        when_forked(self, Posting[PayloadT]._forked)
 
     def new_events(self, posts: Iterable[Post[PayloadT]]) -> list[NewEvent]:
         """As :meth:`new_event`, each of them."""
@@ -128,8 +130,14 @@ class Posting(Generic[PayloadT]):
         return new
 
     def _token(self) -> str:
-        """Made many at a time, as each costs a call of the system. (A forked process never comes here: rule F8.)"""
-        if not self._tokens:
-            digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
-            self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
-        return self._tokens.pop()
+        """Made many at a time, as each costs a call of the system."""
+        while True:
+            try:
+                return self._tokens.pop()
+            except IndexError:  # another thread may have taken the last one just now
+                digits = self._runtime.token(ID_BYTES * TOKENS_AT_A_TIME)
+                self._tokens = [digits[start : start + 2 * ID_BYTES] for start in range(0, len(digits), 2 * ID_BYTES)]
+
+    def _forked(self) -> None:
+        # They are the parent's.
+        self._tokens = []

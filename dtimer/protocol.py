@@ -12,6 +12,8 @@ What holds for every method:
   the head's time (W2).
 * What fails raises a :class:`dtimer.BackendError` that says whether it may have been applied.
   No method resends on its own (F1).
+* Any event loop, thread or process may call. A backend that cannot serve a second one
+  raises :class:`dtimer.WrongProcessOrLoop` there, before anything is sent (F8).
 * Arguments arrive valid: within the limits of :mod:`dtimer.limits`, lists not empty and, like the room of a claim,
   not larger than ``BATCH_MAX_ITEMS``.
 """

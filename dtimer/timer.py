@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -16,10 +16,11 @@ from dtimer import arguments
 from dtimer.arguments import Delay, Durable, IfExistsName, PlainHandlers, Retry, Timeout
 from dtimer.codec import Codec, JsonCodec, JsonValue, PayloadT
 from dtimer.counters import Counters, Tally
-from dtimer.errors import EventExists, WrongProcessOrLoop
+from dtimer.errors import EventExists
 from dtimer.event import Event
 from dtimer.events import Events
 from dtimer.handlers import Handlers
+from dtimer.home import Home, PerLoop, Settled, keep, when_forked
 from dtimer.limits import (
     CONFIRM_TIMEOUT_DEFAULT_US,
     LEAVE_TIMEOUT_DEFAULT_US,
@@ -48,7 +49,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     """Posts events, and takes them when they are due, together with all other timers of the backend's namespace.
 
     Posting needs no :meth:`join`; taking does (rule P1).
-    A timer belongs to the process and the event loop of its first use.
+    Its calls may be made in any event loop, thread and process; events come in the loop where it has joined (rule F8).
     It does not close its backend, which may serve several timers: ``async with backend`` does.
 
     Used as a context manager it joins, and leaves when the block is left;
@@ -117,57 +118,120 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._runtime = runtime
         self._max_events_initially = arguments.max_events(max_events)
         timeout_us = arguments.timeout_us(confirm_timeout, "confirm_timeout")
-        node = runtime.token(NODE_ID_BYTES) if node_id is None else arguments.name(node_id, "node_id")
+        self._node_id = None if node_id is None else arguments.name(node_id, "node_id")
         self._codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
         self._posting = Posting(self._codec, arguments.payload_max_bytes(payload_max_bytes), runtime)
 
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = 0
         self._tally = Tally()
-        chores = Chores(runtime)
-        self._reports = Reports(chores)
-        self._init_handlers(self._reports, chores)
-        self._examination = Examination(backend, chores, self._reports)
-        partitions = Partitions(backend, self._reports, self._tally)
-        self._init_looking(partitions, self._codec)
-        watch = LoopWatch(runtime, self._reports, self._tally)
+        self._chores = Chores(runtime)
+        self._reports = Reports(self._chores)
+        self._init_handlers(self._reports, self._chores)
+        self._examination = Examination(backend, self._chores, self._reports)
+        self._init_looking(PerLoop(lambda: Partitions(backend, self._reports, self._tally)), self._codec)
+        self._made_id: str | None = None
+        self._moving = threading.Lock()
+        self._confirm_timeout_us = timeout_us
+        self._refused_for_us = arguments.timeout_us(refused_for, "refused_for")
+        self._in_threads = arguments.plain_handlers(plain_handlers) == "thread"
+        self._settle_anew(max_events)
+        when_forked(self, DTimer[PayloadT]._forked)
+
+    def _settle_anew(self, max_events: int) -> None:
+        """A node that has not joined, and may join in any loop. One that was settled in another stays where it is."""
+        self._settled = Settled("the timer, as far as it takes events,")
+        watch = LoopWatch(self._runtime, self._reports, self._tally)
         self._node = Node(
-            node,
+            self._identify,
+            runtime=self._runtime,
+            settled=self._settled,
             watch=watch,
-            partitions=partitions,
-            confirm_timeout_us=timeout_us,
-            chores=chores,
+            confirm_timeout_us=self._confirm_timeout_us,
+            chores=self._chores,
             reports=self._reports,
             tally=self._tally,
             on_ready=self._ready.tell,
         )
         self._deliveries = Deliveries[PayloadT](
-            partitions,
-            in_threads=arguments.plain_handlers(plain_handlers) == "thread",
+            self._runtime,
+            in_threads=self._in_threads,
             watch=watch,
             codec=self._codec,
             max_events=max_events,
-            refused_for_us=arguments.timeout_us(refused_for, "refused_for"),
-            chores=chores,
+            refused_for_us=self._refused_for_us,
+            chores=self._chores,
             reports=self._reports,
             listeners=self._exhausted,
             tally=self._tally,
             on_change=self._node.changed,
-            before_use=self._check_use,
+            before_use=self._settled.check,
         )
         self._node.serve(self._deliveries)
         self._take_with(self._deliveries.consumers)
 
+    def _move(self) -> None:
+        """What was settled elsewhere stays there; its handlers are registered here, too."""
+        self._settled.end()
+        before = self._deliveries.consumers
+        self._settle_anew(before.max_events)
+        self._deliveries.consumers.take_over(before)
+
+    @contextmanager
+    def _node_here(self) -> Generator[Node]:
+        """The node, which is in the running loop from now on.
+
+        Raises:
+            WrongProcessOrLoop: it is in another one, which is not closed.
+        """
+        home, partitions = Home(), self._sides.here()
+        with self._moving:
+            there = self._settled.home
+            if there is not None and not there.is_here():
+                if there.lives and self._node.busy:
+                    self._settled.check()
+                self._move()
+            self._settled.home = self._settled.home or home
+            node = self._node
+            node.settle(partitions)
+            node.callers += 1
+        try:
+            yield node
+        finally:
+            node.callers -= 1
+
+    def _forked(self) -> None:
+        keep((self._node, self._deliveries))
+        self._moving = threading.Lock()
+        self._tally = Tally()
+        self._made_id = None
+        self._move()
+
+    def _identify(self) -> str:
+        """Not before a join: processes that are forked later shall not share what was made."""
+        if self._node_id is not None:
+            return self._node_id
+        if self._made_id is None:
+            self._made_id = self._runtime.token(NODE_ID_BYTES)
+        return self._made_id
+
+    @override
+    def _at_home(self, call: Callable[[], object]) -> None:
+        home = self._settled.home
+        if home is None or home.is_here():
+            call()
+        else:
+            home.call_soon(call)
+
     # --- being a node ------------------------------------------------------------------------------------------
 
     @property
-    def node_id(self) -> str:
-        return self._node.id
+    def node_id(self) -> str | None:
+        """As it was given, or as it was made at the first join in this process; None before that."""
+        return self._made_id if self._node_id is None else self._node_id
 
     @property
     def joined(self) -> bool:
-        """Whether this timer takes events, as far as it knows."""
-        return self._node.joined
+        """Whether this timer takes events, as far as it knows, in any event loop of this process."""
+        return self._settled.lives and self._node.joined
 
     @property
     def max_events(self) -> int:
@@ -178,7 +242,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     def max_events(self, value: int) -> None:
         number = arguments.max_events_or_less(value)
         self._deliveries.consumers.max_events = number if number > 0 else self._max_events_initially
-        self._node.changed()
+        self._at_home(self._node.changed)
 
     @property
     def counters(self) -> Counters:
@@ -186,13 +250,14 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         return self._tally.snapshot()
 
     async def join(self) -> None:
-        """Begin to take events; nothing happens if it has begun (rule N1).
+        """Begin to take events, in the running loop; nothing happens if it has begun (rule N1).
 
         Raises:
+            WrongProcessOrLoop: it takes them in another loop of this process, which is not closed (rule F8).
             BackendError: the store cannot be reached or refuses; the timer has not joined.
         """
-        self._check_use()
-        await self._node.join()
+        with self._node_here() as node:
+            await node.join()
         self._examination.begin()
 
     async def leave(
@@ -209,14 +274,18 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Args:
             drain: wait for the handlers that run; otherwise they just go on.
             timeout: so many seconds, or a timedelta; handlers that take longer are cancelled and reported.
+
+        Raises:
+            WrongProcessOrLoop: it has joined in another loop of this process, which is not closed (rule F8).
         """
         await self._leave(drain, timeout)
         self._runtime.tell()
 
     async def _leave(self, drain: bool, lasting: Timeout = LEAVE_TIMEOUT_DEFAULT_US / SECOND_US) -> None:
-        self._check_use()
         timeout_us = arguments.timeout_us(lasting, "timeout")
-        await self._node.leave(drain=arguments.flag(drain, "drain"), timeout_us=timeout_us)
+        drain = arguments.flag(drain, "drain")
+        with self._node_here() as node:
+            await node.leave(drain=drain, timeout_us=timeout_us)
 
     async def __aenter__(self) -> Self:
         await self.join()
@@ -242,7 +311,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Raises:
             ConsumerConflict: there are handlers for ``event``.
         """
-        return Events(self._deliveries.consumers, self._check_use)
+        return Events(self._deliveries.consumers, self._settled.check)
 
     # --- posting ---------------------------------------------------------------------------------------------------
 
@@ -292,14 +361,13 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             NotDurable: it has been, but is not known to have got as far as was asked for.
             BackendError: it has not been.
         """
-        self._check_use()
         wanted = arguments.durability(durability)
         within_us = None if repeat_within is None else arguments.repeat_within_us(repeat_within)
         new = self._posting.new_event(
             payload, delay, at, id, max_retries, confirm_timeout, retry, expires_after, keep, if_exists, headers
         )
         id = new.event.id
-        (outcome,) = await self._partitions.of(id).calls.post(new, wanted, within_us)
+        (outcome,) = await self._sides.here().of(id).calls.post(new, wanted, within_us)
         if outcome is _CONFLICT:
             raise EventExists(id)
         return PostedId.of(id, outcome)
@@ -319,10 +387,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             InvalidArgument: before any I/O.
             BackendError: what one part met; the others may have been applied.
         """
-        self._check_use()
         wanted = arguments.durability(durability)
         news = self._posting.new_events(posts)
-        outcomes = await self._partitions.post_many(news, wanted, arguments.repeat_within_us(repeat_within))
+        outcomes = await self._sides.here().post_many(news, wanted, arguments.repeat_within_us(repeat_within))
         return [
             EventExists(new.event.id) if outcome is _CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
@@ -337,9 +404,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
 
     async def cancel_many(self, ids: Iterable[str], *, repeat_within: Timeout | None = None) -> list[CancelOutcome]:
         """The same for many, in order; up to 512 of them are one call."""
-        self._check_use()
         within_us = arguments.repeat_within_us(repeat_within)
-        return await self._partitions.cancel([arguments.event_id(id) for id in ids], within_us)
+        return await self._sides.here().cancel([arguments.event_id(id) for id in ids], within_us)
 
     async def confirm(self, event: str | Event[PayloadT], *, repeat_within: Timeout | None = None) -> ConfirmOutcome:
         """End an unconfirmed event (rule E1).
@@ -347,32 +413,16 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Given an id, it confirms the last delivery of that id to this timer, as long as that is among its last 4,096.
         Only if there was none it ends the event whoever works on it: the operator's form.
         """
-        self._check_use()
         if isinstance(event, Event):
             return await event.confirm(repeat_within=repeat_within)
         within_us = arguments.repeat_within_us(repeat_within)
-        return await self._deliveries.confirm_id(arguments.event_id(event), within_us)
+        return await self._deliveries.confirm_id(arguments.event_id(event), self._sides.here(), within_us)
 
     async def change_delay(self, id: str, delay: Delay, *, repeat_within: Timeout | None = None) -> ChangeOutcome:
         """Move a scheduled event to so many milliseconds, or a timedelta, from now; anything else stays (rule E3)."""
-        self._check_use()
         id = arguments.event_id(id)
         delay_us = arguments.delay_us(delay)
         within_us = arguments.repeat_within_us(repeat_within)
-        store = self._partitions.of(id).store
+        store = self._sides.here().of(id).store
         request = partial(store.backend.change_delay, id, delay_us=delay_us)
         return (await store.call(request, repeat_within_us=within_us)).value
-
-    # --- inside ------------------------------------------------------------------------------------------------
-
-    @override
-    def _check_use(self) -> None:
-        """A timer's tasks and futures live in one loop of one process (rule F8)."""
-        loop = asyncio.get_running_loop()  # raises in a process that was forked within it
-        if loop is self._loop:
-            return
-        if self._loop is None:
-            self._loop, self._process = loop, os.getpid()
-            return
-        what = "event loop" if self._process == os.getpid() else "process"
-        raise WrongProcessOrLoop(f"this timer was first used in another {what}; make one for each")

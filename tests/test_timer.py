@@ -29,7 +29,6 @@ from dtimer import (
     PostedId,
     PostOutcome,
     SimBackend,
-    WrongProcessOrLoop,
 )
 from node.watched import Watched
 
@@ -362,52 +361,6 @@ async def test_whoever_joins_second_waits_for_the_first(timer: DTimer) -> None:
     assert timer.joined
     await first
     await timer.leave()
-
-
-def test_another_loop_is_refused(sim: SimBackend, timer: DTimer) -> None:
-    """Rule F8."""
-    asyncio.run(timer.cancel("x"))
-    with pytest.raises(WrongProcessOrLoop, match="event loop"):
-        asyncio.run(timer.peek("x"))
-
-
-FORKING = """
-import asyncio, os, sys
-from dtimer import DTimer, SimBackend, WrongProcessOrLoop
-from node.watched import Watched
-
-async def use_it_all():
-    for use in (timer.join, timer.leave, lambda: timer.post(1, 1), lambda: timer.confirm("x")):
-        try:
-            await use()
-        except WrongProcessOrLoop as error:
-            assert "process" in str(error)
-        else:
-            raise AssertionError(use)
-    assert watched.calls == [("peek", 1)]
-
-async def main():
-    await timer.peek("x")
-    child = os.fork()
-    if not child:
-        asyncio.run(use_it_all())
-        os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-
-watched = Watched(SimBackend())
-timer = DTimer(watched)
-asyncio.run(main())
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_another_process_is_refused_before_it_does_anything() -> None:
-    """Rule F8. Forked within the very loop, as some servers do."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-    result = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=False, env=env)
-
-    assert result.returncode == 0, result.stderr
 
 
 def test_importing_it_imports_neither_redis_nor_the_simulator() -> None:

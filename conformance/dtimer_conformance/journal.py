@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from attrs import define, field, frozen
 
-from dtimer.errors import BackendError
+from dtimer.errors import BackendError, WrongProcessOrLoop
 from dtimer.semantics.operations import Operation, ReplyT_co
 from dtimer.values import Applied
 from dtimer_conformance.explain import brief
@@ -65,6 +65,9 @@ class Journal:
             if error.known is not BackendError.known:
                 self.lost.append(Lost(asked, sent))
             raise self._judged(operation, error) from error
+        except WrongProcessOrLoop:
+            # It was not sent (rule F8).
+            raise
         except Exception as error:
             what = f"{operation.method} raised {error!r}, which is no BackendError"
             raise self._complain(Broken(f"{what}\n  asked for {brief(operation)}", "F1")) from error

@@ -52,7 +52,7 @@ RULES: Final[dict[str, str]] = {
     "F5": "Whole or not at all",
     "F6": "Namespaces are independent",
     "F7": "Schema",
-    "F8": "One process, one loop",
+    "F8": "Loops, threads and processes",
 }
 
 

@@ -127,9 +127,22 @@ class Consumers(Generic[PayloadT]):
             raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
         name = shown(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
         self._handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
-        while self._left_over:
+
+    def added(self) -> None:
+        """A handler was; in the loop of the events."""
+        while self._left_over and self._handlers:
             self._run(self._left_over.popleft())
         self._on_change()
+
+    def take_over(self, other: Consumers[PayloadT]) -> None:
+        """The handlers of another one, and what was set there; its iterators and events stay where they are."""
+        self._handlers = other._handlers
+        self.max_events = other.max_events
+
+    @property
+    def awaited(self) -> bool:
+        """An iterator waits for an event."""
+        return bool(self._waiting)
 
     def remove(self, handler: object) -> None:
         """One registration of it; harmless if there is none."""

@@ -21,6 +21,7 @@ from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.protocol import Runtime
 from dtimer.shown import shown
 from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Receipt, Release
 
@@ -35,12 +36,12 @@ class Deliveries(Generic[PayloadT]):
 
     Attributes:
         consumers: who takes the events.
-        before_use: raises if the timer must not be used here (rule F8).
+        before_use: raises if they are another event loop's (rule F8).
     """
 
     def __init__(
         self,
-        partitions: Partitions,
+        runtime: Runtime,
         *,
         codec: Codec[PayloadT],
         max_events: int,
@@ -55,7 +56,7 @@ class Deliveries(Generic[PayloadT]):
         before_use: Callable[[], None],
     ) -> None:
         self.consumers = Consumers[PayloadT](
-            partitions.runtime,
+            runtime,
             max_events,
             in_threads=in_threads,
             watch=watch,
@@ -65,7 +66,7 @@ class Deliveries(Generic[PayloadT]):
             on_unsettled=self._all_ended,
         )
         self.before_use = before_use
-        self._partitions = partitions
+        self._partitions: Partitions
         self._codec = codec
         self._refused_for_us = refused_for_us
         self._chores = chores
@@ -78,6 +79,10 @@ class Deliveries(Generic[PayloadT]):
         self._coming: deque[Delivery] = deque()
         self._unsettled_told = False
         self._next_portion: asyncio.Handle | None = None
+
+    def settle(self, partitions: Partitions) -> None:
+        """Before anything comes, in the loop where it will (rule F8)."""
+        self._partitions = partitions
 
     def room(self) -> int:
         """How many events a claim may bring."""
@@ -232,15 +237,19 @@ class Deliveries(Generic[PayloadT]):
             self.consumers.make_room(event)
         return ticket.future()
 
-    async def confirm_id(self, id: str, repeat_within_us: int | None) -> ConfirmOutcome:
-        """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1)."""
+    async def confirm_id(self, id: str, partitions: Partitions, repeat_within_us: int | None) -> ConfirmOutcome:
+        """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1).
+
+        From any event loop, whose way to the store is given.
+        """
         receipt = self._receipts.get(id)
         if receipt is None:
-            return await self._partitions.of(id).confirms.newest(id, repeat_within_us)
-        for event in tuple(self.consumers.unfinished):
-            if event.receipt == receipt:
-                return await self.confirm(event, repeat_within_us)
-        return (await self._partitions.of(id).confirms.submit(receipt, repeat_within_us))[0]
+            return await partitions.of(id).confirms.newest(id, repeat_within_us)
+        if partitions is self._partitions:
+            for event in tuple(self.consumers.unfinished):
+                if event.receipt == receipt:
+                    return await self.confirm(event, repeat_within_us)
+        return (await partitions.of(id).confirms.submit(receipt, repeat_within_us))[0]
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
         self._require_tracked(event)

@@ -11,6 +11,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from dtimer.codec import Codec, PayloadT
 from dtimer.errors import Unsupported
+from dtimer.home import PerLoop
 from dtimer.limits import PAGE_MAX_ITEMS
 from dtimer.node.partitions import Partitions
 from dtimer.node.store import Store
@@ -27,15 +28,15 @@ Place: TypeAlias = tuple[int, str]
 class Listing(Generic[PayloadT]):
     """Looks at a whole namespace."""
 
-    def __init__(self, partitions: Partitions, codec: Codec[PayloadT]) -> None:
-        self._partitions = partitions
+    def __init__(self, sides: PerLoop[Partitions], codec: Codec[PayloadT]) -> None:
+        self._sides = sides
         self._codec = codec
 
     async def upcoming(
         self, window: Window, limit: int | None, within_us: int | None
     ) -> AsyncIterator[Upcoming[PayloadT]]:
         """Live events in claim order, at most `limit`."""
-        parts = [self._upcoming_of(partition.store, window, limit, within_us) for partition in self._partitions.all]
+        parts = [self._upcoming_of(partition.store, window, limit, within_us) for partition in self._sides.here().all]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
@@ -57,7 +58,7 @@ class Listing(Generic[PayloadT]):
 
     async def dead_letters(self, limit: int | None, within_us: int | None) -> AsyncIterator[DeadEvent[PayloadT]]:
         """Dead letters, oldest first, at most `limit`."""
-        parts = [self._dead_letters_of(partition.store, limit, within_us) for partition in self._partitions.all]
+        parts = [self._dead_letters_of(partition.store, limit, within_us) for partition in self._sides.here().all]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
@@ -81,13 +82,13 @@ class Listing(Generic[PayloadT]):
                 return
 
     async def resend(self, id: str, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
-        store = self._partitions.of(id).store
+        store = self._sides.here().of(id).store
         backend = _keeper(store)
         request = partial(backend.resend, id, due=due, if_exists=if_exists)
         return (await store.call(request, repeat_within_us=within_us)).value
 
     async def discard(self, id: str, within_us: int | None) -> DiscardOutcome:
-        store = self._partitions.of(id).store
+        store = self._sides.here().of(id).store
         backend = _keeper(store)
         return (await store.call(lambda: backend.discard([id]), repeat_within_us=within_us)).value[0]
 

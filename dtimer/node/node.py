@@ -13,6 +13,7 @@ from dtimer.counters import Tally
 from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeStopped
 from dtimer.event import Event
 from dtimer.foreign import ends_the_program
+from dtimer.home import Settled
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
 from dtimer.node.claims import Claims
 from dtimer.node.deliveries import Deliveries
@@ -22,6 +23,7 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Reports, in_hand
 from dtimer.node.room import Room
 from dtimer.node.tasks import start_task
+from dtimer.protocol import Runtime
 from dtimer.shown import said, shown
 from dtimer.values import Member
 
@@ -29,17 +31,19 @@ INCARNATION_BYTES: Final = 8
 
 
 class Node:
-    """One timer's membership.
+    """One timer's membership, in one event loop (rule F8).
 
     Attributes:
-        id: the node's.
+        id: the node's; empty before its first join.
+        callers: how many have asked it, or are about to ask it, to join or leave.
     """
 
     def __init__(
         self,
-        id: str,
+        identify: Callable[[], str],
         *,
-        partitions: Partitions,
+        runtime: Runtime,
+        settled: Settled,
         watch: LoopWatch,
         confirm_timeout_us: int,
         chores: Chores,
@@ -47,10 +51,18 @@ class Node:
         tally: Tally,
         on_ready: Callable[[], None],
     ) -> None:
-        self.id = id
-        self._partitions = partitions
+        """
+        Args:
+            identify: gives the node's id, when it is about to join.
+            settled: where it is.
+        """
+        self.id = ""
+        self.callers = 0
+        self._identify = identify
+        self._settled = settled
+        self._partitions: Partitions
         self._watch = watch
-        self._runtime = partitions.runtime
+        self._runtime = runtime
         self._confirm_timeout_us = confirm_timeout_us
         self._chores = chores
         self._reports = reports
@@ -67,9 +79,13 @@ class Node:
         # ever.
         # Once for each such call, as one may be over while another waits on.
         self._excused: list[Event[Any] | asyncio.Task[None]] = []
-        for number, partition in enumerate(partitions.all):
-            partition.store.on_lost_writes = partial(self._lost_writes, number)
-        chores.on_done = self.changed
+        chores.on_done = self._chore_done
+
+    @property
+    def busy(self) -> bool:
+        """It is a member, is about to be one or to be none any more, or is waited for."""
+        awaited = self._deliveries is not None and self._deliveries.consumers.awaited
+        return bool(self._claims or self.callers) or awaited
 
     @property
     def joined(self) -> bool:
@@ -78,8 +94,23 @@ class Node:
     def serve(self, deliveries: Deliveries[Any]) -> None:
         """Whom the events are for; once, before anything else."""
         self._deliveries = deliveries
-        consumers = deliveries.consumers
-        self._room = Room(len(self._partitions.all), deliveries.room, lambda: consumers.max_events)
+
+    def settle(self, partitions: Partitions) -> None:
+        """Before it is asked to join or leave, in the loop where it is."""
+        if self._room is not None:
+            return
+        assert self._deliveries is not None, "serve() comes first"
+        consumers = self._deliveries.consumers
+        self._partitions = partitions
+        self._deliveries.settle(partitions)
+        self._room = Room(len(partitions.all), self._deliveries.room, lambda: consumers.max_events)
+        for number, partition in enumerate(partitions.all):
+            partition.store.on_lost_writes = partial(self._lost_writes, number)
+
+    def _chore_done(self) -> None:
+        home = self._settled.home
+        if home is not None and home.is_here():
+            self.changed()
 
     def changed(self) -> None:
         """Room or work under way may have changed."""
@@ -102,6 +133,7 @@ class Node:
                     return
                 # Fenced, stopped, or left over by a `join` or `leave` that was cut short.
                 await self._stop(self._claims)
+            self.id = self._identify()
             # Known before they are joined, so that what happens meanwhile rings at them.
             self._claims = self._new_claims()
             # A handler may have called this; the tasks that are started here are no part of what it does.
@@ -117,7 +149,7 @@ class Node:
 
     def _new_claims(self) -> list[Claims]:
         assert self._deliveries is not None, "serve() comes first"
-        assert self._room is not None, "as above"
+        assert self._room is not None, "settle() comes first"
         disturbance = Disturbance(self.id, self._reports, self._tally)
         incarnation = self._runtime.token(INCARNATION_BYTES)
         several = len(self._partitions.all) > 1

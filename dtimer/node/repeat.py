@@ -14,6 +14,7 @@ from dtimer.errors import (
     StoreReadOnly,
     StoreRefused,
     StoreUnreachable,
+    WrongProcessOrLoop,
 )
 from dtimer.node.planner import Backoff
 from dtimer.protocol import Runtime
@@ -69,8 +70,10 @@ def retold(error: BaseException, operation: str, *, lost: bool = False) -> Excep
 
     An exception that several tasks raise would collect the tracebacks of all.
     """
-    if not isinstance(error, BackendError):
-        own: Exception = OutcomeUnknown(operation, f"the backend raised {shown(error)}")
+    if isinstance(error, WrongProcessOrLoop):
+        own: Exception = WrongProcessOrLoop(*error.args)
+    elif not isinstance(error, BackendError):
+        own = OutcomeUnknown(operation, f"the backend raised {shown(error)}")
     elif lost or error.known is Known.PERHAPS_APPLIED:
         own = OutcomeUnknown(operation, error.problem)
     elif type(error).__init__ is BackendError.__init__:

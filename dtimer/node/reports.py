@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, ParamSpec
 from dtimer.errors import DTimerError
 from dtimer.event import Event
 from dtimer.foreign import ends_the_program, ends_the_task, to_await
+from dtimer.home import PerLoop
 from dtimer.limits import LISTENER_CALLS_MAX
 from dtimer.node.tasks import start_task
 from dtimer.protocol import Runtime
@@ -30,8 +31,13 @@ class Chores:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._tasks: PerLoop[set[asyncio.Task[None]]] = PerLoop(set)
         self.on_done: Callable[[], None] | None = None
+
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        """Those of the running loop."""
+        return self._tasks.here()
 
     def start(self, chore: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[None]:
         """Run it; what it raises is logged."""
@@ -65,7 +71,7 @@ class Listeners(Generic[P]):
         self._name = name
         self._chores = chores
         self._handlers: list[Callable[P, object]] = []
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: PerLoop[set[asyncio.Task[None]]] = PerLoop(set)
 
     def __bool__(self) -> bool:
         return bool(self._handlers)
@@ -93,19 +99,21 @@ class Listeners(Generic[P]):
                 continue
             if work is None:
                 continue
-            if len(self._calls) >= LISTENER_CALLS_MAX:
+            calls = self._calls.here()
+            if len(calls) >= LISTENER_CALLS_MAX:
                 work.close()
                 what = "%d handlers of %r run already, and do not end: one more was not called for %s"
-                logger.error(what, len(self._calls), self._name, args)
+                logger.error(what, len(calls), self._name, args)
                 continue
             call = context.run(self._chores.start, partial(_itself, work), f"a handler of {self._name!r}")
-            self._calls.add(call)
-            call.add_done_callback(partial(self._ended, work))
+            calls.add(call)
+            call.add_done_callback(partial(_ended, calls, work))
 
-    def _ended(self, work: Coroutine[Any, Any, object], call: asyncio.Task[None]) -> None:
-        self._calls.discard(call)
-        # If it was cancelled before it began, nobody else closes this.
-        work.close()
+
+def _ended(calls: set[asyncio.Task[None]], work: Coroutine[Any, Any, object], call: asyncio.Task[None]) -> None:
+    calls.discard(call)
+    # If it was cancelled before it began, nobody else closes this.
+    work.close()
 
 
 def _itself(work: Coroutine[Any, Any, object]) -> Coroutine[Any, Any, object]:

@@ -12,7 +12,8 @@ from typing import Final, Self, cast
 from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.errors import BackendClosed, InvalidArgument
+from dtimer.errors import BackendClosed, InvalidArgument, WrongProcessOrLoop
+from dtimer.home import Home
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import Runtime
 from dtimer.semantics import Machine, StoreClock
@@ -79,6 +80,7 @@ class SimBackend(SimClock, OperationMethods):
         self._machine = Machine(self._runtime.token(EPOCH_BYTES))
         self._store_clock = StoreClock()
         self._closed = False
+        self._home = Home.nowhere()
 
     # --- the backend; its operations are those of OperationMethods -----------------------------------
 
@@ -149,10 +151,20 @@ class SimBackend(SimClock, OperationMethods):
 
     async def _reach_store(self, name: str) -> None:
         """The way to the store: other tasks go on meanwhile, as they would with a network."""
+        if not self._home.is_here():
+            self._move()
         with self._runtime.working(f"the call of {name}"):
             await asyncio.sleep(0)
         if self._closed:
             raise self._closed_error(name)
+
+    def _move(self) -> None:
+        """Use it in another event loop than before; only one at a time, as there is one virtual time (rule F8)."""
+        if self._home.inherited:
+            raise WrongProcessOrLoop("the simulator is in the process that this one was forked from: make another one")
+        if self._home.runs:
+            raise WrongProcessOrLoop("the simulator is in use in another event loop, which runs beside this one")
+        self._home = Home()
 
     def _first_us(self) -> int | None:
         """When the first event of the queue can be claimed."""

@@ -454,7 +454,13 @@ MUTANTS: Final = (
         "                except BaseException as error:\n                    self._on_failure(event, error, Ending.RAISED)\n",
         "                except BaseException as error:\n                    raise\n",
     ),
-    _node("F8", "any loop and any process", "timer", "        if loop is self._loop:", "        if self._loop:"),
+    _node(
+        "F8",
+        "join in any loop",
+        "timer",
+        "                if there.lives and self._node.busy:",
+        "                if False:",
+    ),
     _lua(
         "T1",
         "tell an interval",

@@ -44,7 +44,9 @@ class Node:
 
     @property
     def id(self) -> str:
-        return self.timer.node_id
+        id = self.timer.node_id
+        assert id is not None, "it has joined, or was given one"
+        return id
 
     @property
     def ids(self) -> list[str]:

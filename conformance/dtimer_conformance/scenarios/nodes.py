@@ -44,6 +44,10 @@ def claimers(nodes: list[Node]) -> list[int]:
     return [place for _, place in sorted(taken.values())]
 
 
+ELSEWHERE_S = 10.0
+"""Some calls in another loop take no longer; a call that waits for the first loop's help never ends."""
+
+
 @with_nodes("D6", "D7")
 async def nodes_take_turns(world: World) -> None:
     """Events that fall due one at a time go to idle nodes in turn, so that any three in a row go to three nodes.
@@ -319,25 +323,46 @@ async def a_handler_that_raises_does_not_stop_its_node(world: World) -> None:
 
 
 @with_nodes("F8")
-async def a_timer_belongs_to_its_loop(world: World) -> None:
-    """A timer that is used on another event loop than its first raises, and does nothing.
+async def calls_in_another_loop_work_or_are_refused(world: World) -> None:
+    """A call in a second event loop, beside the first, either works or raises `WrongProcessOrLoop`, as itself.
+
+    Troubleshooting: what your backend has of asyncio (locks, futures, connections) serves the loop that made it.
+    Keep one for each loop, or compare the running loop with that of the first call, before anything is done.
+    """
+    timer: DTimer[Any] = await world.timer()
+    await timer.post("here", 60_000, id="e")
+
+    for number in range(2):
+        try:
+            payload = await asyncio.to_thread(lambda: asyncio.run(_elsewhere(timer)))
+        except WrongProcessOrLoop:
+            same("what was posted elsewhere", await timer.peek("f"), None)
+        else:
+            same("what is seen elsewhere", payload, "here")
+            posted = await timer.peek("f")
+            same("what was posted elsewhere", None if posted is None else posted.payload, "elsewhere")
+        await timer.post(number, 60_000)
+
+
+@with_nodes("F8")
+async def a_timer_takes_events_in_one_loop(world: World) -> None:
+    """While it has joined in one event loop, a join in another raises `WrongProcessOrLoop`, and changes nothing.
 
     Troubleshooting: this is the timer's business.
     """
-    timer: DTimer[Any] = await world.timer()
-    await timer.peek("e")
-    before = len(world.journal.history)
-
-    def elsewhere() -> None:
-        asyncio.run(_peek(timer))
-
+    node = await world.node("n")
     try:
-        await asyncio.to_thread(elsewhere)
+        await asyncio.to_thread(lambda: asyncio.run(node.timer.join()))
     except WrongProcessOrLoop:
-        same("calls meanwhile", len(world.journal.history) - before, 0)
+        same("joined", node.timer.joined, True)
     else:
-        raise Broken("a call on another loop raised nothing")
+        raise Broken("a join in another loop raised nothing")
+    await node.timer.post("x", 0, id="x")
+    await world.until("it comes", lambda: node.ids == ["x"])
 
 
-async def _peek(timer: DTimer[Any]) -> None:
-    await timer.peek("e")
+async def _elsewhere(timer: DTimer[Any]) -> object:
+    async with asyncio.timeout(ELSEWHERE_S):
+        seen = await timer.peek("e")
+        await timer.post("elsewhere", 60_000, id="f")
+    return None if seen is None else seen.payload

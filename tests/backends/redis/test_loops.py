@@ -22,7 +22,17 @@ import pytest
 import redis
 from redis.asyncio import Redis
 
-from dtimer import BackendClosed, DTimer, Durable, JsonValue, NotDurable, OutcomeUnknown, RedisBackend
+from dtimer import (
+    BackendClosed,
+    DTimer,
+    Durable,
+    Event,
+    JsonValue,
+    NotDurable,
+    OutcomeUnknown,
+    RedisBackend,
+    WrongProcessOrLoop,
+)
 from support.redis_cluster import Six, binaries_for_clusters, running_cluster
 from support.sentinel import Watched, wait_until, watched
 from support.servers import Server, server_binaries
@@ -541,3 +551,171 @@ def answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.RedisError:
         return False
+
+
+# --- one timer -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_a_timer_may_be_used_in_each_request(server: Server, partitions: int) -> None:
+    """As a plain view of a web framework does, and several at once in its threads."""
+    timer = DTimer(on_a_server(server, partitions=partitions))
+    failures: list[BaseException] = []
+
+    def view(worker: int) -> None:
+        try:
+            for number in range(20):
+                id = asyncio.run(timer.post(number, 60_000, id=f"{worker}-{number}"))
+                assert asyncio.run(timer.peek(id)) is not None
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=view, args=(worker,)) for worker in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+
+    assert failures == []
+    assert len(asyncio.run(timer.upcoming())) == 60
+    assert num_clients(server) == 0
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_a_timer_takes_events_while_others_post_by_it(server: Server, kind: str) -> None:
+    """The node lives in one thread's loop; posts, confirms by id and reads come from others."""
+    run = asyncio.run if kind == "asyncio" else pytest.importorskip("uvloop").run
+    timer = DTimer(on_a_server(server))
+    got: list[object] = []
+    joined, over = threading.Event(), threading.Event()
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        async with event:
+            got.append(event.payload)
+
+    async def serve() -> None:
+        async with timer:
+            joined.set()
+            await asyncio.to_thread(over.wait)
+
+    node = threading.Thread(target=lambda: run(serve()))
+    node.start()
+    assert joined.wait(10)
+    with pytest.raises(WrongProcessOrLoop):
+        asyncio.run(timer.join())
+    for number in range(30):
+        run(timer.post(number, 0, max_retries=1))
+    wait_until(lambda: len(got) == 30, "all have come")
+    over.set()
+    node.join()
+
+    assert got == list(range(30))
+    assert not timer.joined
+    assert asyncio.run(timer.upcoming()) == []
+
+
+PRE_FORK: Final = """
+import logging
+logging.getLogger("dtimer").setLevel("ERROR")  # it warns of the server's settings
+timer = DTimer(RedisBackend.from_url(sys.argv[1]))
+got = []
+
+@timer.on("event")
+async def handle(event):
+    async with event:
+        got.append(event.payload)
+
+async def work(count):
+    async with timer:
+        while len(got) < count:
+            await asyncio.sleep(0.01)
+        return timer.node_id
+
+def child(main):
+    reading, writing = os.pipe()
+    number = os.fork()
+    if not number:
+        os.write(writing, str(main()).encode())
+        os._exit(7)
+    os.close(writing)
+    return number, reading
+
+async def ring():
+    return [member.node for member in (await timer._sides.here().all[0].store.backend.inspect()).value.ring]
+
+async def post_until_done(children, ringed):
+    while len(await ring()) < ringed:
+        await asyncio.sleep(0.01)
+    number = 0
+    while any(os.waitid(os.P_PID, each, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None for each, _ in children):
+        await timer.post(number, 0, max_retries=1)
+        number += 1
+        await asyncio.sleep(0.01)
+
+def wait(children):
+    said = []
+    for number, reading in children:
+        assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 7
+        with open(reading) as pipe:
+            said.append(pipe.read())
+    return said
+"""
+
+
+@forks
+def test_workers_that_are_forked_after_the_timer_was_made_are_nodes_of_their_own(server: Server) -> None:
+    """As those of a web server that loads the application first. Each gets events, in turn."""
+    program = """
+asyncio.run(timer.cancel("x"))
+children = [child(lambda: asyncio.run(work(3))) for _ in range(2)]
+asyncio.run(post_until_done(children, 2))
+one, other = wait(children)
+assert timer.node_id is None
+assert one != other
+"""
+    run(PRE_FORK + program, server.url)
+
+
+@forks
+def test_the_child_of_a_node_is_none_but_may_become_one(server: Server) -> None:
+    program = """
+async def in_child():
+    assert not timer.joined
+    assert timer.counters.claims == 0
+    await timer.post("from the child", 60_000, id="c")
+    del got[:]
+    return await work(1)
+
+async def main():
+    async with timer:
+        await timer.post("first", 0)
+        while not got:
+            await asyncio.sleep(0.01)
+        children = [child(lambda: asyncio.run(in_child()))]
+        await post_until_done(children, 2)
+        (other,) = wait(children)
+        assert timer.joined
+        assert other != timer.node_id
+        assert await ring() == [timer.node_id]
+        assert (await timer.peek("c")).payload == "from the child"
+        assert len(got) > 1
+
+asyncio.run(main())
+"""
+    run(PRE_FORK + program, server.url)
+
+
+@forks
+def test_no_id_is_made_twice(server: Server) -> None:
+    """They are made in advance."""
+    program = """
+async def post():
+    return ",".join([await timer.post(0, 60_000) for _ in range(40)])
+
+before = asyncio.run(post()).split(",")
+said = wait([child(lambda: asyncio.run(post())) for _ in range(3)])
+ids = [id for each in said for id in each.split(",")] + before + asyncio.run(post()).split(",")
+assert len(set(ids)) == 200, len(set(ids))
+"""
+    run(PRE_FORK + program, server.url)

@@ -148,7 +148,8 @@ async def full_member(load: Load, server: Server) -> None:
             name = epoch.decode() if isinstance(epoch, bytes) else ""
             channel = f"{{dt}}:{name}:n:{load.timer.node_id}"
             return bool(
-                client.pubsub_numsub(channel)[0][1] == 1 and client.zscore("{dt}:ring", load.timer.node_id) is not None
+                client.pubsub_numsub(channel)[0][1] == 1
+                and client.zscore("{dt}:ring", str(load.timer.node_id)) is not None
             )
 
         await until(listens, timeout_s=BACK_WITHIN_S)

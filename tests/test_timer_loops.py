@@ -1,0 +1,212 @@
+"""One timer in several event loops, threads and processes (rule F8); with a server in backends/redis/test_loops.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from dtimer import DTimer, Event, SimBackend, WrongProcessOrLoop
+from node.watched import Watched
+
+
+@pytest.fixture
+def sim() -> SimBackend:
+    return SimBackend()
+
+
+@pytest.fixture
+def timer(sim: SimBackend) -> DTimer:
+    return DTimer(sim)
+
+
+async def in_another_thread(call: Callable[[], Coroutine[Any, Any, object]]) -> object:
+    return await asyncio.to_thread(lambda: asyncio.run(call()))
+
+
+def test_loops_may_follow_each_other(timer: DTimer) -> None:
+    ids = [asyncio.run(timer.post(number, 60_000)) for number in range(3)]
+
+    assert [event.id for event in asyncio.run(timer.upcoming())] == ids
+    assert asyncio.run(timer.cancel(ids[0]))
+
+
+async def test_a_simulator_serves_one_loop_at_a_time() -> None:
+    """Two would move one virtual time; the error comes before anything is done, as itself, however it was asked for."""
+    watched = Watched(SimBackend())
+    timer = DTimer(watched)
+    await timer.peek("x")
+
+    for call in (
+        lambda: timer.post(1, 1),
+        lambda: timer.cancel("x"),
+        lambda: timer.peek("x"),
+        lambda: timer.confirm("x"),
+        timer.upcoming,
+        timer.join,
+    ):
+        with pytest.raises(WrongProcessOrLoop, match="simulator"):
+            await in_another_thread(call)
+
+    assert not timer.joined
+    assert await timer.upcoming() == []
+
+
+async def test_a_timer_joins_in_one_loop_at_a_time(sim: SimBackend, timer: DTimer) -> None:
+    async with timer:
+        for call in (timer.join, timer.leave):
+            with pytest.raises(WrongProcessOrLoop, match="another event loop"):
+                await in_another_thread(call)
+        assert timer.joined
+    # The first loop lives still, and has let go of it; the simulator has not.
+    with pytest.raises(WrongProcessOrLoop, match="simulator"):
+        await in_another_thread(timer.join)
+
+
+def test_it_joins_anew_when_its_loop_is_closed(sim: SimBackend, timer: DTimer) -> None:
+    got: list[object] = []
+    timer.on("event", lambda event: got.append(event.payload))
+    asyncio.run(timer.join())
+    assert not timer.joined
+    first = timer.node_id
+
+    async def again() -> None:
+        async with timer:
+            assert timer.joined
+            await timer.post("later", 1_000)
+            await sim.advance(1_000)
+            inspection = (await sim.inspect()).value
+            assert [member.node for member in inspection.ring] == [first]
+
+    asyncio.run(again())
+    assert got == ["later"]
+
+
+def test_two_threads_that_join_at_once_are_told_apart(sim: SimBackend, timer: DTimer) -> None:
+    """One of them joins, whichever it is."""
+    barrier = threading.Barrier(4)
+    outcomes: list[str] = []
+    over = threading.Event()
+
+    async def join() -> None:
+        barrier.wait()
+        try:
+            await timer.join()
+        except WrongProcessOrLoop:
+            outcomes.append("refused")
+        else:
+            outcomes.append("joined")
+        await asyncio.to_thread(over.wait)
+
+    threads = [threading.Thread(target=lambda: asyncio.run(join())) for _ in range(4)]
+    for each in threads:
+        each.start()
+    while len(outcomes) < 4:
+        over.wait(0.01)
+    over.set()
+    for each in threads:
+        each.join()
+
+    assert sorted(outcomes) == ["joined", "refused", "refused", "refused"]
+
+
+async def test_an_event_belongs_to_the_loop_of_its_delivery(sim: SimBackend, timer: DTimer) -> None:
+    held: list[Event] = []
+    timer.on("event", held.append)
+    async with timer:
+        await timer.post("x", 0, max_retries=1)
+        await sim.advance(0)
+        (event,) = held
+
+        async def confirm() -> None:
+            await event.confirm()
+
+        for call in (confirm, event.release, lambda: event.extend(5), lambda: event.bury("no")):
+            with pytest.raises(WrongProcessOrLoop, match="another event loop"):
+                await in_another_thread(call)
+        with pytest.raises(WrongProcessOrLoop):
+            await asyncio.to_thread(event.confirm)  # where there is no loop at all
+        assert not event.settled
+        assert await event.confirm()
+
+
+async def test_handlers_may_be_added_from_another_thread(sim: SimBackend, timer: DTimer) -> None:
+    """The node is told in its own loop, so that it claims at once."""
+    asyncio.get_running_loop().set_debug(True)  # in which calls from a wrong thread raise
+    got: list[object] = []
+    async with timer:
+        await timer.post("x", 0)
+        await sim.advance(0)
+        await asyncio.to_thread(timer.on, "event", lambda event: got.append(event.payload))
+        await sim.advance(0)
+        assert got == ["x"]
+        await asyncio.to_thread(setattr, timer, "max_events", 3)
+        assert timer.max_events == 3
+
+
+def test_an_id_that_is_made_is_made_at_the_join(sim: SimBackend) -> None:
+    """So that processes which are forked between the two have ids of their own."""
+
+    async def main() -> None:
+        timer = DTimer(sim)
+        assert timer.node_id is None
+        async with timer:
+            first = timer.node_id
+        async with timer:
+            assert timer.node_id == first
+        assert first
+
+    asyncio.run(main())
+    assert DTimer(sim, node_id="n").node_id == "n"
+
+
+FORKING = """
+import asyncio, os
+from dtimer import DTimer, SimBackend, WrongProcessOrLoop
+
+async def use_it_all():
+    assert not timer.joined
+    assert timer.counters.confirmed == 0
+    await timer.leave()
+    for use in (timer.join, timer.upcoming, lambda: timer.post(1, 1), lambda: timer.confirm("x")):
+        try:
+            await use()
+        except WrongProcessOrLoop as error:
+            assert "process" in str(error)
+        else:
+            raise AssertionError(use)
+
+async def main():
+    async with timer:
+        child = os.fork()
+        if not child:
+            asyncio.run(use_it_all())
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert timer.joined
+        await timer.post(1, 0)
+        await sim.advance(0)
+    assert got == [1]
+
+got = []
+sim = SimBackend()
+timer = DTimer(sim)
+timer.on("event", lambda event: got.append(event.payload))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_simulator_stays_in_its_process() -> None:
+    """Forked within the very loop, as some servers do. The child's posts would be seen by nobody."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    result = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=False, env=env)
+
+    assert (result.returncode, result.stderr) == (0, "")
