@@ -160,6 +160,7 @@ def as_broken(error: Exception) -> Broken:
 def _failed(scenario: Scenario, broken: Broken) -> Result:
     verdict = Verdict(
         rule=broken.rule or scenario.rule,
+        tested=scenario.rule,
         scenario=scenario.name,
         claim=scenario.claim,
         problem=broken.problem,

@@ -48,9 +48,9 @@ class Report:
         return [result for result in self.results if result.scenario.rule == rule]
 
     def outcome(self, rule: str) -> str:
-        """Kept if at least one scenario could be made and none failed."""
+        """Kept if at least one scenario could be made, none failed, and no other one's verdict names the rule."""
         statuses = {result.status for result in self.of(rule)}
-        if Status.FAILED in statuses:
+        if Status.FAILED in statuses or any(result.verdict and result.verdict.rule == rule for result in self.results):
             return BROKEN
         return KEPT if Status.PASSED in statuses else NOT_JUDGED
 

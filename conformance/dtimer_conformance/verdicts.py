@@ -34,7 +34,8 @@ class Verdict:
     """Why a scenario failed.
 
     Attributes:
-        rule: the rule that is broken.
+        rule: the rule that is broken by what was seen.
+        tested: the rule that the scenario tests, and whose line of the table counts it.
         scenario: the name of its test.
         claim: what the scenario claims.
         problem: what was seen instead.
@@ -43,6 +44,7 @@ class Verdict:
     """
 
     rule: str
+    tested: str
     scenario: str
     claim: str
     problem: str
@@ -51,7 +53,10 @@ class Verdict:
 
     @override
     def __str__(self) -> str:
-        lines = [f"rule {title(self.rule)} is broken", f"claim: {self.claim}", "", self.problem]
+        lines = [f"rule {title(self.tested)} is broken"]
+        if self.rule != self.tested:
+            lines.append(f"by what breaks rule {title(self.rule)}")
+        lines += [f"claim: {self.claim}", "", self.problem]
         if self.history:
             lines += ["", "the last operations, as number, time in us, operation -> answer:", *self.history]
         if self.hint:

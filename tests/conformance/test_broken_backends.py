@@ -18,7 +18,7 @@ from dtimer.semantics.operations import Operation
 from dtimer.values import Applied, Claimed
 from dtimer_conformance import Feature
 from dtimer_conformance.court import HANGS_MAX, Court
-from dtimer_conformance.report import Unreached, make_report
+from dtimer_conformance.report import Report, Unreached, make_report
 from dtimer_conformance.scenario import SCENARIOS
 from support.broken import A_SCENARIO, Changed, Target, Unwritten, tried, verdict_of
 
@@ -56,6 +56,25 @@ def test_a_difference_that_no_scenario_looks_at_is_found_by_the_replay() -> None
 
     assert "rule W4 " in said
     assert "value.come_at_us" in said
+
+
+def test_details_and_table_name_the_same_rules_as_broken() -> None:
+    """A scenario of one rule may fail by what breaks another one: neither may stand in the table as kept."""
+
+    class Restless(Changed):
+        def change(self, operation: Operation[Any], reply: Applied[Any]) -> Any:
+            if not isinstance(reply.value, Claimed) or reply.value.come_at_us is None:
+                return reply
+            return evolve(reply, value=evolve(reply.value, come_at_us=reply.value.come_at_us + 1))
+
+    scenario = SCENARIOS["test_e1_confirms_ride_on_claims"]
+    report = Report("restless", frozenset(), (Court().try_one(scenario, Target(Restless)),))
+
+    shown = report.as_text()
+    table = dict(re.findall(r"^([A-Z]\d+) .*?  (kept|broken|not judged)  ", shown, re.MULTILINE))
+    named = set(re.findall(r"rule ([A-Z]\d+) ", shown))
+    assert named == {"E1", "W4"}
+    assert {rule for rule, outcome in table.items() if outcome == "broken"} == named
 
 
 def test_any_program_fails_with_few_lines() -> None:
