@@ -75,7 +75,9 @@ class Handlers(ABC, Generic[PayloadT]):
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             arguments.function(handler, "handler")
             if is_generator_function(handler):
-                raise InvalidArgument("handler", f"must not have a yield in it, as {handler!r} has: it would never run")
+                raise InvalidArgument(
+                    "handler", f"must not have a yield in it, as {shown(handler)} has: it would never run"
+                )
             add(handler)
             if name == "event":
                 self._at_home(self._takers.added)

@@ -7,7 +7,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from dtimer import arguments
 from dtimer.arguments import Delay
+from dtimer.errors import InvalidArgument
+from dtimer.limits import MILLISECOND_US
 from dtimer.sim.autojump import Autojump
 from dtimer.sim.durations import MICROSECOND, duration_us
 from dtimer.sim.frozen import frozen
@@ -48,6 +51,19 @@ class SimClock:
             SimMisuse: called in a handler (use :meth:`sleep` there), or while time is being moved by hand already.
         """
         await self._world.advance(duration_us("duration", duration))
+
+    async def advance_to(self, at: datetime) -> None:
+        """As :meth:`advance`, to the end of the millisecond of a time of day, an aware datetime. Raises as that does.
+
+        (An event that is posted for two hours later is due some microseconds after that.)
+
+        Raises:
+            InvalidArgument: it is none, or lies in the past: time never goes back.
+        """
+        to_us = arguments.instant_us(at)
+        if to_us < self._world.clock.now_us:
+            raise InvalidArgument("at", f"is {at.isoformat()}, and it is {self.now.isoformat()}: time never goes back")
+        await self._world.advance_to(to_us + MILLISECOND_US - 1)
 
     async def run_until_idle(self) -> None:
         """Return when everything that is to happen now has happened; no time passes. Raises as :meth:`advance` does."""

@@ -68,9 +68,18 @@ class World:
         async with self._moving("advance"):
             await self.settle()
             self.tell()
-            target_us = self.clock.now_us + duration_us
-            await self.fire(target_us)
-            self.clock.move(target_us)
+            await self._on_to(self.clock.now_us + duration_us)
+
+    async def advance_to(self, to_us: int) -> None:
+        """As :meth:`advance`, to a time; one that has passed by the time all has come to rest is reached already."""
+        async with self._moving("advance_to"):
+            await self.settle()
+            self.tell()
+            await self._on_to(to_us)
+
+    async def _on_to(self, target_us: int) -> None:
+        await self.fire(target_us)
+        self.clock.move(target_us)
 
     async def run_until_idle(self) -> None:
         """Let all that is under way come to rest, with the timers that are due already; raises like :meth:`advance`."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 
+from dtimer import DTimer
 from dtimer.errors import BackendClosed, InvalidArgument
 from dtimer.outcomes import (
     BuryOutcome,
@@ -388,3 +389,20 @@ async def test_a_call_that_is_cancelled_before_it_arrives_changes_nothing(sim: S
     await asyncio.wait({task})
 
     assert (await sim.open()).seq == 0
+
+
+async def test_time_may_be_moved_to_a_time_of_day() -> None:
+    """What lies on the way happens; the past is refused."""
+    sim = SimBackend()
+    seen: list[object] = []
+    async with DTimer(sim) as timer:
+        timer.on("event", lambda event: seen.append(event.payload))
+        await timer.post("x", timedelta(hours=3))
+        await sim.advance_to(sim.now + timedelta(hours=2))
+        assert seen == []
+        at = datetime(2030, 1, 1, 5, tzinfo=timezone(timedelta(hours=2)))
+        await sim.advance_to(at)
+        assert seen == ["x"]
+        assert at <= sim.now < at + timedelta(milliseconds=2)
+        with pytest.raises(InvalidArgument, match="time never goes back"):
+            await sim.advance_to(at - timedelta(seconds=1))
