@@ -248,6 +248,10 @@ class NodeFenced(Report):
     """Another process joined under this node's id; this one takes no more events (rule N1)."""
 
 
+class NodeIdDisputed(Report):
+    """This node joined again under an id that another process had taken from it: that one is fenced now (rule N1)."""
+
+
 class StoreLostWrites(Report):
     """The store went back in its own history: a restart or failover lost acknowledged writes (rule O1)."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -62,6 +64,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         backend: TimerBackend,
         *,
         node_id: str | None = None,
+        node_name: str | None = None,
         max_events: int = MAX_EVENTS_DEFAULT,
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: None = None,
@@ -76,6 +79,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         backend: TimerBackend,
         *,
         node_id: str | None = None,
+        node_name: str | None = None,
         max_events: int = MAX_EVENTS_DEFAULT,
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: Codec[PayloadT],
@@ -89,6 +93,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         backend: TimerBackend,
         *,
         node_id: str | None = None,
+        node_name: str | None = None,
         max_events: int = MAX_EVENTS_DEFAULT,
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: Codec[PayloadT] | None = None,
@@ -100,7 +105,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Args:
             backend: one namespace on one store.
             node_id: names this process among the nodes; a later join under the same id fences this one.
-                Made if not given.
+                Made at the join if not given.
+            node_name: by which people know this process; it is never compared. Its host and number if not given.
             max_events: how many deliveries may be unfinished here at once (rule N2).
             confirm_timeout: seconds, or a timedelta, in which a delivery must be confirmed, unless its event says (D4).
             codec: makes bytes of payloads and back; JSON by default.
@@ -119,6 +125,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._max_events_initially = arguments.max_events(max_events)
         timeout_us = arguments.timeout_us(confirm_timeout, "confirm_timeout")
         self._node_id = None if node_id is None else arguments.name(node_id, "node_id")
+        self._node_name = None if node_name is None else arguments.name(node_name, "node_name")
         self._codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
         self._posting = Posting(self._codec, arguments.payload_max_bytes(payload_max_bytes), runtime)
 
@@ -142,6 +149,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         watch = LoopWatch(self._runtime, self._reports, self._tally)
         self._node = Node(
             self._identify,
+            lambda: self.node_name,
             runtime=self._runtime,
             settled=self._settled,
             watch=watch,
@@ -227,6 +235,15 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     def node_id(self) -> str | None:
         """As it was given, or as it was made at the first join in this process; None before that."""
         return self._made_id if self._node_id is None else self._node_id
+
+    @property
+    def node_name(self) -> str:
+        """By which people know this process: as it was given, or else its host and number. It is never compared."""
+        return f"{socket.gethostname()}-{os.getpid()}" if self._node_name is None else self._node_name
+
+    @override
+    def __repr__(self) -> str:
+        return f"DTimer(node_id={self.node_id!r}, node_name={self.node_name!r}, joined={self.joined})"
 
     @property
     def joined(self) -> bool:

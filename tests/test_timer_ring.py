@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -177,3 +179,29 @@ async def test_equal_seeds_give_equal_runs() -> None:
         return log
 
     assert await run() == await run()
+
+
+async def test_processes_that_fight_for_an_id_are_both_told(sim: SimBackend) -> None:
+    """Rule N1. The fenced one stays out; one that is made to join again says that it fences the other."""
+    errors: dict[str, list[str]] = {"a": [], "b": []}
+    timers = {name: DTimer(sim, node_id="n", node_name=name) for name in errors}
+
+    def note_for(name: str) -> Callable[[DTimerError], None]:
+        return lambda error: errors[name].append(type(error).__name__)
+
+    for name, timer in timers.items():
+        timer.on("error", note_for(name))
+    await timers["a"].join()
+    await timers["b"].join()
+    await sim.advance(7_200_000)
+    assert errors == {"a": ["NodeFenced"], "b": []}
+    assert not timers["a"].joined
+
+    await timers["a"].join()
+    await sim.advance(7_200_000)
+
+    assert errors == {"a": ["NodeFenced", "NodeIdDisputed"], "b": ["NodeFenced"]}
+    assert "node_name='a'" in repr(timers["a"])
+    assert DTimer(sim).node_name.endswith(f"-{os.getpid()}")
+    for timer in timers.values():
+        await timer.leave()

@@ -57,12 +57,14 @@ class Claims:
         confirm_timeout_us: int,
         reports: Reports,
         tally: Tally,
+        name: Callable[[], str],
         on_ready: Callable[[], None],
         on_fenced: Callable[[], None],
         on_stopped: Callable[[BaseException | None], None],
     ) -> None:
         """
         Args:
+            name: by which people know the process.
             partition: what reports add to tell it from the others; empty if there are none.
             on_fenced: called when it has come to its end because it was fenced.
             on_stopped: called when it has come to its end although it was neither fenced nor told to; and why.
@@ -82,6 +84,7 @@ class Claims:
         self._tally = tally
         self._on_ready = on_ready
         self._on_fenced = on_fenced
+        self._name = name
         self._on_stopped = on_stopped
         self._planner = Planner(self._runtime.draw, store.backend.pace)
         self._disturbance = disturbance
@@ -318,7 +321,7 @@ class Claims:
 
     def _is_fenced(self) -> None:
         self.fenced, self.joined = True, False
-        self._disturbance.fenced()
+        self._disturbance.fenced(self._name())
 
     async def _confirm(self, batch: ConfirmBatch) -> None:
         try:

@@ -43,11 +43,11 @@ class Disturbance:
             self._reports.warn(f"node {self._node!r}: all works again, after {self._failures} failed attempts")
             self._failures = 0
 
-    def fenced(self) -> None:
-        """Another process has joined under this node's id."""
+    def fenced(self, name: str) -> None:
+        """Another process has joined under this node's id; people know this one by its name."""
         if not self._is_fenced:
             self._is_fenced = True
-            what = f"another process has joined as node {self._node!r}; this one takes no more events"
+            what = f"another process has joined as node {self._node!r}; this one, {name}, takes no more events"
             self._reports.report(NodeFenced(what))
 
     def forget(self) -> None:

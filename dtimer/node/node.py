@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from dtimer.counters import Tally
-from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeStopped
+from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeIdDisputed, NodeStopped
 from dtimer.event import Event
 from dtimer.foreign import ends_the_program
 from dtimer.home import Settled
@@ -41,6 +41,7 @@ class Node:
     def __init__(
         self,
         identify: Callable[[], str],
+        name: Callable[[], str],
         *,
         runtime: Runtime,
         settled: Settled,
@@ -54,11 +55,14 @@ class Node:
         """
         Args:
             identify: gives the node's id, when it is about to join.
+            name: by which people know the process.
             settled: where it is.
         """
         self.id = ""
         self.callers = 0
         self._identify = identify
+        self._name = name
+        self._was_fenced = False
         self._settled = settled
         self._partitions: Partitions
         self._watch = watch
@@ -146,6 +150,10 @@ class Node:
                 raise
             finally:
                 in_hand.reset(token)
+            if self._was_fenced:
+                self._was_fenced = False
+                what = f"node {self.id!r} ({self._name()}) joined again after another process had joined under its id"
+                self._reports.report(NodeIdDisputed(f"{what}, which is fenced now: give each process an id of its own"))
 
     def _new_claims(self) -> list[Claims]:
         assert self._deliveries is not None, "serve() comes first"
@@ -167,6 +175,7 @@ class Node:
                 confirm_timeout_us=self._confirm_timeout_us,
                 reports=self._reports,
                 tally=self._tally,
+                name=self._name,
                 on_ready=self._partition_ready,
                 on_fenced=self._fenced,
                 on_stopped=self._stopped,
@@ -226,6 +235,7 @@ class Node:
             if not claims.fenced:
                 claims.dismiss()
                 self._chores.start(partial(self._tell_store, claims), f"leaving as node {self.id!r}")
+        self._was_fenced = True
         self._num_ended += 1
         if self._num_ended < len(self._claims):
             return
