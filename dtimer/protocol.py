@@ -328,7 +328,7 @@ class SupportsRepeatWithin(Protocol):
 
 @runtime_checkable
 class SupportsPurge(Protocol):
-    """Emptying a namespace, for tests."""
+    """Removing a namespace: one that is not used any more, or in tests."""
 
     async def purge(self) -> None:
         """Remove every trace of the namespace, its epoch included."""

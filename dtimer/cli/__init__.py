@@ -53,10 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     migrate.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
     migrate.add_argument("--to", metavar="NUMBER", type=int, required=True, help="how many partitions it is to have")
-    migrate.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
-    kind = migrate.add_mutually_exclusive_group()
-    kind.add_argument("--cluster", action="store_true", help="the URL is that of a server of a Redis Cluster")
-    kind.add_argument("--sentinel", metavar="SERVICE", help="the URL is that of a sentinel that watches over SERVICE")
+    purge = commands.add_parser(
+        "purge",
+        help="remove a namespace that is not used any more",
+        description="Says what a namespace on Redis holds, asks, and removes all of it. No node may be joined.",
+        epilog="Exits with 0 if nothing is left, with 1 if it was not to be removed, and with 2 if it could not be.",
+    )
+    purge.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (migrate, purge):
+        command.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
+        kind = command.add_mutually_exclusive_group()
+        kind.add_argument("--cluster", action="store_true", help="the URL is that of a server of a Redis Cluster")
+        kind.add_argument(
+            "--sentinel", metavar="SERVICE", help="the URL is that of a sentinel that watches over SERVICE"
+        )
     parsed = parser.parse_args(arguments)
 
     if parsed.command == "doctor":
@@ -74,6 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_migration(
             parsed.url, namespace=parsed.namespace, to=parsed.to, cluster=parsed.cluster, sentinel=parsed.sentinel
+        )
+
+    if parsed.command == "purge":
+        from dtimer.cli.purge import run_purge
+
+        return run_purge(
+            parsed.url, namespace=parsed.namespace, yes=parsed.yes, cluster=parsed.cluster, sentinel=parsed.sentinel
         )
 
     from dtimer.cli.demo import run_demo

@@ -1,0 +1,87 @@
+"""Removing a namespace that nobody uses any more, whatever the number of its partitions. Nothing else ever does."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import InvalidResponse
+
+from dtimer import arguments
+from dtimer.backends.redis.backend import RedisBackend
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.keys import Keys
+from dtimer.backends.redis.resp import as_int
+from dtimer.backends.redis.servers import Servers
+from dtimer.errors import OutcomeUnknown, SchemaMismatch, StoreCorrupt, StoreRefused
+from dtimer.limits import NAMESPACE_DEFAULT, PARTITIONS_MAX
+from dtimer.values import Inspection
+
+OPERATION: Final = "purge"
+
+
+@frozen
+class Remains:
+    """What a namespace holds.
+
+    Attributes:
+        partitions: their number, as it is stored.
+        inspection: of all together; None if this version cannot read the namespace.
+    """
+
+    partitions: str
+    inspection: Inspection | None
+
+
+async def remains(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> Remains | None:
+    """What would be removed; None if there is no such namespace. Changes nothing.
+
+    Raises:
+        InvalidArgument: before any I/O.
+        BackendError: it could not be looked at.
+    """
+    keys = Keys(arguments.name(namespace, "namespace"))
+    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    try:
+        route = await servers.route(OPERATION, keys.prefix)
+        if not as_int(await route.request(OPERATION, b"EXISTS", keys.all[0])):
+            return None
+        stored = await route.request(OPERATION, b"HGET", keys.all[0], b"partitions")
+    except InvalidResponse as error:
+        raise OutcomeUnknown(OPERATION, f"the server's reply is none that was asked for: {error}") from error
+    finally:
+        await servers.close()
+    number = stored.decode("ascii", "replace") if isinstance(stored, bytes) else "1"
+    if not (number.isdecimal() and 1 <= int(number) <= PARTITIONS_MAX):
+        return Remains(number, None)  # a migration was interrupted
+    backend = RedisBackend(client, namespace, partitions=int(number))
+    try:
+        return Remains(number, (await backend.inspect()).value)
+    except (SchemaMismatch, StoreCorrupt):
+        return Remains(number, None)
+    finally:
+        await backend.close()
+
+
+async def remove(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> None:
+    """Remove every key of the namespace, with all events and dead letters; those of earlier numbers of partitions, too.
+
+    Raises:
+        InvalidArgument: before any I/O.
+        StoreRefused: nodes are joined, and would make it anew; nothing was removed.
+        BackendError: it was interrupted, and can be called again.
+    """
+    found = await remains(client, namespace)
+    if found is not None and found.inspection is not None and found.inspection.ring:
+        names = ", ".join(sorted(member.node for member in found.inspection.ring))
+        raise StoreRefused(OPERATION, f"nodes are joined, or have died less than 100 s ago: {names}")
+    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    try:
+        # The first goes last: until then it knows the number of all.
+        for place in reversed(range(PARTITIONS_MAX)):
+            keys = Keys(namespace, place)
+            route = await servers.route(OPERATION, keys.prefix)
+            await route.request(OPERATION, b"DEL", *keys.all)
+    finally:
+        await servers.close()
