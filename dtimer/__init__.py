@@ -14,6 +14,7 @@ from dtimer.counters import Counters
 from dtimer.errors import (
     BackendClosed,
     BackendError,
+    ConfirmedTooLate,
     ConsumerConflict,
     DTimerError,
     EventExists,
@@ -104,6 +105,7 @@ __all__ = [
     "ChangeOutcome",
     "Codec",
     "ConfirmOutcome",
+    "ConfirmedTooLate",
     "Confirming",
     "ConsumerConflict",
     "Counters",

@@ -14,6 +14,8 @@ class Tally:
     retried: int = 0
     """Of these, those with counted deliveries before."""
     confirmed: int = 0
+    confirmed_too_late: int = 0
+    """Confirms that came after the deadline and ended nothing, since another delivery or a dead letter was there."""
     exhausted: int = 0
     """Events that this node was told of as exhausted (rule E5)."""
     expired: int = 0

@@ -12,6 +12,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from dtimer.outcomes import ConfirmOutcome
 from dtimer.values import Unreadable
 
 
@@ -213,6 +214,24 @@ class HandlerFailed(Report):
     def __init__(self, id: str, problem: str) -> None:
         super().__init__(f"the handler of event {id!r} {problem}")
         self.id = id
+
+
+class ConfirmedTooLate(Report):
+    """A confirm came after the deadline, when another delivery or a dead letter had taken its place (rule D4).
+
+    The work was done, and is or was done once more elsewhere, or is told as exhausted.
+
+    Attributes:
+        outcome: what the confirm was answered.
+    """
+
+    def __init__(self, id: str, outcome: ConfirmOutcome) -> None:
+        super().__init__(
+            f"event {id!r} was confirmed too late: its deadline had passed, and it was given out again or ended; "
+            "was the event loop blocked, or the store away? A handler's deadline is extended while it runs"
+        )
+        self.id = id
+        self.outcome = outcome
 
 
 class PayloadRefused(Report):

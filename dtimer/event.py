@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from types import TracebackType
-from typing import Generic, Protocol, Self
+from typing import Any, Final, Generic, Protocol, Self, TypeAlias
 
 from attrs import field, frozen
 from typing_extensions import override
@@ -39,6 +41,42 @@ class Keeper(Protocol[PayloadT]):
         ...
 
 
+Outcome: TypeAlias = ConfirmOutcome | ReleaseOutcome | BuryOutcome
+
+
+class Settling(Protocol):
+    """What was asked for."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """None before it is answered."""
+        ...
+
+
+@frozen
+class Settled:
+    """It has been answered."""
+
+    outcome: Outcome
+
+
+class Standing:
+    """How a delivery stands with the node that holds it, which alone writes it.
+
+    Attributes:
+        deadline_us: as far as is known, by the store's clock; None if it is not tracked.
+        asked: a confirm, a release or a burial was asked for.
+        settling: what was.
+    """
+
+    __slots__ = ("asked", "deadline_us", "settling")
+
+    def __init__(self, deadline_us: int | None) -> None:
+        self.deadline_us = deadline_us
+        self.asked = False
+        self.settling: Settling | None = None
+
+
 class Confirming(Awaitable[ConfirmOutcome]):
     """A confirm that is on its way already. Awaiting it gives the outcome, or raises what went wrong.
 
@@ -66,15 +104,15 @@ class Event(Generic[PayloadT]):
 
     Attributes:
         payload: what was posted.
-        settled: it has been confirmed, released or buried here, or at least that was asked for.
     """
 
-    __slots__ = ("__weakref__", "_delivery", "_keeper", "payload", "settled")
+    __slots__ = ("__weakref__", "_delivery", "_keeper", "_lost", "_standing", "payload")
 
     def __init__(self, payload: PayloadT, delivery: Delivery, keeper: Keeper[PayloadT]) -> None:
         self.payload = payload
-        self.settled = False
+        self._standing = Standing(delivery.deadline_us)
         self._delivery = delivery
+        self._lost: asyncio.Event | None = None
         self._keeper = keeper
 
     @override
@@ -138,9 +176,35 @@ class Event(Generic[PayloadT]):
 
     @property
     def deadline(self) -> datetime | None:
-        """Until when nobody else is given it, as it was when it was claimed; None if it is not tracked."""
-        deadline_us = self._delivery.deadline_us
+        """Until when nobody else is given it, as far as is known here; None if it is not tracked.
+
+        While it is worked on it is moved (rule D4).
+        """
+        deadline_us = self._standing.deadline_us
         return None if deadline_us is None else from_instant(deadline_us)
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set as soon as an extension is answered that this delivery is in charge of nothing any more (rule D4).
+
+        The event has been given to another node, was cancelled or replaced, or is a dead letter.
+        ``await event.lost.wait()``, or ask ``event.lost.is_set()``.
+        """
+        if self._lost is None:
+            self._lost = asyncio.Event()
+        return self._lost
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the last confirm, release or burial that was asked for here came to; None before it is answered."""
+        settling = self._standing.settling
+        return settling.outcome if settling is not None else None
+
+    @property
+    def settled(self) -> bool:
+        """It has been confirmed, released or buried here; or that was asked for, and is not answered yet."""
+        outcome = self.outcome
+        return self._standing.asked and (outcome is None or bool(outcome))
 
     # --- what can be done with it ----------------------------------------------------------------------
 
@@ -184,7 +248,7 @@ class Event(Generic[PayloadT]):
     ) -> None:
         try:
             if error is None:
-                if self._delivery.deadline_us is not None and not self.settled:
+                if self._delivery.deadline_us is not None and not self._standing.asked:
                     confirming = self._keeper.confirm_at_end(self)
                     if confirming is not None:
                         await confirming
@@ -193,6 +257,10 @@ class Event(Generic[PayloadT]):
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.
         finally:
             self._keeper.at_end(self)
+
+
+standing: Final[Callable[[Event[Any]], Standing]] = attrgetter("_standing")
+"""For the node; an application has no use for it."""
 
 
 @frozen(kw_only=True)

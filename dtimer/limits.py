@@ -115,6 +115,8 @@ LEAVE_CANCEL_GRACE_US: Final = 1 * SECOND_US
 """What a handler that was cancelled by ``leave`` has to clean up in."""
 HANDLER_THREADS_MAX: Final = 512
 """Threads for plain handlers; there are never more than handlers that run, which `max_events` bounds."""
+MAX_RUN_DEFAULT_US: Final = 3_600 * SECOND_US
+"""For so long the delivery of a handler that runs is extended: long for work, short for one that hangs."""
 LOOP_BLOCKED_US: Final = 500 * MILLISECOND_US
 """An event loop that did not go round for so long is reported: nodes pass over one that is late by a tenth of it."""
 LOOP_BLOCKED_AGAIN_US: Final = 60 * SECOND_US

@@ -27,6 +27,7 @@ from dtimer.limits import (
     CONFIRM_TIMEOUT_DEFAULT_US,
     LEAVE_TIMEOUT_DEFAULT_US,
     MAX_EVENTS_DEFAULT,
+    MAX_RUN_DEFAULT_US,
     PAYLOAD_MAX_BYTES,
     REFUSED_FOR_DEFAULT_US,
     SECOND_US,
@@ -69,6 +70,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: None = None,
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
+        max_run: Timeout = MAX_RUN_DEFAULT_US / SECOND_US,
         refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
         plain_handlers: PlainHandlers = "loop",
     ) -> None: ...
@@ -84,6 +86,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: Codec[PayloadT],
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
+        max_run: Timeout = MAX_RUN_DEFAULT_US / SECOND_US,
         refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
         plain_handlers: PlainHandlers = "loop",
     ) -> None: ...
@@ -98,6 +101,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         confirm_timeout: Timeout = CONFIRM_TIMEOUT_DEFAULT_US / SECOND_US,
         codec: Codec[PayloadT] | None = None,
         payload_max_bytes: int = PAYLOAD_MAX_BYTES,
+        max_run: Timeout = MAX_RUN_DEFAULT_US / SECOND_US,
         refused_for: Timeout = REFUSED_FOR_DEFAULT_US / SECOND_US,
         plain_handlers: PlainHandlers = "loop",
     ) -> None:
@@ -109,6 +113,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             node_name: by which people know this process; it is never compared. Its host and number if not given.
             max_events: how many deliveries may be unfinished here at once (rule N2).
             confirm_timeout: seconds, or a timedelta, in which a delivery must be confirmed, unless its event says (D4).
+            max_run: seconds, or a timedelta: for so long a handler may run. Until then the deadline of its delivery is
+                extended while it does; then it is cancelled, and has failed (rule D4).
             codec: makes bytes of payloads and back; JSON by default.
             payload_max_bytes: larger encoded payloads are refused (rule P6).
             refused_for: seconds, or a timedelta: when the codec of this timer refuses a payload, and the event was
@@ -138,6 +144,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._made_id: str | None = None
         self._moving = threading.Lock()
         self._confirm_timeout_us = timeout_us
+        self._max_run_us = arguments.timeout_us(max_run, "max_run")
         self._refused_for_us = arguments.timeout_us(refused_for, "refused_for")
         self._in_threads = arguments.plain_handlers(plain_handlers) == "thread"
         self._settle_anew(max_events)
@@ -165,6 +172,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             watch=watch,
             codec=self._codec,
             max_events=max_events,
+            max_run_us=self._max_run_us,
             refused_for_us=self._refused_for_us,
             chores=self._chores,
             reports=self._reports,

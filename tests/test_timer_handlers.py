@@ -389,6 +389,7 @@ async def test_what_a_large_claim_brought_is_handed_out_when_the_node_has_left(t
         come_at_us=None,
     )
 
+    await timer.join()
     timer._deliveries.take(claimed, leaving=False)
     assert handed_out == []
     timer._deliveries.end_all()
@@ -396,6 +397,7 @@ async def test_what_a_large_claim_brought_is_handed_out_when_the_node_has_left(t
     assert handed_out == ids
     await asyncio.sleep(0)
     assert timer._deliveries.room() == timer.max_events
+    await timer.leave()
 
 
 async def test_the_next_claim_is_under_way_before_a_large_one_is_handled(sim: SimBackend) -> None:

@@ -256,6 +256,8 @@ class Claims:
         # One that comes back full is followed by the next at once.
         room = self._room.reserve(self)
         nonce = self._runtime.token(NONCE_BYTES)
+        upkeep, sent_us = self._deliveries.upkeep, self._runtime.now_us()
+        kept = upkeep.take(self._store)
         self._planner.claiming(self._runtime.now_us(), claim)
         self._tally.claims += 1
         try:
@@ -266,10 +268,12 @@ class Claims:
                     confirm_timeout_us=self._confirm_timeout_us,
                     nonce=nonce,
                     confirming=receipts,
+                    extending=upkeep.extensions(kept),
                     pulse=claim.pulse,
                 )
             )
         except BaseException as error:
+            upkeep.failed(kept)
             if ends_the_task(error):
                 if batch is not None:
                     batch.cancel()
@@ -284,6 +288,7 @@ class Claims:
             self._failed(error)
             return
         self._worked()
+        upkeep.answered(kept, applied.value.extended, sent_us=sent_us, at_us=applied.at_us)
         self._room.answered(self, len(applied.value.deliveries))
         # The node re-arms itself before anything is handled (rule W4).
         if applied.value.status is ClaimStatus.JOINED:

@@ -33,6 +33,8 @@ class Confirms:
             repeat_within_us=store.repeat_within_us,
             answered=self.answered,
         )
+        self.on_vain: Callable[[object, ConfirmOutcome], None] | None = None
+        """Told of each confirm that ended nothing, with the owner of its ticket."""
         self._store = store
         self._tally = tally
 
@@ -56,7 +58,10 @@ class Confirms:
         """The call that carried them was answered; each caller is told what is known."""
         if any(ticket.lost for ticket in batch.tickets):
             outcomes = self._after_lost_replies(batch, outcomes)
-        self._count(outcomes)
+        if self._count(outcomes) < len(outcomes) and self.on_vain is not None:
+            for ticket, outcome in zip(batch.tickets, outcomes, strict=False):
+                if not outcome:
+                    self.on_vain(ticket.owner, outcome)
         batch.answer(outcomes)
 
     def _after_lost_replies(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
@@ -84,6 +89,8 @@ class Confirms:
     async def _send(self, receipts: Sequence[Receipt]) -> Sequence[ConfirmOutcome]:
         return (await self._store.once(lambda: self._store.backend.confirm(receipts))).value
 
-    def _count(self, outcomes: Sequence[ConfirmOutcome]) -> None:
+    def _count(self, outcomes: Sequence[ConfirmOutcome]) -> int:
         # That `bool(outcome)` says the same is E6; asking each costs more than all else that is done with it here.
-        self._tally.confirmed += outcomes.count(ConfirmOutcome.CONFIRMED) + outcomes.count(ConfirmOutcome.GONE)
+        confirmed = outcomes.count(ConfirmOutcome.CONFIRMED) + outcomes.count(ConfirmOutcome.GONE)
+        self._tally.confirmed += confirmed
+        return confirmed

@@ -17,7 +17,7 @@ from attrs import define
 
 from dtimer.codec import PayloadT
 from dtimer.errors import ConsumerConflict
-from dtimer.event import Event, EventHandler
+from dtimer.event import Event, EventHandler, standing
 from dtimer.foreign import ends_the_program, ends_the_task, is_coroutine_function, to_await
 from dtimer.node.handler_threads import HandlerThreads
 from dtimer.node.loop_watch import LoopWatch
@@ -34,6 +34,8 @@ class Ending(Enum):
     CANCELLED = "cancelled"
     CUT = "cut"
     """Cancelled by `leave`."""
+    OVERRUN = "overrun"
+    """Cancelled, since it ran for too long."""
 
 
 @define(eq=False)
@@ -64,6 +66,18 @@ class Holding(Generic[PayloadT]):
     """`leave` cancelled it."""
     ending: bool = False
     """Its last handler merely waits for the confirm at its block's end."""
+    begun_us: int = 0
+    since_us: int = 0
+    """When its deadline was set last, by the local clock."""
+    timeout_us: int = 0
+    """To which it was set from then; 0 for one that was not looked at yet."""
+    asking_us: int = 0
+    """To which it is to be set next."""
+    extending: bool = False
+    lost: bool = False
+    over: bool = False
+    """It has run for too long, and is not extended any more."""
+    in_thread: bool = False
     several: bool = False
     """More than one handler was given it: what each says of it at its block's end is a vote."""
     voted: bool = False
@@ -72,6 +86,11 @@ class Holding(Generic[PayloadT]):
     """A handler, or a block, raised."""
     spoiled: bool = False
     """A handler was cancelled, or ended the program: only the deadline is right."""
+
+    @property
+    def cancelled(self) -> Ending:
+        """What it means that a handler of it was."""
+        return Ending.CUT if self.cut else Ending.OVERRUN if self.over else Ending.CANCELLED
 
 
 class Consumers(Generic[PayloadT]):
@@ -323,6 +342,7 @@ class Consumers(Generic[PayloadT]):
                     if not plain:
                         work = to_await(context.run(handler, event))
                     elif self._threads is not None:
+                        holding.in_thread = True
                         work = self._threads.call(context, handler, event)
                     else:
                         since_us = self._watch.now_us()
@@ -381,7 +401,7 @@ class Consumers(Generic[PayloadT]):
             ends = ends_the_task(error, task)
             if not isinstance(error, GeneratorExit) or not ends:
                 cancelled = ends and isinstance(error, asyncio.CancelledError)
-                ending = Ending.RAISED if not cancelled else Ending.CUT if holding.cut else Ending.CANCELLED
+                ending = holding.cancelled if cancelled else Ending.RAISED
                 self._on_failure(holding.event, error, ending)
             if ends:
                 raise
@@ -393,16 +413,24 @@ class Consumers(Generic[PayloadT]):
     ) -> None:
         """It was cancelled before, and nobody else would close the handler's coroutine."""
         coroutine.close()
-        ending = Ending.CUT if holding.cut else Ending.CANCELLED
-        self._on_failure(holding.event, asyncio.CancelledError(), ending)
+        self._on_failure(holding.event, asyncio.CancelledError(), holding.cancelled)
         self._returned(holding)
 
     def _returned(self, holding: Holding[PayloadT]) -> None:
         holding.open -= 1
         if not holding.open:
-            if not holding.event.settled:
+            if not standing(holding.event).asked:
                 self._on_unsettled(holding)
             self.finish(holding.event)
+
+    def overrun(self, holding: Holding[PayloadT]) -> bool:
+        """Cancel the handlers that run on it, for it has been too long; False if they cannot be."""
+        holding.over = True
+        if holding.in_thread or not holding.tasks:
+            return False
+        for task in holding.tasks:
+            task.cancel()
+        return True
 
     def cut(self, event: Event[PayloadT]) -> None:
         """Cancel the handlers that run on it; an iterator's event is merely no longer waited for."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic
+from typing import Final, Generic, cast
 
 from dtimer import arguments
 from dtimer.arguments import Delay, Timeout
 from dtimer.codec import Codec, PayloadT
 from dtimer.counters import Tally
-from dtimer.errors import BackendError, HandlerFailed, InvalidArgument, NotTracked, PayloadRefused, RecordUnreadable
-from dtimer.event import Confirming, Event, Exhausted, exhausted
+from dtimer.errors import (
+    BackendError,
+    ConfirmedTooLate,
+    HandlerFailed,
+    InvalidArgument,
+    NotTracked,
+    PayloadRefused,
+    RecordUnreadable,
+)
+from dtimer.event import Confirming, Event, Exhausted, Settled, exhausted, standing
 from dtimer.foreign import ends_the_program
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.node.consumers import Consumers, Ending, Holding
@@ -20,6 +28,7 @@ from dtimer.node.handler_threads import Elsewhere, loop_of_thread
 from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
+from dtimer.node.upkeep import Upkeep
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol import Runtime
 from dtimer.shown import shown
@@ -45,6 +54,7 @@ class Deliveries(Generic[PayloadT]):
         *,
         codec: Codec[PayloadT],
         max_events: int,
+        max_run_us: int,
         in_threads: bool,
         watch: LoopWatch,
         refused_for_us: int,
@@ -65,6 +75,8 @@ class Deliveries(Generic[PayloadT]):
             on_unwanted=self.give_back,
             on_unsettled=self._all_ended,
         )
+        self.upkeep: Upkeep
+        self._max_run_us = max_run_us
         self.before_use = before_use
         self._partitions: Partitions
         self._codec = codec
@@ -83,6 +95,10 @@ class Deliveries(Generic[PayloadT]):
     def settle(self, partitions: Partitions) -> None:
         """Before anything comes, in the loop where it will (rule F8)."""
         self._partitions = partitions
+        max_run_us, on_overrun = self._max_run_us, self._overran
+        self.upkeep = Upkeep(partitions, self.consumers, self._chores, max_run_us=max_run_us, on_overrun=on_overrun)
+        for partition in partitions.all:
+            partition.confirms.on_vain = self._in_vain
 
     def room(self) -> int:
         """How many events a claim may bring."""
@@ -136,7 +152,7 @@ class Deliveries(Generic[PayloadT]):
 
     def _hand_out(self, num: int) -> None:
         coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
-        receipts, tally = self._receipts, self._tally
+        receipts, tally, upkeep = self._receipts, self._tally, self.upkeep
         for _ in range(num):
             delivery = coming.popleft()
             try:
@@ -148,6 +164,9 @@ class Deliveries(Generic[PayloadT]):
                 # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
+                timeout_us = delivery.deadline_us - delivery.at_us
+                if timeout_us < upkeep.shortest_us:
+                    upkeep.watch(timeout_us)
             tally.delivered += 1
             if delivery.num_retries:
                 tally.retried += 1
@@ -215,22 +234,24 @@ class Deliveries(Generic[PayloadT]):
         loop = loop_of_thread()
         if loop is not None:
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
-            event.settled = event.tracked
+            standing(event).asked = event.tracked
             return Confirming(Elsewhere() if event.tracked else None)
         self.before_use()
         if not event.tracked:
             return Confirming(None)
-        event.settled = True
-        confirming = Confirming(self._partitions.of(event.id).confirms.submit(event.receipt, repeat_within_us))
+        standing(event).asked = True
+        ticket = self._partitions.of(event.id).confirms.submit(event.receipt, repeat_within_us)
+        ticket.owner, standing(event).settling = event, ticket
         self.consumers.finish_if_iterated(event)
-        return confirming
+        return Confirming(ticket)
 
     def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]] | None:
         self.before_use()
         if self.consumers.vote(event, failed=False):
             return None
-        event.settled = True
+        standing(event).asked = True
         ticket = self._partitions.of(event.id).confirms.submit(event.receipt)
+        ticket.owner, standing(event).settling = event, ticket
         self.consumers.finish_if_iterated(event)
         # With several partitions another one's claim might take the room before this confirm has left.
         if len(self._partitions.all) == 1:
@@ -255,7 +276,7 @@ class Deliveries(Generic[PayloadT]):
         self._require_tracked(event)
         how = Release.COUNTED if arguments.flag(counted, "counted") else Release.UNCOUNTED
         delay_us = arguments.delay_us(delay)
-        event.settled = True
+        standing(event).asked = True
         return await self._release_event(event, how, delay_us)
 
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
@@ -263,6 +284,7 @@ class Deliveries(Generic[PayloadT]):
         timeout_us = arguments.timeout_us(lasting, "timeout")
         store = self._partitions.of(event.id).store
         answer = await store.call(lambda: store.backend.extend((Extension(event.receipt, timeout_us),)))
+        self.upkeep.extended(event, timeout_us, answer.value[0], at_us=answer.at_us)
         return answer.value[0]
 
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
@@ -270,13 +292,15 @@ class Deliveries(Generic[PayloadT]):
         if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument("reason", f"must be a str, not {shown(reason)}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
-        event.settled = True
+        standing(event).asked = True
         store = self._partitions.of(event.id).store
         try:
             answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail))
         finally:
             self.consumers.finish_if_iterated(event)
-        return answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
+        outcome = answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
+        standing(event).settling = Settled(outcome)
+        return outcome
 
     def failed(self, event: Event[PayloadT]) -> None:
         """Its taker raised: its retry policy says when it comes again, or else its deadline (rule F3)."""
@@ -301,9 +325,9 @@ class Deliveries(Generic[PayloadT]):
 
     def _give_up(self, event: Event[PayloadT]) -> None:
         policy = event.data.retry
-        if not event.tracked or event.settled or policy is None:
+        if not event.tracked or standing(event).asked or policy is None:
             return
-        event.settled = True
+        standing(event).asked = True
         delay_us = policy.delay_after(event.num_retries)
         self._in_background(lambda: self._release_event(event, Release.COUNTED, delay_us), event.id)
 
@@ -312,7 +336,7 @@ class Deliveries(Generic[PayloadT]):
 
     def give_back(self, event: Event[PayloadT]) -> None:
         """Nobody took it."""
-        event.settled = True
+        standing(event).asked = True
         self._release_untouched(event.receipt)
 
     def _handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
@@ -325,6 +349,10 @@ class Deliveries(Generic[PayloadT]):
             self._chores.runtime.caught(error)
             self._reports.report(HandlerFailed(event.id, f"raised {shown(error)}"), error)
             self.failed(event)
+        elif ending is Ending.OVERRUN:
+            # Counted and reported when it was cancelled.
+            self._tally.handler_errors -= 1
+            self.failed(event)
         elif ending is Ending.CUT:
             self._reports.report(HandlerFailed(event.id, "was cancelled: it outlasted the time limit of leave()"))
             self.failed(event)
@@ -333,6 +361,26 @@ class Deliveries(Generic[PayloadT]):
             # the one, and the deadline serves the other.
             self.consumers.spoil(event)
             self._reports.report(HandlerFailed(event.id, "was cancelled"))
+
+    def _overran(self, holding: Holding[PayloadT]) -> None:
+        """It has run for as long as it may (rule D4)."""
+        self._tally.handler_errors += 1
+        if self.consumers.overrun(holding):
+            what = "is cancelled: it has run for longer than max_run"
+        else:
+            what = "has run for longer than max_run and cannot be cancelled here; its deadline is not extended any more"
+        self._reports.report(HandlerFailed(holding.event.id, what))
+
+    def _in_vain(self, event: object, outcome: ConfirmOutcome) -> None:
+        """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
+        if not isinstance(event, Event):
+            return
+        late = cast("Event[PayloadT]", event)
+        store_us = self._partitions.of(late.id).store.clock.store_us(self._chores.runtime.now_us())
+        deadline_us = standing(late).deadline_us
+        if store_us is not None and deadline_us is not None and store_us >= deadline_us:
+            self._tally.confirmed_too_late += 1
+            self._reports.report(ConfirmedTooLate(late.id, outcome))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
         self.before_use()
@@ -344,6 +392,7 @@ class Deliveries(Generic[PayloadT]):
     async def _release_event(self, event: Event[PayloadT], how: Release, delay_us: int) -> ReleaseOutcome:
         try:
             outcome = await self._release(event.receipt, how, delay_us=delay_us)
+            standing(event).settling = Settled(outcome)
         finally:
             self.consumers.finish_if_iterated(event)
         if outcome is ReleaseOutcome.EXHAUSTED:

@@ -226,6 +226,7 @@ class Node:
             self._deliveries.end_all()
             if drain:
                 await self._drain(self._deliveries, until_us)
+            self._deliveries.upkeep.rest()
             for partition in self._partitions.all:
                 await partition.confirms.lane.idle()
 

@@ -25,17 +25,19 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 
     Attributes:
         repeat_within_us: for how long they are sent again, from the first time on.
+        owner: in whose name they are sent, for whoever answers.
         lost: they were in a call whose outcome is unknown.
         give_up_us: until when they are sent again after failures; None before the first one.
     """
 
-    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "repeat_within_us", "size_bytes")
+    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "owner", "repeat_within_us", "size_bytes")
 
     def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> None:
         self.items = items
         self.size_bytes = size_bytes
         self.repeat_within_us = repeat_within_us
         self.lost = False
+        self.owner: object = None
         self.give_up_us: int | None = None
         self._answer: Sequence[ReplyT] | Exception | None = None
         # Only when somebody asks: who does not wait for a confirm should not pay for one.
@@ -54,6 +56,15 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
             elif self._answer is not None:
                 self._future.set_result(self._answer)
         return self._future
+
+    @property
+    def outcome(self) -> ReplyT | None:
+        """The reply to its first item; None if it has not been answered, or failed."""
+        future = self._future
+        if future is not None:
+            answered = future.done() and not future.cancelled() and future.exception() is None
+            return future.result()[0] if answered else None
+        return None if self._answer is None or isinstance(self._answer, Exception) else self._answer[0]
 
     @property
     def done(self) -> bool:

@@ -35,6 +35,7 @@ class Application:
         self._seed = seed
         self._court = court
         self.calm = False
+        self._later: set[asyncio.Task[None]] = set()
         self.on_timer: Callable[[Host, DTimer[JsonValue]], None] = lambda host, timer: None
 
     async def __call__(self, host: Host) -> None:
@@ -82,15 +83,20 @@ class Application:
             await asyncio.sleep(chance.between(1, 15))
             await self._confirm(host, event)
         elif deed < 94:
-            # Most likely past its deadline.
-            await asyncio.sleep(chance.between(1, 20))
-            await self._confirm(host, event)
+            # Most likely past its deadline, for nothing extends what a handler leaves to a task.
+            later = asyncio.create_task(self._confirm_after(chance.between(1, 20), host, event))
+            self._later.add(later)
+            later.add_done_callback(self._later.discard)
         elif deed < 96:
             if event.tracked:
                 await event.bury("as the seed would have it")
         elif deed < 98:
             await asyncio.sleep(chance.between(60, 600))
         # else: it returns, and nobody confirms.
+
+    async def _confirm_after(self, delay_s: int, host: str, event: Event[JsonValue]) -> None:
+        await asyncio.sleep(delay_s)
+        await self._confirm(host, event)
 
     async def _confirm(self, host: str, event: Event[JsonValue]) -> None:
         # What is not known to have worked comes again, or has been ended; both are as promised.

@@ -1,0 +1,189 @@
+"""Keeps the deliveries that handlers are at work on from passing their deadlines (rule D4).
+
+Most are over long before: for those nothing is kept and nothing is paid.
+Some times in each confirm timeout the unfinished deliveries are gone through.
+One that is a third of its timeout old is extended by the next claim, which is made anyway.
+One that is two thirds of it old goes in a call of its own, which leaves time to repeat that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from dtimer.errors import BackendError
+from dtimer.event import Event, standing
+from dtimer.limits import BATCH_MAX_ITEMS, DELAY_MAX_US, MILLISECOND_US
+from dtimer.node.consumers import Consumers, Holding
+from dtimer.node.partitions import Partitions
+from dtimer.node.reports import Chores
+from dtimer.node.store import Store
+from dtimer.outcomes import ExtendOutcome
+from dtimer.protocol import Cancellable
+from dtimer.values import Extension
+
+LOOKS: Final = 12
+"""In each confirm timeout."""
+NEVER_US: Final = 1 << 62
+
+
+def _timeout_us(event: Event[Any]) -> int:
+    """From its delivery to its deadline, before any extension; it is tracked."""
+    since_deadline = event.deadline - event.delivered_at if event.deadline is not None else timedelta()
+    return since_deadline // timedelta(microseconds=1)
+
+
+class Upkeep:
+    """That of one timer.
+
+    Attributes:
+        shortest_us: the shortest timeout that is kept in mind; a delivery with a shorter one is to be told.
+    """
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        consumers: Consumers[Any],
+        chores: Chores,
+        *,
+        max_run_us: int,
+        on_overrun: Callable[[Holding[Any]], None],
+    ) -> None:
+        """
+        Args:
+            on_overrun: a delivery has been worked on for `max_run_us`, and is not extended any more.
+        """
+        self.shortest_us = NEVER_US
+        self._runtime = partitions.runtime
+        self._partitions = partitions
+        self._consumers = consumers
+        self._chores = chores
+        self._max_run_us = max_run_us
+        self._on_overrun = on_overrun
+        # The simulator loses no node, so a delivery may be kept for as long as it has been worked on already:
+        # a handler that sleeps for a day costs a few looks.
+        self._growing = partitions.all[0].store.backend.pace.extend_growing
+        self._looked_us = 0
+        self._alarm: Cancellable | None = None
+        self._riding: dict[Store, list[Holding[Any]]] = {}
+
+    def watch(self, timeout_us: int) -> None:
+        """A delivery with this timeout was handed out."""
+        now_us = self._runtime.now_us()
+        if self._alarm is None:
+            self._looked_us = now_us
+        self.shortest_us = timeout_us
+        self._set_alarm(now_us + timeout_us // LOOKS)
+
+    # --- with a claim ------------------------------------------------------------------------------------------
+
+    def take(self, store: Store) -> list[Holding[Any]]:
+        """What a claim takes along. It is `answered`, or `failed`."""
+        holdings = self._riding.pop(store, [])[:BATCH_MAX_ITEMS]
+        taken = [holding for holding in holdings if not standing(holding.event).asked]
+        for holding in taken:
+            holding.extending = True
+        return taken
+
+    def extensions(self, holdings: Sequence[Holding[Any]]) -> tuple[Extension, ...]:
+        return tuple(Extension(holding.event.receipt, holding.asking_us) for holding in holdings)
+
+    def answered(
+        self, holdings: Sequence[Holding[Any]], outcomes: Sequence[ExtendOutcome], *, sent_us: int, at_us: int
+    ) -> None:
+        for holding, outcome in zip(holdings, outcomes, strict=False):
+            holding.extending = False
+            if outcome is ExtendOutcome.EXTENDED:
+                holding.since_us, holding.timeout_us = sent_us, holding.asking_us
+                standing(holding.event).deadline_us = at_us + holding.asking_us
+            elif not standing(holding.event).asked:
+                # Else its own confirm, say, has come first.
+                holding.lost = True
+                holding.event.lost.set()
+
+    def extended(self, event: Event[Any], timeout_us: int, outcome: ExtendOutcome, *, at_us: int) -> None:
+        """The application has extended it by itself, and maybe by more than is done here."""
+        holding = self._consumers.unfinished.get(event)
+        if outcome is not ExtendOutcome.EXTENDED:
+            event.lost.set()
+            return
+        standing(event).deadline_us = at_us + timeout_us
+        if holding is not None:
+            if not holding.begun_us:
+                holding.begun_us = self._looked_us
+            holding.since_us, holding.timeout_us = self._runtime.now_us(), timeout_us
+            if timeout_us < self.shortest_us:
+                self.watch(timeout_us)
+
+    def failed(self, holdings: Sequence[Holding[Any]]) -> None:
+        """They are tried again at the next look."""
+        for holding in holdings:
+            holding.extending = False
+
+    def rest(self) -> None:
+        """The node has left: if nothing is unfinished any more, look no more."""
+        if self._alarm is not None and not self._consumers.unfinished:
+            self._alarm.cancel()
+            self._alarm, self.shortest_us = None, NEVER_US
+
+    # --- alone -------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._alarm = None
+        now_us = self._runtime.now_us()
+        shortest_us, next_us = NEVER_US, NEVER_US
+        alone: dict[Store, list[Holding[Any]]] = {}
+        overrun: list[Holding[Any]] = []
+        self._riding = {}
+        for event, holding in self._consumers.unfinished.items():
+            if standing(event).asked or holding.over or holding.lost or not event.tracked:
+                continue
+            if not holding.timeout_us:
+                holding.begun_us = holding.since_us = self._looked_us
+                holding.timeout_us = max(_timeout_us(event), MILLISECOND_US)
+            ends_us = holding.begun_us + self._max_run_us
+            if now_us >= ends_us:
+                overrun.append(holding)
+                continue
+            age_us = now_us - holding.since_us
+            if not holding.extending and age_us >= holding.timeout_us // 3:
+                due = alone if age_us >= 2 * holding.timeout_us // 3 else self._riding
+                holding.asking_us = holding.timeout_us
+                if self._growing:
+                    holding.asking_us = min(max(holding.timeout_us, now_us - holding.begun_us), DELAY_MAX_US)
+                due.setdefault(self._partitions.of(event.id).store, []).append(holding)
+            shortest_us = min(shortest_us, holding.timeout_us)
+            next_us = min(next_us, ends_us)
+        self._looked_us = now_us
+        self.shortest_us = shortest_us
+        if shortest_us != NEVER_US:
+            self._set_alarm(min(next_us, now_us + max(shortest_us // LOOKS, MILLISECOND_US)))
+        for store, holdings in alone.items():
+            for start in range(0, len(holdings), BATCH_MAX_ITEMS):
+                self._send(store, holdings[start : start + BATCH_MAX_ITEMS])
+        for holding in overrun:
+            self._on_overrun(holding)
+
+    def _send(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
+        for holding in holdings:
+            holding.extending = True
+        self._chores.start(lambda: self._extend(store, holdings), "extending deliveries")
+
+    async def _extend(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
+        sent_us = self._runtime.now_us()
+        try:
+            answer = await store.call(lambda: store.backend.extend(self.extensions(holdings)))
+        except BackendError:
+            # The node's own calls tell of it; the next look tries again.
+            self.failed(holdings)
+        except BaseException:
+            self.failed(holdings)
+            raise
+        else:
+            self.answered(holdings, answer.value, sent_us=sent_us, at_us=answer.at_us)
+
+    def _set_alarm(self, at_us: int) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._runtime.call_at(at_us, self._look)
