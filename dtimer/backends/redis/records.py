@@ -28,7 +28,7 @@ def write_record(event: EventData) -> bytes:
         event.retry,
         len(event.headers),
     )
-    return b"%b\n%b%b" % (header, event.headers, event.payload)
+    return header + event.headers + event.payload
 
 
 @lru_cache(maxsize=256)
@@ -40,7 +40,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
     retry: RetryPolicy | None,
     num_header_bytes: int,
 ) -> bytes:
-    """A header: the same for many events."""
+    """A header with the end of its line: the same for many events."""
     fields = ["1"]
     if max_retries:
         fields.append(f"r{max_retries}")
@@ -54,7 +54,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
         fields.append(f"p{retry.delay_us},{retry.factor!r},{retry.delay_max_us}")
     if num_header_bytes:
         fields.append(f"h{num_header_bytes}")
-    return " ".join(fields).encode("ascii")
+    return " ".join(fields).encode("ascii") + b"\n"
 
 
 def read_record(id: str, record: bytes) -> EventData:
