@@ -76,7 +76,7 @@ from dtimer.protocol import (
     TimerBackend,
 )
 from dtimer.timer import DTimer
-from dtimer.values import EndReason, EventState, Finding, Risk
+from dtimer.values import EndReason, EventState, Failure, Finding, LastError, Risk
 from dtimer.views import DeadEvent, Upcoming
 
 if TYPE_CHECKING:
@@ -122,12 +122,14 @@ __all__ = [
     "Events",
     "Exhausted",
     "ExtendOutcome",
+    "Failure",
     "Finding",
     "HandlerFailed",
     "InvalidArgument",
     "JsonCodec",
     "JsonValue",
     "Known",
+    "LastError",
     "LoopBlocked",
     "MalformedWakeup",
     "NodeDisturbed",

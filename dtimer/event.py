@@ -16,7 +16,7 @@ from dtimer.arguments import Delay, Timeout, from_instant, repeat_within_us
 from dtimer.codec import Codec, PayloadT, decode_headers
 from dtimer.foreign import ends_the_program, ends_the_task
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.values import Delivery, Ended, EndReason, EventData, Receipt
+from dtimer.values import Delivery, Ended, EndReason, EventData, Failure, Receipt
 
 
 class Keeper(Protocol[PayloadT]):
@@ -34,7 +34,7 @@ class Keeper(Protocol[PayloadT]):
 
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome: ...
 
-    def failed(self, event: Event[PayloadT]) -> None: ...
+    def failed(self, event: Event[PayloadT], error: BaseException) -> None: ...
 
     def at_end(self, event: Event[PayloadT]) -> None:
         """Its block was left, and what that asked for is over."""
@@ -104,12 +104,14 @@ class Event(Generic[PayloadT]):
 
     Attributes:
         payload: what was posted.
+        failure: what its block or a handler raised first; None if neither has.
     """
 
-    __slots__ = ("__weakref__", "_delivery", "_keeper", "_lost", "_standing", "payload")
+    __slots__ = ("__weakref__", "_delivery", "_keeper", "_lost", "_standing", "failure", "payload")
 
     def __init__(self, payload: PayloadT, delivery: Delivery, keeper: Keeper[PayloadT]) -> None:
         self.payload = payload
+        self.failure: Failure | None = None
         self._standing = Standing(delivery.deadline_us)
         self._delivery = delivery
         self._lost: asyncio.Event | None = None
@@ -253,7 +255,7 @@ class Event(Generic[PayloadT]):
                     if confirming is not None:
                         await confirming
             elif not ends_the_task(error):
-                self._keeper.failed(self)
+                self._keeper.failed(self, error)
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.
         finally:
             self._keeper.at_end(self)

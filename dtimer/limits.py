@@ -33,7 +33,9 @@ PAYLOAD_MAX_BYTES: Final = 1 << 20
 HEADERS_MAX_BYTES: Final = 1 << 10
 RETRIES_MAX: Final = 1_000_000
 REASON_MAX_BYTES: Final = 1 << 10
-"""Longer reasons for burying an event are cut, not refused: the event matters more."""
+"""Longer reasons for burying an event, and texts of errors, are cut, not refused: the event matters more."""
+LAST_ERROR_MAX_BYTES: Final = 4 << 10
+"""An error's type and text, and what is kept beside them, stay below this: what has more is not dtimer's."""
 
 SCHEMA: Final = 2
 """The major version of what a namespace keeps; one of another major version is refused (rule F7)."""

@@ -14,7 +14,7 @@ from dtimer.home import PerLoop
 from dtimer.node.listing import Listing
 from dtimer.node.partitions import Partitions
 from dtimer.outcomes import DiscardOutcome, ResendOutcome
-from dtimer.values import Window
+from dtimer.values import LetterName, Window
 from dtimer.views import DeadEvent, Upcoming
 
 
@@ -81,7 +81,7 @@ class Looking(Generic[PayloadT]):
 
     async def resend(
         self,
-        id: str,
+        letter: DeadEvent[PayloadT] | str,
         delay: Delay | None = None,
         *,
         at: datetime | None = None,
@@ -90,15 +90,25 @@ class Looking(Generic[PayloadT]):
     ) -> ResendOutcome:
         """Post a dead letter again, as new; at once unless a delay or a time is given.
 
+        Args:
+            letter: one that was listed; an id means the letter of that id's last burial (rule E5).
+
         Raises as `post` and `dead_letters` do.
         """
         due = arguments.due(0 if delay is None and at is None else delay, at)
         within_us = arguments.repeat_within_us(repeat_within)
-        outcome = await self._listing.resend(arguments.event_id(id), due, arguments.if_exists(if_exists), within_us)
+        name = _name_of(letter)
+        outcome = await self._listing.resend(name, due, arguments.if_exists(if_exists), within_us)
         if outcome is ResendOutcome.CONFLICT:
-            raise EventExists(id)
+            raise EventExists(name.id)
         return outcome
 
-    async def discard(self, id: str, *, repeat_within: Timeout | None = None) -> DiscardOutcome:
-        """Forget a dead letter. Raises as `dead_letters`."""
-        return await self._listing.discard(arguments.event_id(id), arguments.repeat_within_us(repeat_within))
+    async def discard(
+        self, letter: DeadEvent[PayloadT] | str, *, repeat_within: Timeout | None = None
+    ) -> DiscardOutcome:
+        """Forget a dead letter: one that was listed, or that of an id's last burial. Raises as `dead_letters`."""
+        return await self._listing.discard(_name_of(letter), arguments.repeat_within_us(repeat_within))
+
+
+def _name_of(letter: DeadEvent[PayloadT] | str) -> LetterName:
+    return letter.letter.name if isinstance(letter, DeadEvent) else LetterName(arguments.event_id(letter))

@@ -47,9 +47,11 @@ from dtimer.values import (
     Durability,
     EventData,
     Extension,
+    Failure,
     Finding,
     IfExists,
     Inspection,
+    LetterName,
     Member,
     Message,
     NewEvent,
@@ -213,12 +215,12 @@ class TimerBackend(Protocol):
         ...
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
+        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        """Give a delivery back, due after a delay (E4).
+        """Give a delivery back, due after a delay (E4). `failure` is kept as the event's last error (E5).
 
         Of a refusal the store decides the delay (F4): none, while the refusals are fewer than the members of the ring.
-        It buries the event, with `detail`, if the first one was `refused_for_us` ago or more.
+        It buries the event if the first one was `refused_for_us` ago or more.
         """
         ...
 
@@ -263,11 +265,11 @@ class SupportsDeadLetters(Protocol):
         """One page of dead letters, oldest first."""
         ...
 
-    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
+    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
         """Post a dead letter again, as new; it is kept when `if_exists` leaves another event in place."""
         ...
 
-    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
+    async def discard(self, letters: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
         """Forget dead letters."""
         ...
 

@@ -43,12 +43,12 @@ def shown(value: object) -> str:
     return _text(_SHORT.repr, value)
 
 
-def said(error: BaseException) -> str:
-    """The `str` of an exception for a message, likewise."""
-    return _text(str, error)
+def said(error: BaseException, most: int = SHOWN_MAX) -> str:
+    """The `str` of an exception for a message, likewise, or of `most` characters."""
+    return _text(str, error, most)
 
 
-def _text(write: Callable[[object], str], value: object) -> str:
+def _text(write: Callable[[object], str], value: object, most: int = SHOWN_MAX) -> str:
     try:
         text = write(value)
     except (KeyboardInterrupt, SystemExit):
@@ -56,4 +56,4 @@ def _text(write: Callable[[object], str], value: object) -> str:
     except BaseException:
         # Whatever a class of somebody's raises: its name has to do.
         text = f"<{type(value).__qualname__} that cannot be shown>"
-    return text if len(text) <= SHOWN_MAX else f"{text[: SHOWN_MAX - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"

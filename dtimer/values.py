@@ -56,6 +56,8 @@ class Release(Enum):
     """It counts as an attempt; without retries left the event is exhausted."""
     UNCOUNTED = "uncounted"
     """As if it had not been delivered: the node is leaving, say."""
+    FAILED = "failed"
+    """It is not given back before its deadline, as if nothing had been said; but what went wrong is kept."""
     REFUSED = "refused"
     """Uncounted, because the payload could not be decoded; the store says when it comes again, or buries the event."""
 
@@ -317,12 +319,48 @@ class Page:
     next: Cursor | None
 
 
+@frozen
+class Failure:
+    """What went wrong with a delivery, as its node tells it: an exception's type and text, each of 1 KiB at most."""
+
+    type: str
+    text: str
+
+
+@frozen(kw_only=True)
+class LastError:
+    """What went wrong with an event last.
+
+    Attributes:
+        delivery: which delivery of the event it was, from 1.
+        node: the node that had it.
+        at_us: when the node told it, or the deadline that passed.
+        failure: what the node told; None if the delivery was not confirmed in time, and nothing was told.
+    """
+
+    delivery: int
+    node: str
+    at_us: int
+    failure: Failure | None
+
+    def __str__(self) -> str:
+        """In one line, for people."""
+        what = "not confirmed in time" if self.failure is None else f"{self.failure.type}: {self.failure.text}"
+        return f"{what} (delivery {self.delivery}, node {self.node})"
+
+
 @frozen(kw_only=True)
 class DeadLetter:
     """An event that ended unconfirmed and was kept.
 
     Attributes:
         event: None when its record could not be read; `raw` has the bytes then.
+        detail: the reason that a handler gave for burying it.
+        buried_us: a microsecond of its own (rule T4): together with the id it names the letter.
+        due_us: when it was due: by its post, or the last change of its delay.
+        number: how many deliveries it had.
+        num_counted: how many of them counted.
+        last_error: None if nothing went wrong, or if the store could not read what is kept of it.
     """
 
     id: str
@@ -331,7 +369,26 @@ class DeadLetter:
     reason: EndReason
     detail: str
     buried_us: int
+    due_us: int
+    number: int
     num_counted: int
+    last_error: LastError | None
+
+    @property
+    def name(self) -> LetterName:
+        return LetterName(self.id, self.buried_us)
+
+
+@frozen
+class LetterName:
+    """Names a dead letter (rule E5).
+
+    Attributes:
+        buried_us: the letter's own; None names the letter of the id's last burial, as long as it is there.
+    """
+
+    id: str
+    buried_us: int | None = None
 
 
 @frozen
@@ -502,9 +559,12 @@ __all__ = [
     "EventData",
     "EventState",
     "Extension",
+    "Failure",
     "Finding",
     "IfExists",
     "Inspection",
+    "LastError",
+    "LetterName",
     "Malformed",
     "Member",
     "Message",

@@ -12,7 +12,7 @@ from dtimer.arguments import from_instant
 from dtimer.codec import Codec, PayloadT, decode_headers
 from dtimer.errors import PayloadRefused
 from dtimer.foreign import ends_the_program
-from dtimer.values import DeadLetter, EndReason, EventData, EventState, Pending
+from dtimer.values import DeadLetter, EndReason, EventData, EventState, LastError, Pending
 
 
 @frozen
@@ -107,13 +107,42 @@ class DeadEvent(Generic[PayloadT]):
 
     @property
     def detail(self) -> str:
-        """What was said when it was buried."""
-        return self.letter.detail
+        """What a handler said when it buried the event; otherwise what went wrong last, in one line."""
+        return self.letter.detail or ("" if self.last_error is None else str(self.last_error))
+
+    @property
+    def last_error(self) -> LastError | None:
+        """What went wrong last, and where; None if nothing did, as with an event that expired undelivered."""
+        return self.letter.last_error
+
+    @property
+    def failed_at(self) -> datetime | None:
+        """When that was, by the store's clock: when it was told, or the deadline that passed."""
+        return None if self.last_error is None else from_instant(self.last_error.at_us)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What was posted beside the payload; none if the record could not be read."""
+        return {} if self.letter.event is None else decode_headers(self.letter.event.headers)
+
+    @property
+    def due(self) -> datetime:
+        """When it was due, by its post or the last change of its delay."""
+        return from_instant(self.letter.due_us)
 
     @property
     def buried_at(self) -> datetime:
-        """When, by the store's clock."""
+        """When, by the store's clock: a microsecond that no other letter of its partition has."""
         return from_instant(self.letter.buried_us)
+
+    @property
+    def max_retries(self) -> int:
+        return 0 if self.letter.event is None else self.letter.event.max_retries
+
+    @property
+    def deliveries(self) -> int:
+        """How many it had, counted or not."""
+        return self.letter.number
 
     @property
     def num_retries(self) -> int:

@@ -46,6 +46,11 @@ async def fill(server: Server, partitions: int, number: int = 60) -> None:
                 await event.release(3_600_000, counted=True)
             for event in events[2:4]:
                 await event.bury("dead")
+            # And a second time.
+            again = events[2].id
+            await timer.post("again", 0, id=again, keep=True, confirm_timeout=3_600)
+            await until(lambda: len(events) == 9)
+            await events[8].bury("dead again")
 
 
 async def contents(server: Server, partitions: int) -> list[Any]:
@@ -83,7 +88,9 @@ async def test_everything_is_moved_as_it_is(server: Server, before: int, after: 
             peeked = await timer.peek(f"e{n}")
             assert peeked is not None
             assert peeked.payload == {"n": n}
-        assert [letter.detail for letter in await timer.dead_letters()] == ["dead", "dead"]
+        letters = await timer.dead_letters()
+        assert [letter.detail for letter in letters] == ["dead", "dead", "dead again"]
+        assert [bool(await timer.discard(letter)) for letter in letters] == [True] * 3
     async with client(server) as looking:
         for number in range(after, before):
             assert await looking.keys(f"{{dt:{number}}}:*") == [f"{{dt:{number}}}:meta".encode()]

@@ -15,6 +15,7 @@ from dtimer import (
     EventState,
     Post,
     ResendOutcome,
+    Retry,
     SimBackend,
     Unsupported,
 )
@@ -106,6 +107,112 @@ async def test_a_kept_event_becomes_a_dead_letter_and_can_be_sent_again(sim: Sim
         assert await events[1].confirm()
         assert await timer.dead_letters(limit=5) == []
         assert not await timer.discard("x")
+
+
+async def test_a_dead_letter_tells_what_went_wrong_last(sim: SimBackend) -> None:
+    """Rule E5: with a retry policy, without one, and from within its block; and of a codec."""
+    start = sim.now
+
+    class Sour(Exception):
+        pass
+
+    timer = DTimer(sim, node_id="n", confirm_timeout=1)
+    timer.on("error", lambda _: None)
+    timer.on("exhausted", lambda _: None)
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        if event.payload == "block":
+            async with event:
+                raise Sour("the milk")
+        raise Sour("the milk")
+
+    async with timer:
+        await timer.post("policy", 0, id="policy", keep=True, max_retries=1, retry=Retry(100), headers={"h": "1"})
+        await timer.post("none", 0, id="none", keep=True, max_retries=1)
+        await timer.post("block", 0, id="block", keep=True)
+        await sim.advance(5_000)
+        letters = {letter.id: letter for letter in await timer.dead_letters()}
+
+    assert set(letters) == {"policy", "none", "block"}
+    for letter in letters.values():
+        assert letter.last_error is not None
+        assert letter.last_error.failure is not None
+        assert letter.last_error.failure.type.endswith("Sour")
+        assert letter.last_error.failure.text == "the milk"
+        assert (letter.last_error.node, letter.last_error.delivery) == ("n", letter.deliveries)
+        assert letter.due - start < timedelta(milliseconds=1)
+        assert "Sour: the milk (delivery" in letter.detail
+    policy = letters["policy"]
+    assert (policy.headers, policy.max_retries, policy.deliveries, policy.num_retries) == ({"h": "1"}, 1, 2, 1)
+
+
+async def test_of_a_node_that_died_a_dead_letter_says_so(sim: SimBackend) -> None:
+    """Rule E5: nothing was told, but who had it is known."""
+    timer = DTimer(sim, node_id="n", confirm_timeout=1)
+    timer.on("event", lambda event: None)
+    async with timer:
+        await timer.post("p", 0, id="x", keep=True)
+        await sim.advance(5_000)
+        (letter,) = await timer.dead_letters()
+
+    assert letter.last_error is not None
+    assert letter.last_error.failure is None
+    assert letter.detail == "not confirmed in time (delivery 1, node n)"
+
+
+async def test_an_exception_that_cannot_be_written_is_a_last_error_all_the_same(sim: SimBackend) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    timer = DTimer(sim, node_id="n")
+    timer.on("error", lambda _: None)
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        raise Mute if event.payload == "mute" else ValueError("\ud800" + "x" * 5_000)
+
+    async with timer:
+        await timer.post("mute", 0, id="mute", keep=True, retry=Retry(1))
+        await timer.post("long", 0, id="long", keep=True, retry=Retry(1))
+        await sim.advance(1_000)
+        letters = {letter.id: letter.last_error for letter in await timer.dead_letters()}
+
+    mute, long = letters["mute"], letters["long"]
+    assert mute is not None
+    assert mute.failure is not None
+    assert "Mute" in mute.failure.text
+    assert long is not None
+    assert long.failure is not None
+    assert len(long.failure.text.encode()) <= 1_024
+
+
+async def test_what_is_buried_again_has_two_letters(sim: SimBackend) -> None:
+    """Rule E5: each is sent again and discarded by itself; an id alone means the last."""
+    timer = DTimer(sim)
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        await event.bury(str(event.payload))
+
+    async with timer:
+        for number in range(3):
+            await timer.post(number, 0, id="x", keep=True)
+            await sim.advance(10)
+        letters = await timer.dead_letters()
+        assert [letter.payload for letter in letters] == [0, 1, 2]
+
+        assert await timer.discard("x")
+        assert not await timer.discard("x")
+        assert [letter.payload for letter in await timer.dead_letters()] == [0, 1]
+        assert await timer.discard(letters[0])
+        assert not await timer.discard(letters[0])
+        assert await timer.resend(letters[1], 60_000) is ResendOutcome.CREATED
+        assert await timer.dead_letters() == []
+        peeked = await timer.peek("x")
+        assert peeked is not None
+        assert peeked.payload == 1
 
 
 async def test_without_that_ability_dead_letters_are_a_clear_error(sim: SimBackend) -> None:

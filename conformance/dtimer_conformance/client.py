@@ -21,6 +21,7 @@ from dtimer.values import (
     Delivery,
     EventData,
     Extension,
+    Failure,
     IfExists,
     Member,
     Message,
@@ -179,10 +180,16 @@ class Client(OperationMethods):
         return deliveries[0]
 
     async def give_back(
-        self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "", *, refused_for_us: int = LONG_US
+        self,
+        delivery: Delivery,
+        how: Release,
+        delay_us: int = 0,
+        failure: Failure | None = None,
+        *,
+        refused_for_us: int = LONG_US,
     ) -> ReleaseOutcome:
         reply = await self.release(
-            delivery.receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
+            delivery.receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
         )
         return reply.value
 

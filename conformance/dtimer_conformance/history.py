@@ -68,7 +68,7 @@ async def _call(backend: FullBackend, operation: Operation[object]) -> Applied[o
                 operation.receipt,
                 how=operation.how,
                 delay_us=operation.delay_us,
-                detail=operation.detail,
+                failure=operation.failure,
                 refused_for_us=operation.refused_for_us,
             )
         case op.Extend(extensions):
@@ -85,10 +85,10 @@ async def _call(backend: FullBackend, operation: Operation[object]) -> Applied[o
             return await backend.leave(member)
         case op.ListDeadLetters(cursor, limit):
             return await backend.dead_letters(cursor, limit=limit)
-        case op.Resend(id, due, if_exists):
-            return await backend.resend(id, due=due, if_exists=if_exists)
-        case op.Discard(ids):
-            return await backend.discard(ids)
+        case op.Resend(letter, due, if_exists):
+            return await backend.resend(letter, due=due, if_exists=if_exists)
+        case op.Discard(letters):
+            return await backend.discard(letters)
         case op.Inspect():
             return await backend.inspect()
         case _:

@@ -27,12 +27,15 @@ from dtimer.values import (
     At,
     Claimed,
     Cursor,
+    DeadLetter,
     DeadLetterCursor,
     DeadLetterPage,
     Due,
     EventData,
     Extension,
+    Failure,
     IfExists,
+    LetterName,
     Member,
     NewEvent,
     Page,
@@ -90,6 +93,18 @@ class OnDelivery:
 
 
 @frozen
+class OnLetter:
+    """Do something with a dead letter of the last page; nothing if it had not so many.
+
+    Attributes:
+        if_exists: of a resend; None: it is discarded.
+    """
+
+    which: int
+    if_exists: IfExists | None
+
+
+@frozen
 class ClaimMore:
     """Claim, confirming and extending some of the newest deliveries with it.
 
@@ -113,7 +128,7 @@ class NextPage:
     limit: int
 
 
-Step = Operation[object] | Wait | Listen | OnDelivery | ClaimMore | NextPage
+Step = Operation[object] | Wait | Listen | OnDelivery | OnLetter | ClaimMore | NextPage
 
 _ids = st.sampled_from(IDS)
 _members = st.builds(
@@ -155,7 +170,7 @@ _of_deliveries: st.SearchStrategy[_OfDelivery] = st.one_of(
         receipt=st.just(NO_RECEIPT),
         how=st.sampled_from((*Release, Release.REFUSED)),
         delay_us=_delays,
-        detail=st.just("so\n"),
+        failure=st.sampled_from((None, Failure("", "no\n"), Failure("Err\u00e4\n", ""))),
         refused_for_us=st.sampled_from((0, 100_000, 100_000, DAY_US)),
     ),
     st.builds(
@@ -188,8 +203,11 @@ _tracked: st.SearchStrategy[EventData] = st.builds(
 _ROOMY = ClaimMore(Member("a", "i1", DAY_US), BATCH_MAX_ITEMS, False, (), (), SECOND_US)
 
 
+_FAILURE = Failure("Err\u00e4\n", "no\n")
+
+
 def _release(how: Release, delay_us: int) -> op.GiveBack:
-    return op.GiveBack(receipt=NO_RECEIPT, how=how, delay_us=delay_us, detail="no\n", refused_for_us=100_000)
+    return op.GiveBack(receipt=NO_RECEIPT, how=how, delay_us=delay_us, failure=_FAILURE, refused_for_us=100_000)
 
 
 _windows = st.builds(Window, st.one_of(st.none(), _delays), st.one_of(st.none(), _delays))
@@ -200,6 +218,8 @@ _next_pages = st.builds(NextPage, st.just(False), _limits)
 _waits = st.builds(Wait, st.sampled_from((1, 2, 5, 50_000, 60_000, 100_001, SECOND_US)))
 _posts = st.builds(op.Post, st.lists(_new_events, min_size=1, max_size=4).map(tuple))
 
+_letters = _ids.map(LetterName)
+_on_letters = st.builds(OnLetter, st.integers(0, 3), st.sampled_from((None, IfExists.REPLACE, IfExists.KEEP)))
 _seldom: st.SearchStrategy[Step] = st.one_of(
     st.builds(Wait, st.sampled_from((0, 100 * SECOND_US, 101 * SECOND_US, DEAD_LETTER_AGE_US - 1, DEAD_LETTER_AGE_US))),
     st.builds(op.Join, _members),
@@ -212,8 +232,9 @@ _seldom: st.SearchStrategy[Step] = st.one_of(
     st.builds(op.Upcoming, _windows, _limits),
     st.builds(NextPage, st.booleans(), _limits),
     st.builds(op.ListDeadLetters, st.none(), _limits),
-    st.builds(op.Resend, _ids, _dues, st.sampled_from(IfExists)),
-    st.builds(op.Discard, st.lists(_ids, min_size=1, max_size=3).map(tuple)),
+    st.builds(op.Resend, _letters, _dues, st.sampled_from(IfExists)),
+    st.builds(op.Discard, st.lists(_letters, min_size=1, max_size=3).map(tuple)),
+    _on_letters,
     st.builds(op.Inspect),
 )
 
@@ -265,19 +286,24 @@ def _buried(draw: st.DrawFn) -> tuple[Step, ...]:
     steps: list[Step] = []
     aging = st.sampled_from((1, 60_000, DEAD_LETTER_AGE_US - 60_000, DEAD_LETTER_AGE_US)).map(Wait)
     events = draw(st.lists(_tracked, min_size=1, max_size=3))
+    # Often the second is of the id of the first.
+    events += events[: draw(st.integers(0, 1))]
     for event in events:
         steps += [*_posted(event), _ROOMY, OnDelivery(0, op.Bury(NO_RECEIPT, "enough")), draw(aging)]
     steps += [op.ListDeadLetters(None, draw(st.integers(1, 2))), NextPage(True, draw(_limits))]
-    ids = st.sampled_from([event.id for event in events])
+    letters = st.sampled_from([LetterName(event.id) for event in events])
     ends: st.SearchStrategy[Step] = st.one_of(
-        st.builds(op.Resend, ids, _dues, st.sampled_from(IfExists)),
-        st.builds(op.Resend, ids, _dues, st.sampled_from(IfExists)),
-        st.builds(op.Discard, st.tuples(ids)),
+        st.builds(op.Resend, letters, _dues, st.sampled_from(IfExists)),
+        st.builds(op.Resend, letters, _dues, st.sampled_from(IfExists)),
+        st.builds(op.Discard, st.tuples(letters)),
+        _on_letters,
         aging,
     )
     # Beside a letter there may be an event of its id.
     beside = draw(
-        st.sampled_from([[], *([_posted(events[-1])[0], op.Resend(events[-1].id, After(0), do)] for do in IfExists)])
+        st.sampled_from(
+            [[], *([_posted(events[-1])[0], op.Resend(LetterName(events[-1].id), After(0), do)] for do in IfExists)]
+        )
     )
     return (*steps, *beside, *draw(st.lists(ends, max_size=5)))
 
@@ -330,6 +356,9 @@ def large_program() -> list[Step]:
         _numbered("heavy", place, b"x" * PAYLOAD_MAX_BYTES) for place in range(BATCH_MAX_BYTES // PAYLOAD_MAX_BYTES + 1)
     ]
     program: list[Step] = [op.Join(Member("a", "i1", DAY_US))]
+    # A page that ends between two of one time.
+    same = [evolve(_numbered("same", place, b""), due=_at(DAY_US)) for place in range(2)]
+    program += [op.Post(tuple(same)), op.Upcoming(Window(), 1), NextPage(False, 1), op.Cancel(("same0", "same1"))]
     program += [op.Post((event,)) for event in heavy]
     program += [op.Upcoming(Window(), PAGE_MAX_ITEMS), NextPage(False, PAGE_MAX_ITEMS), Wait(60_000), _ROOMY, _ROOMY]
     program += [step for place in range(len(heavy)) for step in (OnDelivery(place, op.Bury(NO_RECEIPT, "")),)]
@@ -372,6 +401,7 @@ class Runner:
     _receipts: list[Receipt] = field(factory=list)
     _cursor: Cursor | None = None
     _letter_cursor: DeadLetterCursor | None = None
+    _page: tuple[DeadLetter, ...] = ()
     _claims: int = 0
 
     async def run(self, program: list[Step]) -> list[Record]:
@@ -404,6 +434,14 @@ class Runner:
             case OnDelivery(which=which):
                 if which < len(self._receipts):
                     await self._do(step.on(self._receipts[-1 - which]))
+            case OnLetter(which, if_exists):
+                if which >= len(self._page):
+                    return
+                name = self._page[which].name
+                if if_exists is None:
+                    await self._do(op.Discard((name, name)))
+                else:
+                    await self._do(op.Resend(name, After(0), if_exists))
             case ClaimMore():
                 confirming = [self._receipts[-1 - which] for which in step.confirming if which < len(self._receipts)]
                 extending = [
@@ -438,7 +476,7 @@ class Runner:
                 self._receipts += [delivery.receipt for delivery in deliveries]
             case Page(next=cursor):
                 self._cursor = cursor
-            case DeadLetterPage(next=letter_cursor):
-                self._letter_cursor = letter_cursor
+            case DeadLetterPage(items, letter_cursor):
+                self._page, self._letter_cursor = items, letter_cursor
             case _:
                 pass

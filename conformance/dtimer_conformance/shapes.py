@@ -17,7 +17,7 @@ from dtimer.semantics.operations import Operation
 from dtimer.values import Applied
 from dtimer_conformance.explain import is_tuple, items
 
-NOT_NEGATIVE: Final = frozenset({"at_us", "seq", "skew_us", "number", "num_counted", "num_retries"})
+NOT_NEGATIVE: Final = frozenset({"at_us", "seq", "skew_us", "number", "num_counted", "num_retries", "delivery"})
 """Fields that count or tell the time of day."""
 
 

@@ -31,8 +31,8 @@ from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.node.upkeep import Upkeep
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol import Runtime
-from dtimer.shown import shown
-from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Receipt, Release
+from dtimer.shown import said, shown
+from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
 
 PORTION: Final = 32
 """So many are handed out in a turn of the loop. The next claim is under way before the first of a larger claim,
@@ -201,10 +201,9 @@ class Deliveries(Generic[PayloadT]):
             self._report_refused(delivery, error, what_happened)
 
     async def _release_refused(self, delivery: Delivery, error: BaseException) -> None:
-        detail = cut_to_bytes(shown(error), REASON_MAX_BYTES)
         try:
             outcome = await self._release(
-                delivery.receipt, Release.REFUSED, delay_us=0, detail=detail, refused_for_us=self._refused_for_us
+                delivery.receipt, Release.REFUSED, failure=failure_of(error), refused_for_us=self._refused_for_us
             )
         except BackendError as failure:
             what_happened = f"it comes again at its deadline ({failure})"
@@ -302,9 +301,12 @@ class Deliveries(Generic[PayloadT]):
         standing(event).settling = Settled(outcome)
         return outcome
 
-    def failed(self, event: Event[PayloadT]) -> None:
+    def failed(self, event: Event[PayloadT], error: BaseException) -> None:
         """Its taker raised: its retry policy says when it comes again, or else its deadline (rule F3)."""
-        if not self.consumers.vote(event, failed=True):
+        first = event.failure is None
+        if first:
+            event.failure = failure_of(error)
+        if not self.consumers.vote(event, failed=True) and first:
             self._give_up(event)
 
     def _all_ended(self, holding: Holding[PayloadT]) -> None:
@@ -324,12 +326,16 @@ class Deliveries(Generic[PayloadT]):
             )
 
     def _give_up(self, event: Event[PayloadT]) -> None:
-        policy = event.data.retry
-        if not event.tracked or standing(event).asked or policy is None:
+        if not event.tracked or standing(event).asked:
+            return
+        policy, failure = event.data.retry, event.failure
+        if policy is None:
+            # It can still be confirmed, released or buried by whoever catches the error.
+            self._in_background(lambda: self._release(event.receipt, Release.FAILED, failure=failure), event.id)
             return
         standing(event).asked = True
         delay_us = policy.delay_after(event.num_retries)
-        self._in_background(lambda: self._release_event(event, Release.COUNTED, delay_us), event.id)
+        self._in_background(lambda: self._release_event(event, Release.COUNTED, delay_us, failure), event.id)
 
     def at_end(self, event: Event[PayloadT]) -> None:
         self.consumers.at_end(event)
@@ -348,14 +354,15 @@ class Deliveries(Generic[PayloadT]):
         elif ending is Ending.RAISED:
             self._chores.runtime.caught(error)
             self._reports.report(HandlerFailed(event.id, f"raised {shown(error)}"), error)
-            self.failed(event)
+            self.failed(event, error)
         elif ending is Ending.OVERRUN:
             # Counted and reported when it was cancelled.
             self._tally.handler_errors -= 1
-            self.failed(event)
+            self.failed(event, TimeoutError("it ran for longer than max_run"))
         elif ending is Ending.CUT:
-            self._reports.report(HandlerFailed(event.id, "was cancelled: it outlasted the time limit of leave()"))
-            self.failed(event)
+            words = "it outlasted the time limit of leave()"
+            self._reports.report(HandlerFailed(event.id, f"was cancelled: {words}"))
+            self.failed(event, TimeoutError(words))
         else:
             # The loop is being shut down, or somebody cancelled the handler's task: no more work may be started for
             # the one, and the deadline serves the other.
@@ -389,9 +396,11 @@ class Deliveries(Generic[PayloadT]):
 
     # --- to the store ------------------------------------------------------------------------------------------
 
-    async def _release_event(self, event: Event[PayloadT], how: Release, delay_us: int) -> ReleaseOutcome:
+    async def _release_event(
+        self, event: Event[PayloadT], how: Release, delay_us: int, failure: Failure | None = None
+    ) -> ReleaseOutcome:
         try:
-            outcome = await self._release(event.receipt, how, delay_us=delay_us)
+            outcome = await self._release(event.receipt, how, delay_us=delay_us, failure=failure)
             standing(event).settling = Settled(outcome)
         finally:
             self.consumers.finish_if_iterated(event)
@@ -409,12 +418,18 @@ class Deliveries(Generic[PayloadT]):
         return outcome
 
     async def _release(
-        self, receipt: Receipt, how: Release, *, delay_us: int, detail: str = "", refused_for_us: int = 0
+        self,
+        receipt: Receipt,
+        how: Release,
+        *,
+        delay_us: int = 0,
+        failure: Failure | None = None,
+        refused_for_us: int = 0,
     ) -> ReleaseOutcome:
         store = self._partitions.of(receipt.id).store
         answer = await store.call(
             lambda: store.backend.release(
-                receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
+                receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
             )
         )
         return answer.told("release", ReleaseOutcome.STALE, ReleaseOutcome.NOT_FOUND)
@@ -431,6 +446,14 @@ class Deliveries(Generic[PayloadT]):
         except BackendError as error:
             # It comes again at its deadline.
             self._reports.report(error)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What is kept of an exception that a handler or a codec raised (rule E5)."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = said(error, REASON_MAX_BYTES)
+    return Failure(cut_to_bytes(name, REASON_MAX_BYTES), cut_to_bytes(text, REASON_MAX_BYTES))
 
 
 def cut_to_bytes(text: str, max_bytes: int) -> str:

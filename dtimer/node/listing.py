@@ -17,7 +17,7 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.store import Store
 from dtimer.outcomes import DiscardOutcome, ResendOutcome
 from dtimer.protocol import SupportsDeadLetters
-from dtimer.values import Cursor, DeadLetterCursor, Due, IfExists, Window
+from dtimer.values import Cursor, DeadLetterCursor, Due, IfExists, LetterName, Window
 from dtimer.views import DeadEvent, Upcoming
 
 EntryT = TypeVar("EntryT")
@@ -81,16 +81,16 @@ class Listing(Generic[PayloadT]):
             if cursor is None or (left is not None and left <= 0):
                 return
 
-    async def resend(self, id: str, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
-        store = self._sides.here().of(id).store
+    async def resend(self, letter: LetterName, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
+        store = self._sides.here().of(letter.id).store
         backend = _keeper(store)
-        request = partial(backend.resend, id, due=due, if_exists=if_exists)
+        request = partial(backend.resend, letter, due=due, if_exists=if_exists)
         return (await store.call(request, repeat_within_us=within_us)).value
 
-    async def discard(self, id: str, within_us: int | None) -> DiscardOutcome:
-        store = self._sides.here().of(id).store
+    async def discard(self, letter: LetterName, within_us: int | None) -> DiscardOutcome:
+        store = self._sides.here().of(letter.id).store
         backend = _keeper(store)
-        return (await store.call(lambda: backend.discard([id]), repeat_within_us=within_us)).value[0]
+        return (await store.call(lambda: backend.discard([letter]), repeat_within_us=within_us)).value[0]
 
 
 def _keeper(store: Store) -> SupportsDeadLetters:

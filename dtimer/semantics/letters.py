@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice, takewhile
+from itertools import islice
 
 from attrs import define, evolve, field
 
@@ -13,7 +13,7 @@ from dtimer.limits import (
     DEAD_LETTERS_MAX,
     UNREADABLE_SHOWN_BYTES,
 )
-from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage
+from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage, LetterName
 
 
 @define
@@ -21,41 +21,44 @@ class DeadLetters:
     """Capped in number, of which the oldest goes, and in age, past which a letter does not exist for any operation."""
 
     dropped: int = 0
-    """How many went because of the cap on their number, or because the same id was buried again."""
-    _letters: dict[str, DeadLetter] = field(factory=dict)
-    """In the order of their burials, which is that of time: the store's never goes back."""
+    """How many went because of the cap on their number."""
+    _letters: dict[LetterName, DeadLetter] = field(factory=dict)
+    """In the order of their burials."""
+    _last: dict[str, DeadLetter] = field(factory=dict)
+    """The letter of each id's last burial, as long as it is there."""
 
     def copy(self) -> DeadLetters:
-        return DeadLetters(self.dropped, self._letters.copy())
+        return DeadLetters(self.dropped, self._letters.copy(), self._last.copy())
 
-    def bury(self, letter: DeadLetter) -> None:
+    def bury(self, letter: DeadLetter, at_us: int) -> None:
         for old in tuple(islice(self._letters.values(), CLAIM_EXTRA_ENTRIES)):
-            if not _exists(old, letter.buried_us):
-                del self._letters[old.id]
-        self._drop(letter.id, letter.buried_us)
-        self._letters[letter.id] = letter
+            if not _exists(old, at_us):
+                self.remove(old)
+        self._letters[letter.name] = self._last[letter.id] = letter
         if len(self._letters) > DEAD_LETTERS_MAX:
-            self._drop(self._oldest().id, letter.buried_us)
+            oldest = next(iter(self._letters.values()))
+            self.dropped += _exists(oldest, at_us)
+            self.remove(oldest)
 
-    def _drop(self, id: str, at_us: int) -> None:
-        self.dropped += self.find(id, at_us) is not None
-        self._letters.pop(id, None)
-
-    def find(self, id: str, at_us: int) -> DeadLetter | None:
-        letter = self._letters.get(id)
+    def find(self, name: LetterName, at_us: int) -> DeadLetter | None:
+        letter = self._last.get(name.id) if name.buried_us is None else self._letters.get(name)
         return letter if letter is not None and _exists(letter, at_us) else None
 
-    def remove(self, id: str) -> None:
-        del self._letters[id]
+    def remove(self, letter: DeadLetter) -> None:
+        del self._letters[letter.name]
+        if self._last.get(letter.id) is letter:
+            del self._last[letter.id]
 
     def count(self, at_us: int) -> int:
         return sum(_exists(letter, at_us) for letter in self._letters.values())
 
     def page(self, cursor: DeadLetterCursor | None, limit: int, at_us: int) -> DeadLetterPage:
-        """The oldest first; equal times go by id."""
+        """The oldest first."""
         after = (-1, "") if cursor is None else (cursor.after_us, cursor.after_id)
         rest = [
-            letter for letter in self._in_order() if _exists(letter, at_us) and (letter.buried_us, letter.id) > after
+            letter
+            for letter in self._letters.values()
+            if _exists(letter, at_us) and (letter.buried_us, letter.id) > after
         ]
         items: list[DeadLetter] = []
         num_bytes = 0
@@ -68,14 +71,6 @@ class DeadLetters:
             items.append(letter)
         more = len(rest) > len(items)
         return DeadLetterPage(tuple(items), DeadLetterCursor(items[-1].buried_us, items[-1].id) if more else None)
-
-    def _oldest(self) -> DeadLetter:
-        first = next(iter(self._letters.values()))
-        together = takewhile(lambda letter: letter.buried_us == first.buried_us, self._letters.values())
-        return min(together, key=lambda letter: letter.id)
-
-    def _in_order(self) -> list[DeadLetter]:
-        return sorted(self._letters.values(), key=lambda letter: (letter.buried_us, letter.id))
 
 
 def _exists(letter: DeadLetter, at_us: int) -> bool:

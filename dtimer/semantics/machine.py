@@ -29,7 +29,7 @@ A *receipt* names one delivery: the event's id, the delivery's number and the cl
 must show the newest receipt; an older one changes nothing. Whether the deadline has passed does not matter to it:
 as long as nobody has claimed the event again, the holder of the newest receipt is still in charge.
 
-Every posted, moved, released or delivered item is given a microsecond of its own (:meth:`Machine._tick`), so
+Every posted, moved, released, delivered or buried item is given a microsecond of its own (:meth:`Machine._tick`), so
 that equal delays fire in the order in which they were given, and the retries of a batch come back in its order.
 """
 
@@ -74,8 +74,11 @@ from dtimer.values import (
     EventData,
     EventState,
     Extension,
+    Failure,
     IfExists,
     Inspection,
+    LastError,
+    LetterName,
     Page,
     Parked,
     Pending,
@@ -94,20 +97,24 @@ class _Entry:
     Attributes:
         record: what was posted, or the bytes of a record that dtimer did not write.
         next_us: its place in the queue: due time or deadline.
-        expires_us: not delivered later than this; fixed by the post or the last change of delay (P7).
+        due_us: when it was due, by the post or the last change of delay.
         number: deliveries so far.
         counted: those of them that count as attempts (D2).
         refusals: of its payload, since an attempt last counted; None: there was none (F4).
         nonce: the token of the newest delivery while it is unconfirmed, else empty.
+        node: which node has or had the newest delivery.
+        error: what went wrong last (E5).
     """
 
     record: EventData | bytes
     next_us: int
-    expires_us: int | None
+    due_us: int
     number: int = 0
     counted: int = 0
     refusals: Refusals | None = None
     nonce: str = ""
+    node: str = ""
+    error: LastError | None = None
 
     @property
     def event(self) -> EventData:
@@ -115,11 +122,30 @@ class _Entry:
         return self.record
 
     def copy(self) -> _Entry:
-        return _Entry(self.record, self.next_us, self.expires_us, self.number, self.counted, self.refusals, self.nonce)
+        return _Entry(
+            self.record,
+            self.next_us,
+            self.due_us,
+            self.number,
+            self.counted,
+            self.refusals,
+            self.nonce,
+            self.node,
+            self.error,
+        )
 
     def holds(self, receipt: Receipt) -> bool:
         """Whether the receipt is for the newest delivery, and that is out (E1)."""
         return self.nonce != "" and (self.number, self.nonce) == (receipt.number, receipt.nonce)
+
+    def failed(self, at_us: int, failure: Failure | None) -> None:
+        """What is known of its newest delivery (E5)."""
+        self.error = LastError(delivery=self.number, node=self.node, at_us=at_us, failure=failure)
+
+    def missed(self) -> None:
+        """Its deadline has passed, and it is claimed: if nothing was told of the delivery, that is its error."""
+        if self.nonce and (self.error is None or self.error.delivery < self.number):
+            self.failed(self.next_us, None)
 
 
 class Machine:
@@ -197,7 +223,7 @@ class Machine:
     def plant(self, id: str, raw: bytes, due_us: int) -> None:
         """Put an unreadable record into the queue, as something else that writes to the store would (F4)."""
         self._remove(id)
-        self._insert(id, _Entry(raw, due_us, None))
+        self._insert(id, _Entry(raw, due_us, due_us))
 
     # --- the operations, one method each ---------------------------------------------------------
 
@@ -220,7 +246,7 @@ class Machine:
                 return PostOutcome.KEPT if if_exists is IfExists.KEEP else PostOutcome.CONFLICT
             self._remove(event.id)
         due_us = self._due(due)
-        self._insert(event.id, _Entry(event, due_us, _expiry(event, due_us)))
+        self._insert(event.id, _Entry(event, due_us, due_us))
         return PostOutcome.CREATED if old is None else PostOutcome.REPLACED
 
     def _cancel(self, operation: op.Cancel) -> tuple[CancelOutcome, ...]:
@@ -241,8 +267,7 @@ class Machine:
         if entry.nonce:
             return ChangeOutcome.UNCONFIRMED
         due_us = self._due(After(operation.delay_us))
-        if isinstance(entry.record, EventData):
-            entry.expires_us = _expiry(entry.record, due_us)
+        entry.due_us = due_us
         self._move(operation.id, entry, due_us)
         return ChangeOutcome.MOVED
 
@@ -268,13 +293,17 @@ class Machine:
         return ConfirmOutcome.CONFIRMED
 
     def _release(self, operation: op.GiveBack) -> ReleaseOutcome:
-        """E4, F4."""
+        """E4, E5, F4."""
         id = operation.receipt.id
         entry = self._live.get(id)
         if entry is None:
             return ReleaseOutcome.NOT_FOUND
         if not entry.holds(operation.receipt):
             return ReleaseOutcome.STALE
+        if operation.failure is not None:
+            entry.failed(self._at_us, operation.failure)
+        if operation.how is Release.FAILED:
+            return ReleaseOutcome.RELEASED
         delay_us = operation.delay_us
         if operation.how is Release.COUNTED:
             if entry.counted > entry.event.max_retries:
@@ -286,7 +315,7 @@ class Machine:
         if operation.how is Release.REFUSED:
             entry.refusals = one_more(entry.refusals, self._at_us, self._ring.joins)
             if self._at_us - entry.refusals.since_us >= operation.refused_for_us:
-                self._bury_entry(id, EndReason.REFUSED, operation.detail)
+                self._bury_entry(id, EndReason.REFUSED)
                 return ReleaseOutcome.BURIED
             delay_us = wait_after(entry.refusals.number, self._ring.num_members)
         entry.nonce = ""
@@ -355,7 +384,7 @@ class Machine:
                     more = True
                     break
                 unreadable.append(Unreadable(id, entry.record[:UNREADABLE_SHOWN_BYTES]))
-                self._bury_entry(id, EndReason.UNREADABLE, "")
+                self._bury_entry(id, EndReason.UNREADABLE)
                 continue
             event = entry.record
             reason = self._end_reason(entry)
@@ -365,6 +394,7 @@ class Machine:
                 more = True
                 break
             num_bytes += size
+            entry.missed()
             if reason is None:
                 deliveries.append(self._deliver(entry, due_us, operation))
             else:
@@ -381,7 +411,8 @@ class Machine:
         """Why a claimable entry is not to be delivered (E5, P7); None if it is."""
         if entry.counted > entry.event.max_retries:
             return EndReason.EXHAUSTED
-        if entry.expires_us is not None and self._at_us > entry.expires_us:
+        expires_after_us = entry.event.expires_after_us
+        if expires_after_us is not None and self._at_us > entry.due_us + expires_after_us:
             return EndReason.EXPIRED
         return None
 
@@ -395,6 +426,7 @@ class Machine:
         deadline_us = None
         if event.tracked:
             entry.nonce = operation.nonce
+            entry.node = operation.member.node
             timeout_us = event.confirm_timeout_us
             deadline_us = at_us + (operation.confirm_timeout_us if timeout_us is None else timeout_us)
             self._move(event.id, entry, deadline_us)
@@ -456,23 +488,24 @@ class Machine:
 
     def _resend(self, operation: op.Resend) -> ResendOutcome:
         """E5."""
-        letter = self._letters.find(operation.id, self._at_us)
+        letter = self._letters.find(operation.letter, self._at_us)
         if letter is None:
             return ResendOutcome.NOT_FOUND
         if letter.event is None:
             return ResendOutcome.UNREADABLE
         outcome = self._schedule(letter.event, operation.due, operation.if_exists)
         if outcome:
-            self._letters.remove(operation.id)
+            self._letters.remove(letter)
         return ResendOutcome(outcome.value)
 
     def _discard(self, operation: op.Discard) -> tuple[DiscardOutcome, ...]:
-        return tuple(self._discard_one(id) for id in operation.ids)
+        return tuple(self._discard_one(name) for name in operation.letters)
 
-    def _discard_one(self, id: str) -> DiscardOutcome:
-        if self._letters.find(id, self._at_us) is None:
+    def _discard_one(self, name: LetterName) -> DiscardOutcome:
+        letter = self._letters.find(name, self._at_us)
+        if letter is None:
             return DiscardOutcome.NOT_FOUND
-        self._letters.remove(id)
+        self._letters.remove(letter)
         return DiscardOutcome.DISCARDED
 
     def _inspect(self, _: op.Inspect) -> Inspection:
@@ -505,14 +538,14 @@ class Machine:
         """E5, P7: gone, or a dead letter."""
         entry = self._live[id]
         if entry.event.keep:
-            self._bury_entry(id, reason, "")
+            self._bury_entry(id, reason)
         else:
             self._remove(id)
         return Ended(
             event=entry.event, reason=reason, number=entry.number, num_counted=entry.counted, kept=entry.event.keep
         )
 
-    def _bury_entry(self, id: str, reason: EndReason, detail: str) -> None:
+    def _bury_entry(self, id: str, reason: EndReason, detail: str = "") -> None:
         entry = self._live[id]
         self._remove(id)
         readable = isinstance(entry.record, EventData)
@@ -523,9 +556,13 @@ class Machine:
                 raw=entry.record if isinstance(entry.record, bytes) else b"",
                 reason=reason,
                 detail=detail,
-                buried_us=self._at_us,
+                buried_us=self._tick(),
+                due_us=entry.due_us,
+                number=entry.number,
                 num_counted=entry.counted,
-            )
+                last_error=entry.error,
+            ),
+            self._at_us,
         )
 
     def _insert(self, id: str, entry: _Entry) -> None:
@@ -546,10 +583,6 @@ class Machine:
 
 _LAST_ID = "\U0010ffff" * 2
 """Sorts after every id. Ids are compared as the bytes of their UTF-8, which is the order of their code points."""
-
-
-def _expiry(event: EventData, due_us: int) -> int | None:
-    return None if event.expires_after_us is None else due_us + event.expires_after_us
 
 
 def _pending(entry: _Entry) -> Pending | None:

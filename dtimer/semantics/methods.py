@@ -28,8 +28,10 @@ from dtimer.values import (
     Due,
     Durability,
     Extension,
+    Failure,
     IfExists,
     Inspection,
+    LetterName,
     Member,
     NewEvent,
     Page,
@@ -94,10 +96,10 @@ class OperationMethods(ABC):
         return await self.perform(op.ConfirmNewest(id))
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
+        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
         return await self.perform(
-            op.GiveBack(receipt=receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us)
+            op.GiveBack(receipt=receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us)
         )
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
@@ -121,11 +123,11 @@ class OperationMethods(ABC):
     async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
         return await self.perform(op.ListDeadLetters(cursor, limit))
 
-    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        return await self.perform(op.Resend(id, due, if_exists))
+    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
+        return await self.perform(op.Resend(letter, due, if_exists))
 
-    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
-        return await self.perform(op.Discard(tuple(ids)))
+    async def discard(self, letters: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
+        return await self.perform(op.Discard(tuple(letters)))
 
     async def inspect(self) -> Applied[Inspection]:
         return await self.perform(op.Inspect())

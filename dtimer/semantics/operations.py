@@ -29,8 +29,10 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     Extension,
+    Failure,
     IfExists,
     Inspection,
+    LetterName,
     Member,
     NewEvent,
     Page,
@@ -115,7 +117,7 @@ class GiveBack(Operation[ReleaseOutcome]):
     receipt: Receipt
     how: Release
     delay_us: int
-    detail: str = ""
+    failure: Failure | None = None
     refused_for_us: int = 0
 
 
@@ -169,7 +171,7 @@ class ListDeadLetters(Read[DeadLetterPage]):
 @frozen
 class Resend(Operation[ResendOutcome]):
     method = "resend"
-    id: str
+    letter: LetterName
     due: Due
     if_exists: IfExists
 
@@ -177,7 +179,7 @@ class Resend(Operation[ResendOutcome]):
 @frozen
 class Discard(Operation[tuple[DiscardOutcome, ...]]):
     method = "discard"
-    ids: tuple[str, ...]
+    letters: tuple[LetterName, ...]
 
 
 @frozen

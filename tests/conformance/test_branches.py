@@ -22,7 +22,7 @@ NUM: Final = 300
 
 NOT_REACHED: Final = {
     "what dtimer did not write: rule F4, tests/backends/redis/test_foreign_data.py": """
-        change_delay.lua: record -> false
+        claim.lua deliver: #score == 16 -> false
         claim.lua take: (state_bytes and not state) -> true
         claim.lua take: bytes_of -> false
         claim.lua take: bytes_of -> true
@@ -30,33 +30,43 @@ NOT_REACHED: Final = {
         claim.lua take: cleared == LIMITS.CLAIM_EXTRA_ENTRIES -> true
         claim.lua take: not record -> true
         claim.lua take: not record or (state_bytes and not state) or #id > LIMITS.ID_MAX_BYTES -> true
-        dead_letters.lua: #entries[i] <= LIMITS.ID_MAX_BYTES -> false
+        dead_letters.lua: #id <= LIMITS.ID_MAX_BYTES -> false
+        dead_letters.lua: head -> false
+        dead_letters.lua: head -> true
+        dead_letters.lua: not (head and string.find(letter, '^%d+ unreadable ')) -> false
+        dead_letters.lua: not (head and string.find(letter, '^%d+ unreadable ')) -> true
         dead_letters.lua: not readable -> true
-        dead_letters.lua: ours -> false
-        dead_letters.lua: ours -> true
-        dead_letters.lua: record -> false
-        dead_letters.lua: record -> true
         dead_letters.lua: redis.call('HGET', LETTERS, entries[i]) -> false
         inspect.lua: #infos[i] <= 64 -> false
         inspect.lua: #infos[i] <= 64 and #infos[i + 1] <= 128 -> false
         inspect.lua: redis.call('ZSCORE', LIVES, infos[i]) -> false
         letters.lua bury: record -> false
+        letters.lua bury: redis.call('HGET', LETTERS, id) -> false
         letters.lua read_letter: #buried <= 16 -> false
-        letters.lua read_letter: #counted <= 16 -> false
+        letters.lua read_letter: #counted <= 15 -> false
+        letters.lua read_letter: #due <= 16 -> false
+        letters.lua read_letter: #number <= 15 -> false
         letters.lua read_letter: REASONS[reason or ''] -> false
-        letters.lua read_letter: not (REASONS[reason or ''] and #buried <= 16 and #counted <= 16 and tonumber(length) <= LIMITS.UNREADABLE_SHOWN_BYTES) -> true
+        letters.lua read_letter: failure ~= '0' and not read_error(string.sub(letter, first, last)) -> true
+        letters.lua read_letter: not (REASONS[reason or ''] and #buried <= 16 and #counted <= 15 and #number <= 15 and #due <= 16 and tonumber(detail) <= LIMITS.UNREADABLE_SHOWN_BYTES and tonumber(failure) <= LIMITS.LAST_ERROR_MAX_BYTES) -> true
         letters.lua read_letter: reason -> false
         letters.lua read_letter: size -> false
+        letters.lua read_letter: tonumber(detail) <= LIMITS.UNREADABLE_SHOWN_BYTES -> false
         letters.page: letter.event is None -> true
         machine._bury_entry: isinstance(entry.record, bytes) -> true
         machine._bury_entry: readable -> false
-        machine._change_delay: isinstance(entry.record, EventData) -> false
         machine._pending: isinstance(entry.record, bytes) -> true
         machine._resend: letter.event is None -> true
         machine._take: cleared == CLAIM_EXTRA_ENTRIES -> false
         machine._take: cleared == CLAIM_EXTRA_ENTRIES -> true
         machine._take: isinstance(entry.record, bytes) -> true
         machine._upcoming: shown is not None -> false
+        records.lua read_error: #delivery <= 15 -> false
+        records.lua read_error: #length <= 5 -> false
+        records.lua read_error: #node <= 64 -> false
+        records.lua read_error: #time <= 16 -> false
+        records.lua read_error: time -> false
+        records.lua read_error: whole -> false
         records.lua read_line: #delay > 16 -> true
         records.lua read_line: #value > 16 -> true
         records.lua read_line: #value > 16 or not string.find(value, '^%d+$') -> true
@@ -76,17 +86,20 @@ NOT_REACHED: Final = {
         records.lua read_record: not stop or stop > 512 -> true
         records.lua read_record: size > LIMITS.EVENT_MAX_BYTES + LIMITS.HEADERS_MAX_BYTES -> true
         records.lua read_state: #counted > 15 -> true
+        records.lua read_state: #due > 16 -> true
         records.lua read_state: #number > 15 -> true
         records.lua read_state: #since > 16 -> true
         records.lua read_state: #times > 15 -> true
         records.lua read_state: not number -> true
-        records.lua read_state: not number or #number > 15 or #counted > 15 or #expires > 16 -> true
+        records.lua read_state: not number or #number > 15 or #counted > 15 or #due > 16 or #node > 64 -> true
         records.lua read_state: not times -> true
         records.lua read_state: not times or #times > 15 or #since > 16 or #joins > 15 -> true
+        records.lua read_state: string.byte(state, stop) ~= 10 -> true
+        records.lua read_state: string.byte(state, stop) ~= 10 or not found.failed -> true
         release.lua: read_record(bytes) -> false
         resend.lua: not readable -> true
         resend.lua: not readable or string.find(letter, '^%d+ unreadable ') -> true
-        resend.lua: redis.call('HGET', LETTERS, id) -> false
+        resend.lua: redis.call('HGET', LETTERS, member) -> false
         ring.lua park: arm == node -> false
         ring.lua park: arm == node -> true
         ring.lua park: incarnation -> false
@@ -122,7 +135,7 @@ NOT_REACHED: Final = {
         ring.lua settle: type(heard) == 'number' -> false
         """,
     "of 10,000 letters those that have aged go before the oldest is asked for": """
-        letters.lua bury: letter_exists(oldest) -> false
+        letters.lua bury: tonumber(score) > oldest_that_exists() -> false
         """,
 }  # fmt: skip
 

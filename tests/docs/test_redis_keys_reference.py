@@ -18,6 +18,7 @@ from dtimer.values import (
     EventData,
     Extension,
     IfExists,
+    LetterName,
     Member,
     NewEvent,
     Receipt,
@@ -77,8 +78,8 @@ async def _do_everything(url: str) -> None:
         await backend.bury(z, detail="")
         await backend.dead_letters(None, limit=1)
         await backend.inspect()
-        await backend.resend("z", due=At(0), if_exists=IfExists.REPLACE)
-        await backend.discard(["z"])
+        await backend.resend(LetterName("z"), due=At(0), if_exists=IfExists.REPLACE)
+        await backend.discard([LetterName("z")])
         await backend.confirm([x, Receipt("q", 1, "c")])
         await backend.confirm_newest("z")
         await backend.cancel(["y", "z"])

@@ -26,6 +26,7 @@ from dtimer.values import (
     Claimed,
     Cursor,
     Extension,
+    Failure,
     Member,
     Message,
     NewEvent,
@@ -146,12 +147,14 @@ class Watched:
         return await self._pass("confirm_newest", 1, lambda: self.sim.confirm_newest(id))
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
+        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
         return await self._pass(
             "release",
             1,
-            lambda: self.sim.release(receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us),
+            lambda: self.sim.release(
+                receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
+            ),
         )
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dtimer.semantics import Machine
 from dtimer.semantics import operations as op
-from dtimer.values import Applied, Member
+from dtimer.values import (
+    Applied,
+    LetterName,
+    Member,
+)
 from support.store import Store
 
 
@@ -28,7 +32,7 @@ def go_on(machine: Machine, at_us: int) -> list[Applied[object]]:
     operations: list[op.Operation[object]] = [
         op.Cancel(("e2",)),
         op.Claim(member=Member("b", "1"), room=8, confirm_timeout_us=1_000, nonce="n"),
-        op.Discard(("e0",)),
+        op.Discard((LetterName("e0"),)),
         op.Join(Member("c", "1")),
         op.Inspect(),
     ]

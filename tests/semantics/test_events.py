@@ -31,7 +31,9 @@ from dtimer.values import (
     EndReason,
     EventState,
     Extension,
+    Failure,
     IfExists,
+    LetterName,
     Member,
     Receipt,
     Release,
@@ -450,26 +452,29 @@ class TestDeadLetters:
         """F4: until then other nodes may be on their way that run code which can read it."""
         store = joined()
         store.post(max_retries=1)
+        error = Failure("ValueError", "not JSON")
         outcomes = []
         for _ in range(3):
-            outcomes.append(store.release(store.take(), Release.REFUSED, 0, "not JSON", refused_for_us=SECOND_US))
+            outcomes.append(store.release(store.take(), Release.REFUSED, failure=error, refused_for_us=SECOND_US))
             store.wait(SECOND_US // 2)
 
         (letter,) = store.do(op.ListDeadLetters(None, 10)).items
 
         assert outcomes == [ReleaseOutcome.RELEASED, ReleaseOutcome.RELEASED, ReleaseOutcome.BURIED]
-        assert (letter.reason, letter.detail, letter.num_counted) == (EndReason.REFUSED, "not JSON", 0)
+        assert (letter.reason, letter.number, letter.num_counted) == (EndReason.REFUSED, 3, 0)
+        assert letter.last_error is not None
+        assert letter.last_error.failure == error
 
     def test_a_resent_letter_is_an_event_like_new(self) -> None:
         """E5."""
         store = joined()
         self.exhausted(store)
 
-        assert store.do(op.Resend("e", After(5), IfExists.ERROR)) is ResendOutcome.CREATED
+        assert store.do(op.Resend(LetterName("e"), After(5), IfExists.ERROR)) is ResendOutcome.CREATED
 
         store.wait(5)
         assert store.take().num_retries == 0
-        assert store.do(op.Resend("e", After(5), IfExists.ERROR)) is ResendOutcome.NOT_FOUND
+        assert store.do(op.Resend(LetterName("e"), After(5), IfExists.ERROR)) is ResendOutcome.NOT_FOUND
 
     def test_a_letter_stays_when_a_live_event_has_its_id(self) -> None:
         """E5, P3."""
@@ -477,10 +482,10 @@ class TestDeadLetters:
         self.exhausted(store)
         store.post("e", 50)
 
-        assert store.do(op.Resend("e", After(5), IfExists.KEEP)) is ResendOutcome.KEPT
-        assert store.do(op.Resend("e", After(5), IfExists.ERROR)) is ResendOutcome.CONFLICT
+        assert store.do(op.Resend(LetterName("e"), After(5), IfExists.KEEP)) is ResendOutcome.KEPT
+        assert store.do(op.Resend(LetterName("e"), After(5), IfExists.ERROR)) is ResendOutcome.CONFLICT
         assert store.look().dead_letters == 1
-        assert store.do(op.Resend("e", After(5), IfExists.REPLACE)) is ResendOutcome.REPLACED
+        assert store.do(op.Resend(LetterName("e"), After(5), IfExists.REPLACE)) is ResendOutcome.REPLACED
         assert store.look().dead_letters == 0
 
     def test_a_discarded_letter_is_gone(self) -> None:
@@ -488,7 +493,10 @@ class TestDeadLetters:
         store = joined()
         self.exhausted(store)
 
-        assert store.do(op.Discard(("e", "e"))) == (DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND)
+        assert store.do(op.Discard((LetterName("e"), LetterName("e")))) == (
+            DiscardOutcome.DISCARDED,
+            DiscardOutcome.NOT_FOUND,
+        )
 
     def test_an_old_letter_does_not_exist(self) -> None:
         """E5: for no operation."""
@@ -497,8 +505,8 @@ class TestDeadLetters:
         store.wait(DEAD_LETTER_AGE_US)
 
         assert store.do(op.ListDeadLetters(None, 10)).items == ()
-        assert store.do(op.Resend("e", After(0), IfExists.REPLACE)) is ResendOutcome.NOT_FOUND
-        assert store.do(op.Discard(("e",))) == (DiscardOutcome.NOT_FOUND,)
+        assert store.do(op.Resend(LetterName("e"), After(0), IfExists.REPLACE)) is ResendOutcome.NOT_FOUND
+        assert store.do(op.Discard((LetterName("e"),))) == (DiscardOutcome.NOT_FOUND,)
         assert store.look().dead_letters == 0
 
     def test_the_oldest_letter_goes_when_there_are_too_many(self) -> None:
@@ -525,7 +533,7 @@ class TestDeadLetters:
         assert ids(claimed) == ["good"]
         assert [(bad.id, bad.raw) for bad in claimed.unreadable] == [("bad", b"\x00what")]
         assert (letter.event, letter.raw, letter.reason) == (None, b"\x00what", EndReason.UNREADABLE)
-        assert store.do(op.Resend("bad", After(0), IfExists.REPLACE)) is ResendOutcome.UNREADABLE
+        assert store.do(op.Resend(LetterName("bad"), After(0), IfExists.REPLACE)) is ResendOutcome.UNREADABLE
 
 
 class TestReading:

@@ -28,7 +28,18 @@ from dtimer.outcomes import (
 from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
 from dtimer.sim import SimBackend, SimMisuse, SimStuck
 from dtimer.sim.backend import START
-from dtimer.values import After, EventData, Extension, IfExists, Member, NewEvent, Receipt, Release, Window
+from dtimer.values import (
+    After,
+    EventData,
+    Extension,
+    IfExists,
+    LetterName,
+    Member,
+    NewEvent,
+    Receipt,
+    Release,
+    Window,
+)
 
 SECOND_US = 1_000_000
 MEMBER = Member("node-1", "first")
@@ -284,9 +295,12 @@ async def test_dead_letters_are_listed_sent_again_and_forgotten(sim: SimBackend)
 
     page = (await sim.dead_letters(None, limit=8)).value
     assert [(letter.id, letter.detail) for letter in page.items] == [("a", "hopeless"), ("b", "hopeless")]
-    resent = await sim.resend("a", due=After(0), if_exists=IfExists.ERROR)
+    resent = await sim.resend(LetterName("a"), due=After(0), if_exists=IfExists.ERROR)
     assert resent.value is ResendOutcome.CREATED
-    assert (await sim.discard(["b", "x"])).value == (DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND)
+    assert (await sim.discard([LetterName("b"), LetterName("x")])).value == (
+        DiscardOutcome.DISCARDED,
+        DiscardOutcome.NOT_FOUND,
+    )
     inspection = (await sim.inspect()).value
     assert inspection.dead_letters == 0
     assert [member.node for member in inspection.ring] == [MEMBER.node]
@@ -349,8 +363,8 @@ CALLS: dict[str, Callable[[SimBackend], Awaitable[object]]] = {
     "leave": lambda sim: sim.leave(MEMBER),
     "wakeups": enter_wakeups,
     "dead_letters": lambda sim: sim.dead_letters(None, limit=1),
-    "resend": lambda sim: sim.resend("a", due=After(1), if_exists=IfExists.KEEP),
-    "discard": lambda sim: sim.discard(["a"]),
+    "resend": lambda sim: sim.resend(LetterName("a"), due=After(1), if_exists=IfExists.KEEP),
+    "discard": lambda sim: sim.discard([LetterName("a")]),
     "inspect": lambda sim: sim.inspect(),
     "purge": lambda sim: sim.purge(),
 }

@@ -80,8 +80,8 @@ MUTANTS: Final = (
     _machine(
         "P1",
         "posting needs a member",
-        "        self._insert(event.id, _Entry(event, due_us, _expiry(event, due_us)))",
-        "        if self._ring.members():\n            self._insert(event.id, _Entry(event, due_us, _expiry(event, due_us)))",
+        "        self._insert(event.id, _Entry(event, due_us, due_us))",
+        "        if self._ring.members():\n            self._insert(event.id, _Entry(event, due_us, due_us))",
     ),
     _machine("P3", "keep replaces", "if if_exists is not IfExists.REPLACE:", "if if_exists is IfExists.ERROR:"),
     _machine(
@@ -96,8 +96,8 @@ MUTANTS: Final = (
     _machine(
         "P7",
         "deliver what expired",
-        "entry.expires_us is not None and self._at_us >",
-        "entry.expires_us is None and 0 >",
+        "expires_after_us is not None and self._at_us >",
+        "expires_after_us is None and 0 >",
     ),
     _machine(
         "P7",
@@ -174,6 +174,26 @@ MUTANTS: Final = (
         "                self._end(id, reason)",
         original=True,
     ),
+    _machine(
+        "E5",
+        "an error is forgotten",
+        "        if operation.failure is not None:\n",
+        "        if operation.failure is not None and operation.how is Release.COUNTED:\n",
+    ),
+    _machine("E5", "a silent delivery hides behind an error", "self.error.delivery < self.number", "False"),
+    _machine(
+        "E5",
+        "a second burial replaces the first",
+        "        self._letters[letter.name] =",
+        "        if letter.id in self._last:\n            self.remove(self._last[letter.id])\n        self._letters[letter.name] =",
+        file="letters",
+    ),
+    _machine(
+        "E4",
+        "a failure gives the event back",
+        "        if operation.how is Release.FAILED:\n            return ReleaseOutcome.RELEASED\n",
+        "",
+    ),
     # --- reading
     _machine(
         "R1",
@@ -248,7 +268,7 @@ MUTANTS: Final = (
     _machine(
         "F4",
         "one broken record stops the queue",
-        '                self._bury_entry(id, EndReason.UNREADABLE, "")\n                continue',
+        "                self._bury_entry(id, EndReason.UNREADABLE)\n                continue",
         "                raise ValueError(id)",
     ),
     _machine(
@@ -368,6 +388,34 @@ MUTANTS: Final = (
         original=True,
     ),
     _lua(
+        "E5",
+        "a second burial overwrites the first",
+        "lib/letters",
+        "  if before then\n",
+        "  if false then\n",
+    ),
+    _lua(
+        "E5",
+        "an error is forgotten when the event is buried",
+        "lib/letters",
+        "local failure = state and state.error or ''",
+        "local failure = ''",
+    ),
+    _lua(
+        "E5",
+        "a letter is named by its id alone",
+        "lib/letters",
+        "if buried ~= '' and found ~= tonumber(buried) then",
+        "if false then",
+    ),
+    _lua(
+        "E5",
+        "a silent delivery hides behind an error",
+        "lib/records",
+        "(state.failed or 0) < state.number",
+        "not state.error",
+    ),
+    _lua(
         "F4",
         "the refuser alone is asked again",
         "lib/refusals",
@@ -385,7 +433,7 @@ MUTANTS: Final = (
         "F4",
         "refusals are never the last",
         "release",
-        "at - state.refusals.since >= tonumber(ARGV[FIRST + 6])",
+        "at - state.refusals.since >= tonumber(ARGV[FIRST + 5])",
         "false",
     ),
     _lua(

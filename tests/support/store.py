@@ -14,6 +14,7 @@ from dtimer.values import (
     Claimed,
     Delivery,
     EventData,
+    Failure,
     IfExists,
     Inspection,
     Member,
@@ -98,11 +99,17 @@ class Store:
         return delivery
 
     def release(
-        self, delivery: Delivery, how: Release, delay_us: int = 0, detail: str = "", *, refused_for_us: int = SECOND_US
+        self,
+        delivery: Delivery,
+        how: Release,
+        delay_us: int = 0,
+        failure: Failure | None = None,
+        *,
+        refused_for_us: int = SECOND_US,
     ) -> ReleaseOutcome:
         return self.do(
             op.GiveBack(
-                receipt=delivery.receipt, how=how, delay_us=delay_us, detail=detail, refused_for_us=refused_for_us
+                receipt=delivery.receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
             )
         )
 

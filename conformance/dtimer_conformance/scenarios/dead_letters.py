@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dtimer import EventExists
 from dtimer.limits import DAY_US, DEAD_LETTER_AGE_US, MILLISECOND_US, PAGE_MAX_ITEMS
-from dtimer.outcomes import DiscardOutcome, ResendOutcome
-from dtimer.values import After, DeadLetter, EndReason, IfExists, NewEvent
+from dtimer.outcomes import ConfirmOutcome, DiscardOutcome, ReleaseOutcome, ResendOutcome
+from dtimer.values import (
+    After,
+    DeadLetter,
+    EndReason,
+    Failure,
+    IfExists,
+    LastError,
+    LetterName,
+    NewEvent,
+    Release,
+)
 from dtimer_conformance.client import LONG_US, Client, event
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario, with_nodes
@@ -56,9 +66,9 @@ async def what_was_to_be_kept_becomes_a_dead_letter(world: World) -> None:
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)
 async def dead_letters_are_listed_oldest_first(world: World) -> None:
-    """Dead letters are listed by the time of burial, then by id, in pages that go on where the last one ended.
+    """Dead letters are listed in the order of their burials, in pages that go on where the last one ended.
 
-    Troubleshooting: does the cursor hold time and id? Letters of one claim have one time.
+    Troubleshooting: has each a microsecond of its own, also those of one claim?
     """
     store = world.store
     await store.enter("a")
@@ -70,7 +80,7 @@ async def dead_letters_are_listed_oldest_first(world: World) -> None:
     await world.wait(OVERDUE_US)
     await store.come("a")
 
-    expected = [*names, "c", "y", "ä"]
+    expected = [*names, "y", "c", "ä"]
     for limit in (256, 3, 1):
         found = [letter.id for letter in await letters_of(store, limit)]
         same(f"the letters in pages of {limit}", found, expected)
@@ -88,7 +98,7 @@ async def a_dead_letter_is_sent_again_as_new(world: World) -> None:
     await store.put("e", LONG_US, payload=b"live")
 
     async def resend(if_exists: IfExists) -> ResendOutcome:
-        return (await store.resend("e", due=After(0), if_exists=if_exists)).value
+        return (await store.resend(LetterName("e"), due=After(0), if_exists=if_exists)).value
 
     left = [await resend(IfExists.KEEP), await resend(IfExists.ERROR)]
     kept = [letter.id for letter in await letters_of(store)]
@@ -117,7 +127,7 @@ async def a_dead_letter_is_discarded_once(world: World) -> None:
     await store.enter("a")
     await bury(store, "e")
 
-    outcomes = (await store.discard(["none", "e", "e"])).value
+    outcomes = (await store.discard([LetterName(id) for id in ("none", "e", "e")])).value
 
     nothing = DiscardOutcome.NOT_FOUND
     same("the outcomes", outcomes, (nothing, DiscardOutcome.DISCARDED, nothing))
@@ -125,23 +135,97 @@ async def a_dead_letter_is_discarded_once(world: World) -> None:
 
 
 @scenario("E5", needs=(Feature.DEAD_LETTERS, Feature.INSPECTION))
-async def an_id_that_is_buried_again_replaces_its_letter(world: World) -> None:
-    """A second dead letter under one id takes the place of the first, which is counted as dropped.
+async def an_id_that_is_buried_again_has_two_letters(world: World) -> None:
+    """A second dead letter under one id stands beside the first: each is listed, sent again and discarded by its name.
 
-    Troubleshooting: is the letter's time of burial the new one?
+    Troubleshooting: a name without a time means the letter of the last burial, and no other when that is gone.
     """
     store = world.store
     await store.enter("a")
-    await bury(store, "e", "first")
-    await bury(store, "f")
-    await bury(store, "e", "second")
-
-    found = [(letter.id, letter.detail) for letter in await letters_of(store)]
+    for detail in ("first", "second", "third"):
+        await bury(store, "e", detail)
+    first, second, third = await letters_of(store)
     inspection = (await store.inspect()).value
 
-    same("the letters", found, [("f", "why"), ("e", "second")])
+    same("the letters", [letter.detail for letter in (first, second, third)], ["first", "second", "third"])
     counts = (inspection.dead_letters, inspection.dead_letters_dropped)
-    same("how many there are, and were dropped", counts, (2, 1))
+    same("how many there are, and were dropped", counts, (3, 0))
+    outcomes = (await store.discard([LetterName("e"), LetterName("e"), first.name, first.name, third.name])).value
+    discarded, nothing = DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND
+    same("discarding the last, again, the first, again, the last", outcomes, (discarded, nothing) * 2 + (nothing,))
+    sent = (await store.resend(second.name, due=After(0), if_exists=IfExists.ERROR)).value
+    same("sending the second again", sent, ResendOutcome.CREATED)
+    same("the letters in the end", await letters_of(store), [])
+
+
+@scenario("E5", needs=Feature.DEAD_LETTERS)
+async def a_dead_letter_tells_what_went_wrong_last(world: World) -> None:
+    """A letter has the due time, the number of deliveries, and of the last failed delivery what went wrong.
+
+    Troubleshooting: is the error kept with the event until it is buried? Of a delivery that was not confirmed in time,
+    and of which nothing was told, the letter has the node and the deadline.
+    """
+    store = world.store
+    await store.enter("a", "b")
+    error = Failure("app.Sour", "the milk\nis \u00e4\U0001f600 \x00")
+    due_us: dict[str, int] = {}
+
+    async def put(id: str, max_retries: int = 0) -> None:
+        await store.put(id, keep=True, max_retries=max_retries)
+        due_us[id] = (await store.see(id)).next_us
+
+    await put("told")
+    told = await store.take("a", timeout_us=OVERDUE_US)
+    await store.give_back(told, Release.FAILED, failure=error)
+    told_us = store.last.at_us
+    await put("silent")
+    silent = await store.take("a", timeout_us=OVERDUE_US)
+    await put("retried", 1)
+    await store.give_back(await store.take("a"), Release.COUNTED, failure=error)
+    retried = await store.take("b", timeout_us=OVERDUE_US)
+    await put("refused")
+    await store.give_back(await store.take("a"), Release.REFUSED, failure=error, refused_for_us=0)
+    refused_us = store.last.at_us
+    await world.wait(2 * OVERDUE_US)
+    await store.come("a")
+    letters = {letter.id: letter for letter in await letters_of(store)}
+
+    def shown(id: str) -> tuple[object, ...]:
+        letter = letters[id]
+        return (letter.reason, letter.due_us, letter.number, letter.num_counted, letter.last_error)
+
+    def last(delivery: int, node: str, at_us: int | None, failure: Failure | None = None) -> LastError:
+        assert at_us is not None, "all of them are tracked"
+        return LastError(delivery=delivery, node=node, at_us=at_us, failure=failure)
+
+    exhausted = EndReason.EXHAUSTED
+    same("an error that was told", shown("told"), (exhausted, due_us["told"], 1, 1, last(1, "a", told_us, error)))
+    same("none", shown("silent"), (exhausted, due_us["silent"], 1, 1, last(1, "a", silent.deadline_us)))
+    missed = last(2, "b", retried.deadline_us)
+    same("an error, and then none", shown("retried"), (exhausted, due_us["retried"], 2, 2, missed))
+    of_codec = last(1, "a", refused_us, error)
+    same("a codec's", shown("refused"), (EndReason.REFUSED, due_us["refused"], 1, 0, of_codec))
+
+
+@scenario("E4")
+async def a_failure_that_is_told_changes_nothing_else(world: World) -> None:
+    """A delivery that has failed stays out until its deadline, and can still be confirmed.
+
+    Troubleshooting: `Release.FAILED` only keeps the error.
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("e", max_retries=1)
+    delivery = await store.take("a")
+    before = await store.see("e")
+
+    outcome = await store.give_back(delivery, Release.FAILED, failure=Failure("Sour", "milk"))
+
+    same("the outcome", outcome, ReleaseOutcome.RELEASED)
+    same("the event, before and after", await store.see("e"), before)
+    confirmed = (await store.confirm([delivery.receipt])).value
+    same("confirming it after all", confirmed, (ConfirmOutcome.CONFIRMED,))
+    same("failing again", await store.give_back(delivery, Release.FAILED), ReleaseOutcome.NOT_FOUND)
 
 
 @scenario("E5", needs=(Feature.DEAD_LETTERS, Feature.LONG_TIMES))
@@ -162,9 +246,9 @@ async def after_thirty_days_a_dead_letter_does_not_exist(world: World) -> None:
     await world.wait(buried_us + DEAD_LETTER_AGE_US - store.last.at_us)
 
     same("the letters after 30 days", [letter.id for letter in await letters_of(store)], ["young"])
-    resent = (await store.resend("old", due=After(0), if_exists=IfExists.REPLACE)).value
+    resent = (await store.resend(LetterName("old"), due=After(0), if_exists=IfExists.REPLACE)).value
     same("resending the old one", resent, ResendOutcome.NOT_FOUND)
-    same("discarding it", (await store.discard(["old"])).value, (DiscardOutcome.NOT_FOUND,))
+    same("discarding it", (await store.discard([LetterName("old")])).value, (DiscardOutcome.NOT_FOUND,))
 
 
 @with_nodes("E5", needs=Feature.DEAD_LETTERS)

@@ -36,8 +36,10 @@ from dtimer.values import (
     DeadLetterPage,
     Due,
     Extension,
+    Failure,
     IfExists,
     Inspection,
+    LetterName,
     Member,
     Message,
     NewEvent,
@@ -171,9 +173,9 @@ class SqliteBackend:
         return await self._change("confirm_newest", receipts.confirm_newest, id)
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
+        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        return await self._change("release", receipts.release, receipt, how, delay_us, detail, refused_for_us)
+        return await self._change("release", receipts.release, receipt, how, delay_us, failure, refused_for_us)
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
         return await self._change("extend", receipts.extend, extensions)
@@ -197,11 +199,11 @@ class SqliteBackend:
     async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
         return await self._read("dead_letters", letters.dead_letters, cursor, limit)
 
-    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        return await self._change("resend", letters.resend, id, due, if_exists)
+    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
+        return await self._change("resend", letters.resend, letter, due, if_exists)
 
-    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
-        return await self._change("discard", letters.discard, ids)
+    async def discard(self, letters_: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
+        return await self._change("discard", letters.discard, letters_)
 
     async def purge(self) -> None:
         await self._in_thread("purge", self._file.purge)

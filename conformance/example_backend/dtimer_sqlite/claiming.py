@@ -11,7 +11,7 @@ from dtimer.values import Claimed, Delivery, Ended, EndReason, EventData, Extens
 
 from dtimer_sqlite import letters, ring
 from dtimer_sqlite.receipts import confirm, extend
-from dtimer_sqlite.records import end, event_of, raw_of
+from dtimer_sqlite.records import end, event_of, missed, raw_of
 from dtimer_sqlite.turn import Row, Turn
 
 
@@ -36,7 +36,7 @@ def claim(
     ring.greet(turn, member)
     armed = turn.arm is None or turn.arm.node == member.node
     horizon_us = turn.at_us if armed else turn.at_us - UNARMED_OVERDUE_US
-    taking = _Taking(turn, confirm_timeout_us, nonce)
+    taking = _Taking(turn, member.node, confirm_timeout_us, nonce)
     taking.take(horizon_us, room)
     if taking.deliveries:
         ring.move_to_end(turn, member.node)
@@ -62,6 +62,7 @@ class _Taking:
     """What a claim brings."""
 
     _turn: Turn
+    _node: str
     _confirm_timeout_us: int
     _nonce: str
     deliveries: list[Delivery] = field(factory=list)
@@ -92,6 +93,7 @@ class _Taking:
                 letters.bury(self._turn, row, EndReason.UNREADABLE, counted=row["counted"])
                 continue
             self._num_bytes += num_bytes
+            row = missed(self._turn, row)
             if why is None:
                 self._deliver(row, event)
             else:
@@ -103,7 +105,7 @@ class _Taking:
             return EndReason.UNREADABLE
         if row["unconfirmed"] and row["counted"] > event.max_retries:
             return EndReason.EXHAUSTED
-        if row["expires_us"] is not None and self._turn.at_us > row["expires_us"]:
+        if event.expires_after_us is not None and self._turn.at_us > row["due_us"] + event.expires_after_us:
             return EndReason.EXPIRED
         return None
 
@@ -124,8 +126,9 @@ class _Taking:
             timeout_us = event.confirm_timeout_us
             deadline_us = at_us + (self._confirm_timeout_us if timeout_us is None else timeout_us)
             self._turn.db.execute(
-                "UPDATE events SET unconfirmed = 1, number = ?, counted = ?, claim = ?, next_us = ? WHERE rowid = ?",
-                (number, row["counted"] + 1, self._nonce, deadline_us, row["rowid"]),
+                "UPDATE events SET unconfirmed = 1, number = ?, counted = ?, claim = ?, node = ?, next_us = ? "
+                "WHERE rowid = ?",
+                (number, row["counted"] + 1, self._nonce, self._node, deadline_us, row["rowid"]),
             )
         else:
             end(self._turn, row)

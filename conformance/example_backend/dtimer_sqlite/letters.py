@@ -7,31 +7,30 @@ from typing import Final
 
 from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, DEAD_LETTER_AGE_US, DEAD_LETTERS_MAX
 from dtimer.outcomes import DiscardOutcome, PostOutcome, ResendOutcome
-from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage, Due, EndReason, IfExists, NewEvent
+from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage, Due, EndReason, IfExists, LetterName, NewEvent
 
 from dtimer_sqlite.posting import post_one
-from dtimer_sqlite.records import EVENT_COLUMNS, end, event_of, raw_of
+from dtimer_sqlite.records import ERROR_COLUMNS, EVENT_COLUMNS, end, event_of, last_error_of, raw_of
 from dtimer_sqlite.turn import Row, Turn
 
+_KEPT: Final = f"number, due_us, {ERROR_COLUMNS}, {EVENT_COLUMNS}"
 _BURY: Final = (
-    f"INSERT INTO letters (ns, id, buried_us, reason, detail, counted, raw, {EVENT_COLUMNS}) "
-    f"SELECT ns, id, ?, ?, ?, ?, ?, {EVENT_COLUMNS} FROM events WHERE rowid = ?"
+    f"INSERT INTO letters (ns, id, buried_us, reason, detail, last, counted, raw, {_KEPT}) "
+    f"SELECT ns, id, ?, ?, ?, 1, ?, ?, {_KEPT} FROM events WHERE rowid = ?"
 )
 
 
 def bury(turn: Turn, row: Row, reason: EndReason, *, counted: int, detail: str = "") -> None:
     """Make a dead letter of a live event."""
     _clear_aged(turn)
-    turn.letters_dropped += turn.db.execute(
-        "DELETE FROM letters WHERE ns = ? AND id = ?", (turn.ns, row["id"])
-    ).rowcount
+    turn.db.execute("UPDATE letters SET last = 0 WHERE ns = ? AND id = ?", (turn.ns, row["id"]))
     raw = raw_of(row) if reason is EndReason.UNREADABLE else b""
-    turn.db.execute(_BURY, (turn.at_us, reason.value, detail, counted, raw, row["rowid"]))
+    turn.db.execute(_BURY, (turn.stamp(), reason.value, detail, counted, raw, row["rowid"]))
     end(turn, row)
     (letters,) = turn.db.execute("SELECT count(*) FROM letters WHERE ns = ?", (turn.ns,)).fetchone()
     if letters > DEAD_LETTERS_MAX:
         turn.letters_dropped += turn.db.execute(
-            "DELETE FROM letters WHERE rowid = (SELECT rowid FROM letters WHERE ns = ? ORDER BY buried_us, id LIMIT 1)",
+            "DELETE FROM letters WHERE rowid = (SELECT rowid FROM letters WHERE ns = ? ORDER BY buried_us LIMIT 1)",
             (turn.ns,),
         ).rowcount
 
@@ -82,19 +81,24 @@ def _letter_of(row: Row) -> DeadLetter:
         reason=EndReason(row["reason"]),
         detail=row["detail"],
         buried_us=row["buried_us"],
+        due_us=row["due_us"],
+        number=row["number"],
         num_counted=row["counted"],
+        last_error=last_error_of(row),
     )
 
 
-def _found(turn: Turn, id: str) -> Row | None:
+def _found(turn: Turn, name: LetterName) -> Row | None:
+    which, value = ("last", 1) if name.buried_us is None else ("buried_us", name.buried_us)
     row: Row | None = turn.db.execute(
-        "SELECT * FROM letters WHERE ns = ? AND id = ? AND buried_us >= ?", (turn.ns, id, _oldest_us(turn))
+        f"SELECT * FROM letters WHERE ns = ? AND id = ? AND buried_us >= ? AND {which} = ?",
+        (turn.ns, name.id, _oldest_us(turn), value),
     ).fetchone()
     return row
 
 
-def resend(turn: Turn, id: str, due: Due, if_exists: IfExists) -> ResendOutcome:
-    row = _found(turn, id)
+def resend(turn: Turn, name: LetterName, due: Due, if_exists: IfExists) -> ResendOutcome:
+    row = _found(turn, name)
     if row is None:
         return ResendOutcome.NOT_FOUND
     event = event_of(row)
@@ -106,12 +110,12 @@ def resend(turn: Turn, id: str, due: Due, if_exists: IfExists) -> ResendOutcome:
     return ResendOutcome[outcome.name]
 
 
-def discard(turn: Turn, ids: Sequence[str]) -> tuple[DiscardOutcome, ...]:
-    return tuple(_discard_one(turn, id) for id in ids)
+def discard(turn: Turn, names: Sequence[LetterName]) -> tuple[DiscardOutcome, ...]:
+    return tuple(_discard_one(turn, name) for name in names)
 
 
-def _discard_one(turn: Turn, id: str) -> DiscardOutcome:
-    row = _found(turn, id)
+def _discard_one(turn: Turn, name: LetterName) -> DiscardOutcome:
+    row = _found(turn, name)
     if row is None:
         return DiscardOutcome.NOT_FOUND
     turn.db.execute("DELETE FROM letters WHERE rowid = ?", (row["rowid"],))

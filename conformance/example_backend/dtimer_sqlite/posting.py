@@ -12,8 +12,8 @@ from dtimer_sqlite.records import EVENT_COLUMNS, EVENT_VALUES, columns_of, end, 
 from dtimer_sqlite.turn import Turn
 
 _INSERT: Final = (
-    "INSERT INTO events (ns, id, next_us, unconfirmed, number, counted, claim, expires_us, "
-    f"{EVENT_COLUMNS}) VALUES (?, ?, ?, 0, 0, 0, '', ?, {EVENT_VALUES})"
+    "INSERT INTO events (ns, id, next_us, unconfirmed, number, counted, claim, node, due_us, "
+    f"{EVENT_COLUMNS}) VALUES (?, ?, ?, 0, 0, 0, '', '', ?, {EVENT_VALUES})"
 )
 
 
@@ -29,13 +29,8 @@ def post_one(turn: Turn, new: NewEvent) -> PostOutcome:
             return PostOutcome.KEPT if new.if_exists is IfExists.KEEP else PostOutcome.CONFLICT
         end(turn, old)
     due_us = turn.due(turn.stamp(), new.due)
-    turn.db.execute(_INSERT, (turn.ns, event.id, due_us, expiry(event.expires_after_us, due_us), *columns_of(event)))
+    turn.db.execute(_INSERT, (turn.ns, event.id, due_us, due_us, *columns_of(event)))
     return PostOutcome.CREATED if old is None else PostOutcome.REPLACED
-
-
-def expiry(expires_after_us: int | None, due_us: int) -> int | None:
-    """The last microsecond at which the event may be delivered (P7)."""
-    return None if expires_after_us is None else due_us + expires_after_us
 
 
 def cancel(turn: Turn, ids: Sequence[str]) -> tuple[CancelOutcome, ...]:
@@ -58,7 +53,7 @@ def change_delay(turn: Turn, id: str, delay_us: int) -> ChangeOutcome:
         return ChangeOutcome.UNCONFIRMED
     due_us = turn.stamp() + max(delay_us, 0)
     turn.db.execute(
-        "UPDATE events SET next_us = ?, expires_us = ? WHERE rowid = ?",
-        (due_us, expiry(row["expires_after_us"], due_us), row["rowid"]),
+        "UPDATE events SET next_us = ?, due_us = ? WHERE rowid = ?",
+        (due_us, due_us, row["rowid"]),
     )
     return ChangeOutcome.MOVED

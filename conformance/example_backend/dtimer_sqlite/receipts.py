@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 from dtimer.limits import REFUSAL_ROUNDS, REFUSAL_WAIT_MAX_US, REFUSAL_WAIT_MIN_US
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.values import EndReason, Extension, Receipt, Release
+from dtimer.values import (
+    EndReason,
+    Extension,
+    Failure,
+    Receipt,
+    Release,
+)
 
 from dtimer_sqlite import letters, ring
-from dtimer_sqlite.records import end, live
+from dtimer_sqlite.records import end, failed, live
 from dtimer_sqlite.turn import Row, Turn
 
 
@@ -41,13 +47,17 @@ def confirm_newest(turn: Turn, id: str) -> ConfirmOutcome:
 
 
 def release(
-    turn: Turn, receipt: Receipt, how: Release, delay_us: int, detail: str, refused_for_us: int
+    turn: Turn, receipt: Receipt, how: Release, delay_us: int, failure: Failure | None, refused_for_us: int
 ) -> ReleaseOutcome:
     row = live(turn, receipt.id)
     if row is None:
         return ReleaseOutcome.NOT_FOUND
     if not _holds(row, receipt):
         return ReleaseOutcome.STALE
+    if failure is not None:
+        row = failed(turn, row, turn.at_us, failure)
+    if how is Release.FAILED:
+        return ReleaseOutcome.RELEASED
     counted = row["counted"] - (how is not Release.COUNTED)
     refusals, refused_us, refused_joins = None, None, None
     if how is not Release.COUNTED:
@@ -64,7 +74,7 @@ def release(
         refused_us = turn.at_us if refused_us is None else refused_us
         refused_joins = turn.joins
         if turn.at_us - refused_us >= refused_for_us:
-            letters.bury(turn, row, EndReason.REFUSED, counted=counted, detail=detail)
+            letters.bury(turn, row, EndReason.REFUSED, counted=counted)
             return ReleaseOutcome.BURIED
         delay_us = _wait_us(refusals, len(ring.members(turn)))
     turn.db.execute(

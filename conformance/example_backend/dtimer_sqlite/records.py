@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from dtimer.values import EventData, EventState, Pending, RetryPolicy
+from dtimer.values import EventData, EventState, Failure, LastError, Pending, RetryPolicy
 
 from dtimer_sqlite.schema import SCHEMA
 from dtimer_sqlite.turn import Row, Turn
@@ -14,6 +14,8 @@ EVENT_COLUMNS: Final = (
     "schema, max_retries, confirm_timeout_us, expires_after_us, keep, "
     "retry_delay_us, retry_factor, retry_delay_max_us, headers, payload"
 )
+ERROR_COLUMNS: Final = "error_delivery, error_node, error_us, error_type, error_text"
+ERROR_ASSIGNED: Final = ERROR_COLUMNS.replace(",", " = ?,") + " = ?"
 EVENT_VALUES: Final = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 
 
@@ -79,3 +81,25 @@ def live(turn: Turn, id: str) -> Row | None:
 def end(turn: Turn, row: Row) -> None:
     """The event is live no more."""
     turn.db.execute("DELETE FROM events WHERE rowid = ?", (row["rowid"],))
+
+
+def failed(turn: Turn, row: Row, at_us: int, failure: Failure | None) -> Row:
+    """Keep what is known of the newest delivery (E5); the row as it is now."""
+    error = (row["number"], row["node"], at_us, failure and failure.type, failure and failure.text)
+    turn.db.execute(f"UPDATE events SET {ERROR_ASSIGNED} WHERE rowid = ?", (*error, row["rowid"]))
+    changed: Row = turn.db.execute("SELECT * FROM events WHERE rowid = ?", (row["rowid"],)).fetchone()
+    return changed
+
+
+def missed(turn: Turn, row: Row) -> Row:
+    """Its deadline has passed, and it is claimed: if nothing was told of the delivery, that is its error."""
+    if row["unconfirmed"] and (row["error_delivery"] or 0) < row["number"]:
+        return failed(turn, row, row["next_us"], None)
+    return row
+
+
+def last_error_of(row: Row) -> LastError | None:
+    if row["error_delivery"] is None:
+        return None
+    failure = None if row["error_type"] is None else Failure(row["error_type"], row["error_text"])
+    return LastError(delivery=row["error_delivery"], node=row["error_node"], at_us=row["error_us"], failure=failure)

@@ -15,6 +15,10 @@ _EVENT: Final = """
     headers BLOB NOT NULL, payload BLOB NOT NULL
 """
 
+_ERROR: Final = """
+    error_delivery INTEGER, error_node TEXT, error_us INTEGER, error_type TEXT, error_text TEXT
+"""
+
 TABLES: Final = (
     """
     CREATE TABLE namespaces (
@@ -28,7 +32,8 @@ TABLES: Final = (
     CREATE TABLE events (
         rowid INTEGER PRIMARY KEY, ns INTEGER NOT NULL, id TEXT NOT NULL, next_us INTEGER NOT NULL,
         unconfirmed INTEGER NOT NULL, number INTEGER NOT NULL, counted INTEGER NOT NULL,
-        refusals INTEGER, refused_us INTEGER, refused_joins INTEGER, claim TEXT NOT NULL, expires_us INTEGER, {_EVENT},
+        refusals INTEGER, refused_us INTEGER, refused_joins INTEGER, claim TEXT NOT NULL, node TEXT NOT NULL,
+        due_us INTEGER NOT NULL, {_ERROR}, {_EVENT},
         UNIQUE (ns, id)
     ) STRICT
     """,
@@ -36,11 +41,12 @@ TABLES: Final = (
     f"""
     CREATE TABLE letters (
         rowid INTEGER PRIMARY KEY, ns INTEGER NOT NULL, id TEXT NOT NULL, buried_us INTEGER NOT NULL,
-        reason TEXT NOT NULL, detail TEXT NOT NULL, counted INTEGER NOT NULL, raw BLOB NOT NULL, {_EVENT},
-        UNIQUE (ns, id)
+        reason TEXT NOT NULL, detail TEXT NOT NULL, last INTEGER NOT NULL, due_us INTEGER NOT NULL,
+        number INTEGER NOT NULL, counted INTEGER NOT NULL, {_ERROR}, raw BLOB NOT NULL, {_EVENT}
     ) STRICT
     """,
-    "CREATE UNIQUE INDEX graveyard ON letters (ns, buried_us, id)",
+    "CREATE UNIQUE INDEX graveyard ON letters (ns, buried_us)",
+    "CREATE INDEX names ON letters (ns, id)",
     """
     CREATE TABLE members (
         ns INTEGER NOT NULL, node TEXT NOT NULL, incarnation TEXT NOT NULL, place INTEGER NOT NULL, parked TEXT,

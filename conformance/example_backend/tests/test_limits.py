@@ -15,7 +15,14 @@ from dtimer.limits import (
     PAYLOAD_MAX_BYTES,
     SECOND_US,
 )
-from dtimer.values import After, EventData, Member, NewEvent, Window
+from dtimer.values import (
+    After,
+    EventData,
+    LetterName,
+    Member,
+    NewEvent,
+    Window,
+)
 from dtimer_conformance import RecordingBackend, replay
 
 from dtimer_sqlite import SqliteBackend
@@ -97,7 +104,7 @@ async def test_a_dead_letter_is_gone_at_30_days_to_the_microsecond(world: World)
     world.now_us[0] += 1
     assert (await world.backend.inspect()).value.dead_letters == 0
     assert (await world.backend.dead_letters(None, limit=1)).value.items == ()
-    await world.backend.discard(["e00000"])
+    await world.backend.discard([LetterName("e00000")])
 
 
 async def test_old_dead_letters_are_cleared_64_at_a_burial(world: World) -> None:

@@ -12,6 +12,7 @@ the same migration can be begun again, and ends as if it had not been.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -83,6 +84,10 @@ def client_for(url: str, *, cluster: bool = False, service: str | None = None) -
     if cluster:
         return cluster_client_of(url)
     return client_of(url) if service is None else sentinel_client_of(url, service)
+
+
+_EARLIER: Final = re.compile(rb"\xff\d+\Z")
+"""What an earlier dead letter of an id has behind it; see lua/lib/letters.lua."""
 
 
 @define
@@ -188,7 +193,7 @@ class _Migration:
                 return moved
             groups: dict[int, list[tuple[bytes, bytes]]] = {}
             for id, score in zip(map(as_bytes, entries[::2]), map(as_bytes, entries[1::2]), strict=True):
-                groups.setdefault(partition_of(_text(id), self._to), []).append((id, score))
+                groups.setdefault(partition_of(_text(_EARLIER.sub(b"", id)), self._to), []).append((id, score))
             stay += len(groups.pop(place, []))
             for target, group in groups.items():
                 await _copy(source, parts[target], queue, hashes, group)

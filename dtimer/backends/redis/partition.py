@@ -41,9 +41,11 @@ from dtimer.values import (
     Due,
     Durability,
     Extension,
+    Failure,
     Finding,
     IfExists,
     Inspection,
+    LetterName,
     Member,
     Message,
     NewEvent,
@@ -182,9 +184,11 @@ class RedisPartition:
         return await self._run("confirm_newest", (id,), replies.one_of(replies.CONFIRM))
 
     async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, detail: str = "", refused_for_us: int = 0
+        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
     ) -> Applied[ReleaseOutcome]:
-        args = (*_flat((receipt,)), how.value, _due(After(delay_us)), detail, refused_for_us)
+        args: list[Argument] = [*_flat((receipt,)), how.value, _due(After(delay_us)), refused_for_us]
+        if failure is not None:
+            args += (failure.type, failure.text)
         return await self._run("release", args, replies.one_of(replies.RELEASE))
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
@@ -222,12 +226,13 @@ class RedisPartition:
         args: tuple[Argument, ...] = (limit,) if cursor is None else (limit, cursor.after_us, cursor.after_id)
         return await self._run("dead_letters", args, replies.dead_letter_page)
 
-    async def resend(self, id: str, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        args = (id, _due(due), _IF_EXISTS[if_exists])
+    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
+        args = (letter.id, _or_empty(letter.buried_us), _due(due), _IF_EXISTS[if_exists])
         return await self._run("resend", args, replies.one_of(replies.RESEND))
 
-    async def discard(self, ids: Sequence[str]) -> Applied[tuple[DiscardOutcome, ...]]:
-        return await self._run("discard", ids, _DISCARDED)
+    async def discard(self, letters: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
+        args = [part for letter in letters for part in (letter.id, _or_empty(letter.buried_us))]
+        return await self._run("discard", args, _DISCARDED)
 
     async def inspect(self) -> Applied[Inspection]:
         return await self._run("inspect", (), replies.inspection)

@@ -37,7 +37,9 @@ from dtimer.values import (
     EndReason,
     EventData,
     EventState,
+    Failure,
     Inspection,
+    LastError,
     Page,
     Parked,
     Pending,
@@ -212,8 +214,10 @@ def dead_letter_page(reply: Reply) -> DeadLetterPage:
 
 def _dead_letter(id: str, letter: bytes) -> DeadLetter:
     header, _, rest = letter.partition(b"\n")
-    buried_us, reason, num_counted, detail_length = header.decode("ascii").split(" ")
-    detail, record = rest[: int(detail_length)], rest[int(detail_length) :]
+    buried_us, reason, num_counted, detail_length, number, due_us, error_length = header.decode("ascii").split(" ")
+    error_start = int(detail_length)
+    record_start = error_start + int(error_length)
+    detail, error, record = rest[:error_start], rest[error_start:record_start], rest[record_start:]
     event: EventData | None = None
     if reason != EndReason.UNREADABLE.value:
         event = read_record(id, record)
@@ -224,8 +228,23 @@ def _dead_letter(id: str, letter: bytes) -> DeadLetter:
         reason=EndReason(reason),
         detail=detail.decode(errors="replace"),
         buried_us=int(buried_us),
+        due_us=int(due_us),
+        number=int(number),
         num_counted=int(num_counted),
+        last_error=_last_error(error),
     )
+
+
+def _last_error(error: bytes) -> LastError | None:
+    """What is kept in a state or a letter of what went wrong; see lua/lib/records.lua."""
+    if not error:
+        return None
+    header, _, words = error.partition(b"\n")
+    at_us, delivery, node, length = header.decode("ascii").split(" ")
+    failure: Failure | None = None
+    if (split := int(length)) >= 0:
+        failure = Failure(words[:split].decode(errors="replace"), words[split:].decode(errors="replace"))
+    return LastError(delivery=int(delivery), node=node, at_us=int(at_us), failure=failure)
 
 
 def inspection(reply: Reply) -> Inspection:

@@ -41,6 +41,7 @@ from dtimer.values import (
     EventState,
     Extension,
     IfExists,
+    LetterName,
     Receipt,
     Release,
 )
@@ -69,6 +70,14 @@ class Entry:
     out: Receipt | None = None
 
 
+@frozen
+class Dead:
+    """A dead letter, and the time of the operation that buried it."""
+
+    at_us: int
+    data: EventData
+
+
 @define
 class _Change:
     """How an entry was before it was changed, to be taken back."""
@@ -76,7 +85,7 @@ class _Change:
     t_us: int
     book: dict[str, Any]
     id: str
-    before: Entry | EventData | None
+    before: Entry | tuple[Dead, ...] | None
 
 
 @define
@@ -99,7 +108,7 @@ class Ledger:
 
     def __init__(self, now_us: Callable[[], int], complain: Complain) -> None:
         self.live: dict[str, Entry] = {}
-        self.dead: dict[str, EventData] = {}
+        self.dead: dict[str, tuple[Dead, ...]] = {}
         self.on_delivery: Callable[[str, Delivery], None] = lambda host, delivery: None
         self._now_us = now_us
         self._complain = complain
@@ -182,12 +191,12 @@ class Ledger:
             self._put(host, new.event, new.due, new.if_exists, outcome.value, at_us=applied.at_us)
 
     def _resent(self, host: str, operation: op.Resend, applied: Applied[ResendOutcome]) -> None:
-        data = self.dead.get(operation.id)
-        if data is None or applied.value in {ResendOutcome.NOT_FOUND, ResendOutcome.UNREADABLE}:
+        dead = self._dead(operation.letter)
+        if dead is None or applied.value in {ResendOutcome.NOT_FOUND, ResendOutcome.UNREADABLE}:
             return
-        self._put(host, data, operation.due, operation.if_exists, applied.value.value, at_us=applied.at_us)
+        self._put(host, dead.data, operation.due, operation.if_exists, applied.value.value, at_us=applied.at_us)
         if applied.value:
-            self._set(self.dead, operation.id, None)
+            self._forget(dead)
 
     def _put(self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, *, at_us: int) -> None:
         before = self.live.get(data.id)
@@ -293,7 +302,7 @@ class Ledger:
                 spent, "E5", host, id, f"it is told as exhausted after {entry.counted} of {entry.data.max_retries + 1}"
             )
         self._expect(at_us >= entry.due_us, "E5", host, id, "it was ended before its deadline")
-        self._bury(entry, kept=entry.data.keep)
+        self._bury(entry, kept=entry.data.keep, at_us=at_us)
 
     # --- ending (E1 to E5) --------------------------------------------------------------------------------
 
@@ -361,13 +370,15 @@ class Ledger:
             spent = entry.counted > entry.data.max_retries
             expected = ReleaseOutcome.EXHAUSTED if spent else ReleaseOutcome.RELEASED
             self._expect(outcome is expected, "E4", host, id, f"a counted release was {outcome.value}")
-        if outcome is ReleaseOutcome.RELEASED:
+        if operation.how is Release.FAILED:
+            self._expect(outcome is ReleaseOutcome.RELEASED, "F3", host, id, f"of a failed delivery, {outcome.value}")
+        elif outcome is ReleaseOutcome.RELEASED:
             counted = entry.counted - (operation.how is not Release.COUNTED)
             # When a refused one is due the store says (F4): not before now, at least.
             delay_us = 0 if operation.how is Release.REFUSED else operation.delay_us
             self._set(self.live, id, evolve(entry, due_us=applied.at_us + delay_us, counted=counted, out=None))
         else:
-            self._bury(entry, kept=entry.data.keep or outcome is ReleaseOutcome.BURIED)
+            self._bury(entry, kept=entry.data.keep or outcome is ReleaseOutcome.BURIED, at_us=applied.at_us)
 
     def _extended(self, host: str, operation: op.Extend, applied: Applied[tuple[ExtendOutcome, ...]]) -> None:
         self._expect(len(applied.value) == len(operation.extensions), "P5", host, "", "outcomes are missing")
@@ -384,11 +395,13 @@ class Ledger:
         id = operation.receipt.id
         found, entry = self._holder(operation.receipt), self.live.get(id)
         if self._agrees(host, "F4", id, found, applied.value.value) and entry is not None and found == "newest":
-            self._bury(entry, kept=True)
+            self._bury(entry, kept=True, at_us=applied.at_us)
 
     def _discarded(self, host: str, operation: op.Discard, applied: Applied[tuple[DiscardOutcome, ...]]) -> None:
-        for id in operation.ids:
-            self._set(self.dead, id, None)
+        for name, outcome in zip(operation.letters, applied.value, strict=True):
+            dead = self._dead(name)
+            if outcome and dead is not None:
+                self._forget(dead)
 
     # --- reading (R1) -------------------------------------------------------------------------------------
 
@@ -415,12 +428,22 @@ class Ledger:
         self._expect(told == found, rules, host, id, f"by the {found} receipt the outcome was {outcome}")
         return told == found
 
-    def _bury(self, entry: Entry, *, kept: bool) -> None:
-        self._set(self.live, entry.data.id, None)
+    def _bury(self, entry: Entry, *, kept: bool, at_us: int) -> None:
+        id = entry.data.id
+        self._set(self.live, id, None)
         if kept:
-            self._set(self.dead, entry.data.id, entry.data)
+            self._set(self.dead, id, (*self.dead.get(id, ()), Dead(at_us, entry.data)))
 
-    def _set(self, book: dict[str, Any], id: str, now: Entry | EventData | None) -> None:
+    def _dead(self, name: LetterName) -> Dead | None:
+        """The letter that is meant: the newest that was buried by the time in its name."""
+        found = [dead for dead in self.dead.get(name.id, ()) if name.buried_us is None or dead.at_us <= name.buried_us]
+        return found[-1] if found else None
+
+    def _forget(self, dead: Dead) -> None:
+        id = dead.data.id
+        self._set(self.dead, id, tuple(other for other in self.dead[id] if other is not dead) or None)
+
+    def _set(self, book: dict[str, Any], id: str, now: Entry | tuple[Dead, ...] | None) -> None:
         t_us = self._now_us()
         self._changes.append(_Change(t_us, book, id, book.get(id)))
         while self._changes[0].t_us < t_us - LOSE_MAX_US:

@@ -14,7 +14,7 @@ from dtimer.values import Claimed
 _IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
     op.Post: lambda operation: [new.event.id for new in operation.events],
     op.Cancel: lambda operation: list(operation.ids),
-    op.Discard: lambda operation: list(operation.ids),
+    op.Discard: lambda operation: [letter.id for letter in operation.letters],
     op.Claim: lambda operation: [receipt.id for receipt in operation.confirming],
     op.Confirm: lambda operation: [receipt.id for receipt in operation.receipts],
     op.GiveBack: lambda operation: [operation.receipt.id],
@@ -23,7 +23,7 @@ _IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
     op.ChangeDelay: lambda operation: [operation.id],
     op.ConfirmNewest: lambda operation: [operation.id],
     op.Peek: lambda operation: [operation.id],
-    op.Resend: lambda operation: [operation.id],
+    op.Resend: lambda operation: [operation.letter.id],
     op.Join: lambda operation: [operation.member.node],
     op.Leave: lambda operation: [operation.member.node],
 }

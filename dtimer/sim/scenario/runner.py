@@ -164,7 +164,7 @@ async def _ask(world: World, court: Court, timer: DTimer[JsonValue], step: Step)
             await timer.upcoming(limit=step.limit)
         case ResendStep():
             for letter in await timer.dead_letters(limit=1):
-                await timer.resend(letter.id)
+                await timer.resend(letter)
         case _:
             raise AssertionError(f"nobody knows how to {step}")
 

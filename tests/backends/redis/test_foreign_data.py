@@ -26,7 +26,14 @@ from dtimer import (
 )
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
-from dtimer.values import After, EventData, Member, NewEvent, Release
+from dtimer.values import (
+    After,
+    EventData,
+    LetterName,
+    Member,
+    NewEvent,
+    Release,
+)
 from support.servers import Server, StartServer
 from support.worlds import NAMESPACE, Node, RedisWorld
 
@@ -482,7 +489,7 @@ async def test_a_full_server_can_be_emptied(private_server: StartServer) -> None
             assert [delivery.event.id for delivery in again.deliveries] == ["d"]
             assert again.confirmed == (ConfirmOutcome.CONFIRMED,)
             assert (await backend.confirm([again.deliveries[0].receipt])).value == (ConfirmOutcome.CONFIRMED,)
-            assert (await backend.discard(["e"])).value[0]
+            assert (await backend.discard([LetterName("e")])).value[0]
             assert (await backend.leave(member)).value
             assert (await backend.inspect()).value.live == 0
 

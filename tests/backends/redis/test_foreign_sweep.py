@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from redis import Redis as Client
 
-from dtimer import DTimer, Event, Exhausted, NodeDisturbed, Post, RecordUnreadable
+from dtimer import DTimer, Event, Exhausted, Failure, LastError, NodeDisturbed, Post, RecordUnreadable
 from dtimer.limits import BATCH_MAX_BYTES, EVENT_MAX_BYTES, UNREADABLE_SHOWN_BYTES
 from support.servers import Server
 from support.worlds import NAMESPACE, RedisWorld
@@ -63,27 +63,36 @@ RECORDS: dict[str, bytes | None] = {
 
 STATES: dict[str, bytes | None] = {
     "none": None,
-    "exhausted": b"3 3 0 - -",
-    "exhausted for sure": b"9 99999999999999999 0 - -",
-    "unconfirmed": b"1 1 0 nonce -",
-    "given back": b"1 0 0 - -",
-    "expired": b"1 1 0 - 1",
-    "expires late": b"1 1 0 - 99999999999999999999",
-    "expires at nan": b"1 0 0 - nan",
-    "expires at inf": b"1 0 0 - inf",
-    "expires in hex": b"1 0 0 - 0x10",
-    "expires before": b"1 0 0 - -5",
-    "high number": b"99999999999999999999 0 0 - -",
-    "long number": b"9" * 400 + b" 0 0 - -",
-    "refusals": b"5 0 5,1,1 - -",
-    "high refusals": b"1 0 99999999999999999999,99999999999999999999,99999999999999999999 - -",
-    "refusals that are none": b"1 0 7 - -",
-    "refusals of commas": b"1 0 ,,, - -",
-    "nonce that is no text": b"1 0 0 \xff\xfe -",
+    "of schema 1": b"1 1 0 nonce -",
+    "exhausted": b"3 3 0 - n 1",
+    "exhausted for sure": b"9 99999999999999999 0 - n 1",
+    "unconfirmed": b"1 1 0 nonce n 1",
+    "given back": b"1 0 0 - n 1",
+    "due late": b"1 1 0 - n 99999999999999999999",
+    "due at nan": b"1 0 0 - n nan",
+    "due in hex": b"1 0 0 - n 0x10",
+    "due before": b"1 0 0 - n -5",
+    "due at a half": b"1 0 0 - n 1.5",
+    "node that is no text": b"1 0 0 - \xff 1",
+    "node of no name": b"1 0 0 - a:b 1",
+    "long node": b"1 0 0 - " + b"n" * 1_000 + b" 1",
+    "high number": b"99999999999999999999 0 0 - n 1",
+    "long number": b"9" * 400 + b" 0 0 - n 1",
+    "refusals": b"5 0 5,1,1 - n 1",
+    "high refusals": b"1 0 99999999999999999999,99999999999999999999,99999999999999999999 - n 1",
+    "refusals that are none": b"1 0 7 - n 1",
+    "refusals of commas": b"1 0 ,,, - n 1",
+    "nonce that is no text": b"1 0 0 \xff\xfe n 1",
+    "error": b"1 1 0 - n 1\n1 1 n 1\nEx",
+    "error that is garbage": b"1 1 0 nonce n 1\n\xff",
+    "error of nobody": b"1 1 0 nonce n 1\n1 1 \xff 1\nEx",
+    "error of too many digits": b"1 1 0 - n 1\n" + b"9" * 400 + b" 1 n 1\nEx",
+    "long error": b"1 1 0 - n 1\n1 1 n 1\n" + b"x" * 9_000_000,
+    "more behind it": b"1 1 0 - n 1 more",
     "garbage": b"garbage",
     "binary": bytes(range(256)),
     "empty": b"",
-    "padded": b"1 0 0 - -" + b" " * 100,
+    "padded": b"1 0 0 - n      1",
 }
 
 
@@ -187,7 +196,7 @@ async def test_a_record_that_no_reply_can_hold_is_set_aside(world: RedisWorld, s
     ids=["no text", "a space", "a line's end", "long", "very long", "control"],
 )
 @pytest.mark.parametrize("record", [b"1\n1", b"1 r1 k\n1", b"garbage"])
-@pytest.mark.parametrize("state", [None, b"3 3 0 - -"])
+@pytest.mark.parametrize("state", [None, b"3 3 0 - n 1"])
 async def test_no_id_harms_a_neighbour(
     world: RedisWorld, stranger: Client, id: bytes, record: bytes, state: bytes | None
 ) -> None:
@@ -225,16 +234,24 @@ async def test_no_header_that_the_scripts_take_is_too_odd_for_a_node(
 LETTERS: dict[str, bytes] = {
     "empty": b"",
     "garbage": bytes(range(256)),
-    "no reason": b"1 murdered 1 0\n1\n1",
-    "long detail": b"1 buried 1 9000000\n" + b"x" * 9_000_000 + b"1\n1",
-    "more detail than there is": b"1 buried 1 99999999\nx1\n1",
-    "long numbers": b"9" * 400 + b" buried " + b"9" * 400 + b" 0\n1\n1",
-    "detail of an unreadable one": b"1 unreadable 0 9000000\n" + b"x" * 9_000_000,
-    "unreadable and large": b"1 unreadable 0 0\n" + b"9" * (BATCH_MAX_BYTES + 1),
-    "unreadable of too many digits": b"1 unreadable 0 " + b"9" * 5_000 + b"\nx",
-    "detail that is no text": b"1 buried 1 2\n\xff\xfe1\n1",
-    "deep headers": b"1 buried 1 0\n1 h%d\n" % DEEP + b"[" * DEEP + b"1",
-    "time that is no number": b"x buried 1 0\n1\n1",
+    "no reason": b"1 murdered 1 0 1 1 0\n1\n1",
+    "of schema 1": b"1 buried 1 0\n1\n1",
+    "long detail": b"1 buried 1 9000000 1 1 0\n" + b"x" * 9_000_000 + b"1\n1",
+    "more detail than there is": b"1 buried 1 99999999 1 1 0\nx1\n1",
+    "long numbers": b"9" * 400 + b" buried " + b"9" * 400 + b" 0 1 1 0\n1\n1",
+    "more long numbers": b"1 buried 1 0 " + b"9" * 400 + b" " + b"9" * 400 + b" 0\n1\n1",
+    "detail of an unreadable one": b"1 unreadable 0 9000000 1 1 0\n" + b"x" * 9_000_000,
+    "unreadable and large": b"1 unreadable 0 0 1 1 0\n" + b"9" * (BATCH_MAX_BYTES + 1),
+    "unreadable of too many digits": b"1 unreadable 0 " + b"9" * 5_000 + b" 1 1 0\nx",
+    "detail that is no text": b"1 buried 1 2 1 1 0\n\xff\xfe1\n1",
+    "deep headers": b"1 buried 1 0 1 1 0\n1 h%d\n" % DEEP + b"[" * DEEP + b"1",
+    "time that is no number": b"x buried 1 0 1 1 0\n1\n1",
+    "garbage for an error": b"1 buried 1 0 1 1 7\ngarbage1\n1",
+    "error that is no text": b"1 buried 1 0 1 1 10\n1 1 n 1\n\xff\xfe1\n1",
+    "error of a strange node": b"1 buried 1 0 1 1 9\n1 1 \xff 0\n1\n1",
+    "error of too many digits": b"1 buried 1 0 1 1 308\n" + b"9" * 300 + b" 1 n 0\n1\n1",
+    "error that is longer than all": b"1 buried 1 0 1 1 4000\n1 1 n 9\nx1\n1",
+    "long error": b"1 buried 1 0 1 1 9000000\n" + b"x" * 9_000_000 + b"1\n1",
 }
 
 
@@ -245,14 +262,16 @@ async def test_no_dead_letter_hides_another(world: RedisWorld, stranger: Client)
     for number, written in enumerate(LETTERS.values()):
         stranger.hset(PREFIX + "letters", f"odd {number}", written)
         stranger.zadd(PREFIX + "buried", {f"odd {number}": now + number})
-    stranger.hset(PREFIX + "letters", "good", b"1 buried 1 3\nwhy1\n1")
+    stranger.hset(PREFIX + "letters", "good", b"1 buried 1 3 1 1 10\nwhy1 1 n 1\nEx1\n1")
     stranger.zadd(PREFIX + "buried", {b"good": now + 1_000, b"long" * 300: now + 500, b"\xff": now + 501})
     letters = await timer.dead_letters()
 
     assert letters[-1].id == "good"
     assert letters[-1].detail == "why"
+    assert letters[-1].last_error == LastError(delivery=1, node="n", at_us=1, failure=Failure("E", "x"))
     for letter in letters:
-        _ = (letter.payload_bytes, letter.detail, letter.buried_at, letter.reason)
+        _ = (letter.payload_bytes, letter.detail, letter.buried_at, letter.reason, letter.due, letter.headers)
+        _ = (letter.last_error, letter.failed_at, letter.deliveries)
     assert {f"odd {number}" for number in range(len(LETTERS))} < {letter.id for letter in letters}
     for number in range(len(LETTERS)):
         assert await timer.discard(f"odd {number}")

@@ -18,7 +18,18 @@ from dtimer import OutcomeUnknown, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.cli import main
 from dtimer.limits import REPLY_MAX_BYTES
-from dtimer.values import After, EventData, Extension, IfExists, Member, NewEvent, Receipt, Release, Window
+from dtimer.values import (
+    After,
+    EventData,
+    Extension,
+    IfExists,
+    LetterName,
+    Member,
+    NewEvent,
+    Receipt,
+    Release,
+    Window,
+)
 from support.hostile import Hostile, answering, endless
 from support.tls import make_certificates
 from support.waiting import until
@@ -168,8 +179,8 @@ CALLS: dict[str, Callable[[RedisBackend], Awaitable[object]]] = {
     "join": lambda backend: backend.join(MEMBER),
     "leave": lambda backend: backend.leave(MEMBER),
     "dead_letters": lambda backend: backend.dead_letters(None, limit=1),
-    "resend": lambda backend: backend.resend("x", due=After(1), if_exists=IfExists.KEEP),
-    "discard": lambda backend: backend.discard(["x"]),
+    "resend": lambda backend: backend.resend(LetterName("x"), due=After(1), if_exists=IfExists.KEEP),
+    "discard": lambda backend: backend.discard([LetterName("x")]),
     "inspect": lambda backend: backend.inspect(),
     "examine": lambda backend: backend.examine(),
 }

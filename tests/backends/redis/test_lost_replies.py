@@ -37,6 +37,7 @@ from dtimer.values import (
     EventState,
     Extension,
     IfExists,
+    LetterName,
     Member,
     NewEvent,
     Receipt,
@@ -120,8 +121,8 @@ CALLS: Final[dict[str, tuple[bool, Call]]] = {
     "join": (True, lambda b, r: b.join(Member("m", "1"))),
     "leave": (True, lambda b, r: b.leave(MEMBER)),
     "dead_letters": (True, lambda b, r: b.dead_letters(None, limit=8)),
-    "resend": (False, lambda b, r: b.resend("d", due=After(0), if_exists=IfExists.REPLACE)),
-    "discard": (False, lambda b, r: b.discard(["d"])),
+    "resend": (False, lambda b, r: b.resend(LetterName("d"), due=After(0), if_exists=IfExists.REPLACE)),
+    "discard": (False, lambda b, r: b.discard([LetterName("d")])),
     "inspect": (True, lambda b, r: b.inspect()),
 }
 """For each operation whether it is safe to repeat, and how it is called."""

@@ -23,6 +23,7 @@ from dtimer.values import (
     EventData,
     Extension,
     IfExists,
+    LetterName,
     Member,
     NewEvent,
     Receipt,
@@ -284,7 +285,7 @@ def test_it_is_silent_when_all_is_well() -> None:
     book.take()
     book.claim(after_s=11)
     book.claim(after_s=11)
-    book.ask(op.Resend("a", After(0), IfExists.REPLACE))
+    book.ask(op.Resend(LetterName("a"), After(0), IfExists.REPLACE))
     book.post(ONCE, delay_s=0)
     book.claim()
     book.ask(op.Cancel(("a", "once")))

@@ -12,7 +12,19 @@ from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.store import CHECKPOINT_MIN_OPERATIONS, LOSE_MAX_US, FaultyStore, Refusal
-from dtimer.values import After, Applied, At, EventData, IfExists, Member, NewEvent, Receipt, Release, Window
+from dtimer.values import (
+    After,
+    Applied,
+    At,
+    EventData,
+    IfExists,
+    LetterName,
+    Member,
+    NewEvent,
+    Receipt,
+    Release,
+    Window,
+)
 
 START_US = 1_900_000_000 * SECOND_US
 MEMBER = Member("a", "1")
@@ -56,7 +68,7 @@ def program(chance: Chance, length: int) -> list[tuple[int, Operation[object]]]:
                 op.Cancel((id,)),
                 op.ChangeDelay(id, chance.below(SECOND_US)),
                 op.GiveBack(receipt=receipt, how=Release.COUNTED, delay_us=5),
-                op.Resend(id, At(0), IfExists.KEEP),
+                op.Resend(LetterName(id), At(0), IfExists.KEEP),
                 op.Peek(id),
             ]
         )
@@ -160,7 +172,12 @@ class TestRefusals:
         ("how", "error", "refused", "taken"),
         [
             ("read_only", StoreReadOnly, [post("e"), op.Join(MEMBER), op.Cancel(("e",))], [op.Peek("e")]),
-            ("out_of_memory", StoreFull, [post("e"), op.Resend("e", At(0), IfExists.KEEP)], [op.Cancel(("e",))]),
+            (
+                "out_of_memory",
+                StoreFull,
+                [post("e"), op.Resend(LetterName("e"), At(0), IfExists.KEEP)],
+                [op.Cancel(("e",))],
+            ),
             ("loading", StoreBusy, [post("e"), op.Peek("e")], []),
             ("busy", StoreBusy, [post("e"), op.Peek("e")], []),
         ],

@@ -10,5 +10,5 @@ write_though_full()
 local id = ARGV[FIRST]
 local state = read_state(redis.call('HGET', STATES, id))
 if not holds(state, ARGV[FIRST + 1], ARGV[FIRST + 2]) then return applied(stale_or_not_found(id)) end
-bury(id, redis.call('HGET', RECORDS, id), 'buried', ARGV[FIRST + 3], state.counted)
+bury(id, redis.call('HGET', RECORDS, id), 'buried', ARGV[FIRST + 3], state)
 return applied(1)

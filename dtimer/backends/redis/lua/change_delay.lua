@@ -12,10 +12,7 @@ if state and state.nonce then return applied(2) end
 local due = due_time(ARGV[FIRST + 1])
 move(id, due)
 if state then
-  local record = read_record(redis.call('HGET', RECORDS, id))
-  if record and record.expires_after then
-    state.expires = tonumber(due) + record.expires_after
-    write_state(id, state)
-  end
+  state.due = tonumber(due)
+  write_state(id, state)
 end
 return applied(1)

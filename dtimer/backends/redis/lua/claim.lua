@@ -39,14 +39,15 @@ local deliveries, ended, unreadable, more, bytes, cleared = {}, {}, {}, 0, 0, 0
 local taken = 0
 local new_places, new_states, gone = {}, {}, {}
 
-local first_state = first_state_text(nonce)
+local first_state = first_state_text(nonce, node)
 
--- state is nil at the first delivery of what cannot expire: nearly always, and worth a way without a table for each.
-local function deliver(id, bytes_of, record, state, due)
+-- score is due as text, of 16 digits mostly: to write that anew for each event would cost one part in a hundred of a claim.
+-- state is nil at the first delivery: nearly always, and worth a way without a table for each.
+local function deliver(id, bytes_of, record, state, due, score)
   local now, number, num_retries, deadline = tick(), 1, 0, '0'
   if state then
     number, num_retries = state.number + 1, state.counted
-    state.number, state.counted, state.nonce = number, num_retries + 1, nonce
+    state.number, state.counted, state.nonce, state.node = number, num_retries + 1, nonce, node
   end
   if record.tracked then
     deadline = int(now + (record.timeout or timeout))
@@ -55,7 +56,7 @@ local function deliver(id, bytes_of, record, state, due)
     new_places[place + 1] = deadline
     new_places[place + 2] = id
     new_states[place + 1] = id
-    new_states[place + 2] = state and state_text(state) or first_state
+    new_states[place + 2] = state and state_text(state) or first_state .. (#score == 16 and score or int(due))
   else
     gone[#gone + 1] = id
   end
@@ -68,7 +69,7 @@ local function deliver(id, bytes_of, record, state, due)
 end
 
 -- One entry of the queue; false when a limit was reached (D5).
-local function take(id, due, bytes_of, state_bytes)
+local function take(id, due, bytes_of, state_bytes, score)
   local record, size = read_record(bytes_of)
   local state = read_state(state_bytes)
   if not record or (state_bytes and not state) or #id > LIMITS.ID_MAX_BYTES then
@@ -76,33 +77,30 @@ local function take(id, due, bytes_of, state_bytes)
     cleared = cleared + 1
     unreadable[#unreadable + 1] = string.sub(id, 1, LIMITS.ID_MAX_BYTES)
     unreadable[#unreadable + 1] = string.sub(bytes_of or '', 1, LIMITS.UNREADABLE_SHOWN_BYTES)
-    bury(id, bytes_of, 'unreadable', '', state and state.counted or 0)
+    bury(id, bytes_of, 'unreadable', '', state, due)
     return true
   end
-  if not state and record.expires_after then
-    state = {number = 0, counted = 0, expires = due + record.expires_after}
-  end
   local reason
-  if state then
-    if state.counted > record.retries then
-      reason = 'exhausted'
-    elseif state.expires and at > state.expires then
-      reason = 'expired'
-    end
+  if state then missed(state, due) end
+  if state and state.counted > record.retries then
+    reason = 'exhausted'
+  elseif record.expires_after and at > (state and state.due or due) + record.expires_after then
+    reason = 'expired'
   end
   if reason and cleared == LIMITS.CLAIM_EXTRA_ENTRIES then return false end
   if not reason and taken == room then return false end
   if #deliveries + #ended > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then return false end
   bytes = bytes + size
   if not reason then
-    deliver(id, bytes_of, record, state, due)
+    deliver(id, bytes_of, record, state, due, score)
     return true
   end
   cleared = cleared + 1
-  for _, value in ipairs({id, bytes_of, reason, state.number, state.counted, record.keep and 1 or 0}) do
+  for _, value in ipairs({id, bytes_of, reason, state and state.number or 0, state and state.counted or 0,
+    record.keep and 1 or 0}) do
     ended[#ended + 1] = value
   end
-  if record.keep then bury(id, bytes_of, reason, '', state.counted) else remove_event(id) end
+  if record.keep then bury(id, bytes_of, reason, '', state, due) else remove_event(id) end
   return true
 end
 
@@ -119,7 +117,7 @@ local function take_all()
     local records = redis.call('HMGET', RECORDS, unpack(ids))
     local states = redis.call('HMGET', STATES, unpack(ids))
     for i, id in ipairs(ids) do
-      if not take(id, time_of(due[2 * i]), records[i], states[i]) then return 1 end
+      if not take(id, time_of(due[2 * i]), records[i], states[i], due[2 * i]) then return 1 end
     end
   until #due < 2 * chunk
   return 0

@@ -13,22 +13,26 @@ local page, bytes, seen, ended = {}, 0, 0, false
 local entries = redis.call('ZRANGE', BURIED, first, first + limit - 1, 'WITHSCORES')
 for i = 1, #entries, 2 do
   local letter = redis.call('HGET', LETTERS, entries[i]) or ''
-  local record, readable, size = read_letter(letter)
+  local record, readable, size, head = read_letter(letter)
   if not readable then
     -- Its beginning: it may have any size.
-    local ours = record and string.find(letter, '^%d+ unreadable %d+ 0\n')
-    record = string.sub(ours and record or letter, 1, LIMITS.UNREADABLE_SHOWN_BYTES)
-    letter = (ours and string.match(letter, '^[^\n]*\n') or int(time_of(entries[i + 1])) .. ' unreadable 0 0\n') .. record
+    if not (head and string.find(letter, '^%d+ unreadable ')) then
+      local buried = int(time_of(entries[i + 1]))
+      head, record = buried .. ' unreadable 0 0 0 ' .. buried .. ' 0\n', letter
+    end
+    record = string.sub(record, 1, LIMITS.UNREADABLE_SHOWN_BYTES)
+    letter = head .. record
     size = #record
   end
+  local id = string.match(entries[i], '^(.*)\255%d+$') or entries[i]
   if #page > 0 and bytes + size > LIMITS.BATCH_MAX_BYTES then break end
   bytes = bytes + size
-  if #entries[i] <= LIMITS.ID_MAX_BYTES then
-    page[#page + 1] = entries[i]
+  if #id <= LIMITS.ID_MAX_BYTES then
+    page[#page + 1] = id
     page[#page + 1] = letter
   end
   seen = seen + 1
-  ended = {time_of(entries[i + 1]), entries[i]}
+  ended = {time_of(entries[i + 1]), id}
 end
 if first + seen >= redis.call('ZCOUNT', BURIED, '-inf', int(TIME_MAX)) then ended = false end
 return shown({page, ended})

@@ -1,5 +1,5 @@
 -- Forget dead letters (E5).
--- ARGV     ids
+-- ARGV     for each: id, when it was buried in us or empty
 -- returns  a digit for each: 1 discarded, 2 not found
 --@include ring
 --@include records
@@ -7,10 +7,11 @@
 
 write_though_full()
 local outcomes = {}
-for i = FIRST, #ARGV do
+for i = FIRST, #ARGV, 2 do
   outcomes[#outcomes + 1] = 2
-  if letter_exists(ARGV[i]) then
-    forget_letter(ARGV[i])
+  local member = find_letter(ARGV[i], ARGV[i + 1])
+  if member then
+    forget_letter(member)
     outcomes[#outcomes] = 1
   end
 end

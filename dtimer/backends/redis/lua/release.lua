@@ -1,6 +1,7 @@
--- Give a delivery back (E4, F4).
--- ARGV     id, number, nonce, how (counted, uncounted or refused), delay (see due_time; of a refusal none counts),
---          detail, how long after its first refusal the event is buried, in us
+-- Give a delivery back (E4, E5, F4).
+-- ARGV     id, number, nonce, how (counted, uncounted, failed or refused), delay (see due_time; of the last two none
+--          counts), how long after its first refusal the event is buried, in us, then nothing, or what went wrong:
+--          its type, its text
 -- returns  1 released, 2 stale, 3 not found, 4 exhausted, 5 buried
 --@include ring
 --@include records
@@ -14,9 +15,14 @@ local state = read_state(redis.call('HGET', STATES, id))
 if not holds(state, ARGV[FIRST + 1], ARGV[FIRST + 2]) then return applied(stale_or_not_found(id)) end
 local bytes = redis.call('HGET', RECORDS, id)
 local record = read_record(bytes) or {retries = 0}
+if ARGV[FIRST + 6] then failed(state, at, ARGV[FIRST + 6], ARGV[FIRST + 7]) end
+if how == 'failed' then
+  write_state(id, state)
+  return applied(1)
+end
 if how == 'counted' then
   if state.counted > record.retries then
-    if record.keep then bury(id, bytes, 'exhausted', '', state.counted) else remove_event(id) end
+    if record.keep then bury(id, bytes, 'exhausted', '', state) else remove_event(id) end
     return applied(4)
   end
   state.refusals = nil
@@ -25,8 +31,8 @@ else
 end
 if how == 'refused' then
   state.refusals = one_more(state.refusals)
-  if at - state.refusals.since >= tonumber(ARGV[FIRST + 6]) then
-    bury(id, bytes, 'refused', ARGV[FIRST + 5], state.counted)
+  if at - state.refusals.since >= tonumber(ARGV[FIRST + 5]) then
+    bury(id, bytes, 'refused', '', state)
     return applied(5)
   end
   delay = wait_after(state.refusals.number)

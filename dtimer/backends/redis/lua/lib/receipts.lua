@@ -9,11 +9,14 @@ local first_of = {}
 local function held(text, number, nonce)
   -- A first delivery, as nearly all are, needs no look at the parts. What is compared is made once for each claim.
   if number == '1' and nonce ~= '-' then
-    local first = first_of[nonce] or first_state_text(nonce)
-    first_of[nonce] = first
-    if text == first then return true end
+    local first = first_of[nonce]
+    if not first then
+      first = '1 1 0 ' .. nonce .. ' '
+      first_of[nonce] = first
+    end
+    if string.find(text, first, 1, true) == 1 then return true end
   end
-  local its_number, its_nonce = string.match(text, '^(%d+) %d+ %S+ (%S+) %S+ *$')
+  local its_number, its_nonce = string.match(text, '^(%d+) %d+ %S+ (%S+) %S+ +%d+')
   return its_nonce == nonce and nonce ~= '-' and tonumber(its_number) == tonumber(number)
 end
 

@@ -2,10 +2,13 @@
 -- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: r max_retries, c confirm
 --         timeout in us, x expires after in us, k kept, p retry policy, h length of the headers.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
--- STATES  id -> 'number counted refusals nonce expires', for live events that have been delivered;
---         refusals is 0 or 'number,since,joins' (see refusals.lua), nonce is - unless a delivery is unconfirmed, expires
---         is - or a time in us, filled up with spaces: a hash whose values have at most 64 bytes is kept as a list,
---         of up to 512, and then each look reads through all events in hand.
+-- STATES  id -> 'number counted refusals nonce node due', for live events that have been delivered;
+--         refusals is 0 or 'number,since,joins' (see refusals.lua), nonce is - unless a delivery is unconfirmed,
+--         node has the newest delivery, due is when it was due by its post or the last change of delay.
+--         The node is filled up with spaces: a hash whose values have at most 64 bytes is kept as a list, of up to 512,
+--         and then each look reads through all events in hand.
+--         After a newline follows what went wrong last, if anything did (E5): 'at delivery node length\n' type text,
+--         length being that of the type, or -1 if a delivery was not confirmed in time.
 
 -- What the fields of a header line say, or false. Most events of a batch have the same, so a line is read once a script.
 local lines = {}
@@ -53,33 +56,59 @@ local function read_record(record)
   return found, size
 end
 
+-- What went wrong last, as it is kept: in which delivery; nil if dtimer did not write it.
+local function read_error(text)
+  local time, delivery, node, length = string.match(text, '^(%d+) (%d+) ([%w_.-]+) (%-?%d+)\n')
+  local whole = time and #time <= 16 and #delivery <= 15 and #node <= 64 and #length <= 5 and #text <= LIMITS.LAST_ERROR_MAX_BYTES
+  return whole and tonumber(delivery) or nil
+end
+
 -- nil if there is none or if dtimer did not write it.
 local function read_state(state)
   if not state then return nil end
-  local number, counted, refusals, nonce, expires = string.match(state, '^(%d+) (%d+) ([%d,]+) (%S+) ([%d-]+) *$')
-  if not number or #number > 15 or #counted > 15 or #expires > 16 then return nil end
+  local number, counted, refusals, nonce, node, due, stop = string.match(state,
+    '^(%d+) (%d+) ([%d,]+) (%S+) ([%w_.-]+) +(%d+)()')
+  if not number or #number > 15 or #counted > 15 or #due > 16 or #node > 64 then return nil end
   local found = {
-    number = tonumber(number), counted = tonumber(counted),
-    nonce = nonce ~= '-' and nonce or nil, expires = tonumber(expires),
+    number = tonumber(number), counted = tonumber(counted), nonce = nonce ~= '-' and nonce or nil,
+    node = node, due = tonumber(due),
   }
   if refusals ~= '0' then
     local times, since, joins = string.match(refusals, '^(%d+),(%d+),(%d+)$')
     if not times or #times > 15 or #since > 16 or #joins > 15 then return nil end
     found.refusals = {number = tonumber(times), since = tonumber(since), joins = tonumber(joins)}
   end
+  if stop <= #state then
+    found.error = string.sub(state, stop + 1)
+    found.failed = read_error(found.error)
+    if string.byte(state, stop) ~= 10 or not found.failed then return nil end
+  end
   return found
+end
+
+-- What is the same for all first deliveries of a claim.
+local function first_state_text(nonce, node)
+  return string.format('1 1 0 %s %-40s ', nonce, node)
 end
 
 local function state_text(state)
   local refusals = state.refusals
-  return string.format('%d %d %s %s %-60s', state.number, state.counted,
+  local text = string.format('%d %d %s %s %-40s %d', state.number, state.counted,
     refusals and string.format('%d,%d,%d', refusals.number, refusals.since, refusals.joins) or '0',
-    state.nonce or '-', state.expires and int(state.expires) or '-')
+    state.nonce or '-', state.node, state.due)
+  return state.error and text .. '\n' .. state.error or text
 end
 
--- That of a first delivery of what cannot expire.
-local function first_state_text(nonce)
-  return string.format('1 1 0 %s %-60s', nonce, '-')
+-- What is known of the newest delivery (E5); without a type it was not confirmed in time.
+local function failed(state, time, type, text)
+  state.failed = state.number
+  state.error = string.format('%d %d %s %d\n', time, state.number, state.node, type and #type or -1)
+    .. (type or '') .. (text or '')
+end
+
+-- Its deadline has passed, and it is claimed: if nothing was told of the delivery, that is its error.
+local function missed(state, deadline)
+  if state.nonce and (state.failed or 0) < state.number then failed(state, deadline) end
 end
 
 local function write_state(id, state)
