@@ -8,7 +8,11 @@
 
 local limit = tonumber(ARGV[FIRST])
 local first = redis.call('ZCOUNT', BURIED, '-inf', int(oldest_that_exists()))
-if ARGV[FIRST + 1] then first = math.max(first, rank_after(BURIED, ARGV[FIRST + 1], ARGV[FIRST + 2])) end
+local after, last = ARGV[FIRST + 1], ARGV[FIRST + 2]
+if after then
+  if buried_at(last) ~= tonumber(after) then last = earlier(last, after) end -- it was buried again
+  first = math.max(first, rank_after(BURIED, after, last))
+end
 local page, bytes, seen, ended = {}, 0, 0, false
 local entries = redis.call('ZRANGE', BURIED, first, first + limit - 1, 'WITHSCORES')
 for i = 1, #entries, 2 do
