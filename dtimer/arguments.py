@@ -345,7 +345,7 @@ def retry(value: object) -> RetryPolicy | None:
     return value.policy
 
 
-def needs_tracking(*, confirm_timeout: object, retry: object) -> None:
+def needs_tracking(*, confirm_timeout: object, max_run: object, retry: object) -> None:
     """Refuse what means something for tracked events only (rules D3 and D4); the event is none.
 
     Raises:
@@ -356,3 +356,5 @@ def needs_tracking(*, confirm_timeout: object, retry: object) -> None:
         raise InvalidArgument("retry", f"{why}so it does not come again after a failure")
     if confirm_timeout is not None:
         raise InvalidArgument("confirm_timeout", f"{why}so there is nothing to confirm")
+    if max_run is not None:
+        raise InvalidArgument("max_run", f"{why}so its handler may run for as long as it likes")

@@ -50,6 +50,7 @@ class Post(Generic[PayloadT]):
     id: str | None = None
     max_retries: int = 0
     confirm_timeout: Timeout | None = None
+    max_run: Timeout | None = None
     retry: Retry | None = None
     expires_after: Delay | None = None
     keep: bool = False
@@ -82,6 +83,7 @@ class Posting(Generic[PayloadT]):
                     post.id,
                     post.max_retries,
                     post.confirm_timeout,
+                    post.max_run,
                     post.retry,
                     post.expires_after,
                     post.keep,
@@ -99,6 +101,7 @@ class Posting(Generic[PayloadT]):
         id: str | None,
         max_retries: int,
         confirm_timeout: Timeout | None,
+        max_run: Timeout | None,
         retry: Retry | None,
         expires_after: Delay | None,
         keep: bool,
@@ -110,8 +113,12 @@ class Posting(Generic[PayloadT]):
         Raises:
             InvalidArgument: whatever is wrong with it.
         """
-        if (confirm_timeout is not None or retry is not None) and not max_retries and keep is False:
-            arguments.needs_tracking(confirm_timeout=confirm_timeout, retry=retry)
+        if (
+            (confirm_timeout is not None or max_run is not None or retry is not None)
+            and not max_retries
+            and keep is False
+        ):
+            arguments.needs_tracking(confirm_timeout=confirm_timeout, max_run=max_run, retry=retry)
         new = NewEvent(
             EventData(
                 self._token() if id is None else arguments.event_id(id),
@@ -122,6 +129,7 @@ class Posting(Generic[PayloadT]):
                 None if expires_after is None else arguments.expires_after_us(expires_after),
                 keep is not False and arguments.flag(keep, "keep"),
                 None if retry is None else arguments.retry(retry),
+                None if max_run is None else arguments.timeout_us(max_run, "max_run"),
             ),
             arguments.due(delay, at),
             arguments.if_exists(if_exists),

@@ -349,6 +349,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         id: str | None = None,
         max_retries: int = 0,
         confirm_timeout: Timeout | None = None,
+        max_run: Timeout | None = None,
         retry: Retry | None = None,
         expires_after: Delay | None = None,
         keep: bool = False,
@@ -367,6 +368,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             max_retries: deliveries after the first, if that is not confirmed in time.
                 0 means at most once: such an event is gone from the store as soon as it is delivered.
             confirm_timeout: seconds, or a timedelta; the taking node's if not given. Needs `max_retries` or `keep`.
+            max_run: seconds, or a timedelta, for which its handler may run; the taking timer's if not given (rule D4).
+                Needs them, too.
             retry: when the event comes again after its handler raised; at its deadline if not given. Needs them, too.
             expires_after: milliseconds, or a timedelta, after the due time; later it is not delivered but reported.
             keep: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
@@ -389,7 +392,18 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         wanted = arguments.durability(durability)
         within_us = None if repeat_within is None else arguments.repeat_within_us(repeat_within)
         new = self._posting.new_event(
-            payload, delay, at, id, max_retries, confirm_timeout, retry, expires_after, keep, if_exists, headers
+            payload,
+            delay,
+            at,
+            id,
+            max_retries,
+            confirm_timeout,
+            max_run,
+            retry,
+            expires_after,
+            keep,
+            if_exists,
+            headers,
         )
         id = new.event.id
         (outcome,) = await self._sides.here().of(id).calls.post(new, wanted, within_us)

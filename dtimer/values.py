@@ -124,6 +124,7 @@ class EventData:
         expires_after_us: not delivered later than its due time plus this (rule P7).
         keep: becomes a dead letter when it ends without confirm or cancel (rule E5).
         retry: what a node does after a handler failed; opaque to the store.
+        max_run_us: for how long a handler may run; None leaves it to the node. Opaque to the store (rule D4).
     """
 
     id: str
@@ -134,6 +135,7 @@ class EventData:
     expires_after_us: int | None = None
     keep: bool = False
     retry: RetryPolicy | None = None
+    max_run_us: int | None = None
 
     @property
     def tracked(self) -> bool:

@@ -205,6 +205,7 @@ async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
         ("expires_after", lambda bad: timer.post("x", 0, expires_after=bad)),
         ("max_retries", lambda bad: timer.post("x", 0, max_retries=bad)),
         ("confirm_timeout", lambda bad: timer.post("x", 0, max_retries=1, confirm_timeout=bad)),
+        ("max_run", lambda bad: timer.post("x", 0, max_retries=1, max_run=bad)),
         ("id", lambda bad: timer.post("x", 0, id=bad)),
         ("at", lambda bad: timer.post("x", at=bad)),
         ("retry", lambda bad: timer.post("x", 0, max_retries=1, retry=bad)),
@@ -240,6 +241,7 @@ async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
         ("reason", event.bury),
         ("max_events", lambda bad: DTimer(sim, max_events=bad)),
         ("confirm_timeout", lambda bad: DTimer(sim, confirm_timeout=bad)),
+        ("max_run", lambda bad: DTimer(sim, max_run=bad)),
         ("payload_max_bytes", lambda bad: DTimer(sim, payload_max_bytes=bad)),
         ("refused_for", lambda bad: DTimer(sim, refused_for=bad)),
         ("repeat_within", lambda bad: timer.post("x", 0, repeat_within=bad)),
@@ -295,7 +297,7 @@ async def test_a_key_that_is_no_text_is_named(payload: Any) -> None:
         await DTimer(SimBackend()).post(payload, 5)
 
 
-@pytest.mark.parametrize(("name", "value"), [("retry", Retry(1_000)), ("confirm_timeout", 30)])
+@pytest.mark.parametrize(("name", "value"), [("retry", Retry(1_000)), ("confirm_timeout", 30), ("max_run", 60)])
 async def test_what_only_a_tracked_event_has_needs_one(name: str, value: Any) -> None:
     """Silently delivered at most once, it would not come again, whatever the policy says (rules D3 and D4)."""
     timer = DTimer(SimBackend())

@@ -142,6 +142,7 @@ async def test_a_conflict_is_one_items_result(timer: DTimer) -> None:
         ("id", {"delay": 1, "id": ""}),
         ("max_retries", {"delay": 1, "max_retries": -1}),
         ("confirm_timeout", {"delay": 1, "confirm_timeout": 0}),
+        ("max_run", {"delay": 1, "max_retries": 1, "max_run": 0}),
         ("retry", {"delay": 1, "retry": 5}),
         ("expires_after", {"delay": 1, "expires_after": 0}),
         ("keep", {"delay": 1, "keep": 1}),

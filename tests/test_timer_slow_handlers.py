@@ -17,11 +17,13 @@ from dtimer import (
     Event,
     Exhausted,
     HandlerFailed,
+    Post,
     RedisBackend,
     Retry,
     SimBackend,
     StoreUnreachable,
 )
+from dtimer.arguments import Timeout
 from node.watched import Watched
 from support.servers import Server
 from support.waiting import until
@@ -176,6 +178,66 @@ async def test_a_handler_that_runs_for_too_long_is_cancelled_and_has_failed(
     assert began[0] == 0
     assert 61 <= began[1] <= (62 if policy else 125)
     assert (timer.counters.handler_errors, timer.counters.confirmed) == (1, 1)
+
+
+@pytest.mark.parametrize("timers", [1, 1_000])
+@pytest.mark.parametrize("own", [5, timedelta(hours=9)])
+async def test_an_events_own_max_run_goes_before_the_timers(sim: SimBackend, timers: float, own: Timeout) -> None:
+    """Also when its dead letter is sent again; and an event without one beside it has the timer's."""
+    timer = DTimer(sim, max_run=timers)
+    errors, exhausted = noting(timer)
+    lasted: list[tuple[str, int]] = []
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        start = sim.now
+        try:
+            async with event:
+                await sim.sleep(1e12)
+        finally:
+            lasted.append((event.id, round((sim.now - start).total_seconds())))
+
+    own_s = own.total_seconds() if isinstance(own, timedelta) else own
+    async with timer:
+        await timer.post_many(
+            [
+                Post(payload="p", delay=0, id="own", keep=True, max_run=own, retry=Retry(0)),
+                Post(payload="p", delay=0, id="timer's", keep=True, retry=Retry(0)),
+            ]
+        )
+        await sim.advance(timedelta(hours=10))
+        await timer.resend("own")
+        await sim.advance(timedelta(hours=10))
+
+    assert sorted(lasted) == sorted([("own", own_s), ("timer's", timers), ("own", own_s)])
+    assert len(errors) == len(exhausted) == 3
+
+
+async def test_a_short_max_run_counts_from_the_delivery(sim: SimBackend) -> None:
+    """Also beside an event whose long timeout asks for few looks, and with a timeout that is much longer itself."""
+    watched = Watched(sim)
+    timer = DTimer(watched, confirm_timeout=timedelta(hours=1))
+    errors, _ = noting(timer)
+    lasted: list[tuple[str, float]] = []
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        start = sim.now
+        try:
+            async with event:
+                await sim.sleep(1_000_000 if event.id == "long" else 60_000)
+        finally:
+            lasted.append((event.id, (sim.now - start).total_seconds()))
+
+    async with timer:
+        await timer.post("p", 0, id="long", max_retries=1)
+        await timer.post("p", 595_000, id="short", keep=True, max_run=12)
+        await timer.post("p", 596_000, id="done", keep=True, max_run=80)
+        await sim.advance(timedelta(hours=1))
+
+    assert [(name, round(seconds)) for name, seconds in lasted] == [("short", 12), ("done", 60), ("long", 1_000)]
+    assert [type(error) for error in errors] == [HandlerFailed]
+    assert timer.counters.confirmed == 2
 
 
 async def test_a_thread_that_runs_for_too_long_is_reported_and_no_longer_extended(server: Server) -> None:

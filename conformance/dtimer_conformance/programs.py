@@ -157,6 +157,7 @@ _events = st.builds(
     expires_after_us=st.one_of(st.none(), st.sampled_from((1, 50_000, 200_000))),
     keep=st.booleans(),
     retry=st.sampled_from((None, RetryPolicy(5, 1.5, 70))),
+    max_run_us=st.sampled_from((None, 3_600 * SECOND_US)),
 )
 _new_events = st.builds(NewEvent, _events, _dues, st.sampled_from(IfExists))
 _which = st.integers(0, 3)

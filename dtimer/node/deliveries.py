@@ -164,9 +164,9 @@ class Deliveries(Generic[PayloadT]):
                 # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
-                timeout_us = delivery.deadline_us - delivery.at_us
-                if timeout_us < upkeep.shortest_us:
-                    upkeep.watch(timeout_us)
+                span_us = upkeep.span_us(delivery, delivery.deadline_us)
+                if span_us < upkeep.shortest_us:
+                    upkeep.watch(span_us)
             tally.delivered += 1
             if delivery.num_retries:
                 tally.retried += 1

@@ -21,7 +21,7 @@ from dtimer.node.reports import Chores
 from dtimer.node.store import Store
 from dtimer.outcomes import ExtendOutcome
 from dtimer.protocol import Cancellable
-from dtimer.values import Extension
+from dtimer.values import Delivery, Extension
 
 LOOKS: Final = 12
 """In each confirm timeout."""
@@ -38,7 +38,7 @@ class Upkeep:
     """That of one timer.
 
     Attributes:
-        shortest_us: the shortest timeout that is kept in mind; a delivery with a shorter one is to be told.
+        shortest_us: the shortest `span_us` that is kept in mind; a delivery with a shorter one is to be told.
     """
 
     def __init__(
@@ -52,7 +52,8 @@ class Upkeep:
     ) -> None:
         """
         Args:
-            on_overrun: a delivery has been worked on for `max_run_us`, and is not extended any more.
+            max_run_us: of events that have none of their own.
+            on_overrun: a delivery has been worked on for so long, and is not extended any more.
         """
         self.shortest_us = NEVER_US
         self._runtime = partitions.runtime
@@ -68,10 +69,21 @@ class Upkeep:
         self._alarm: Cancellable | None = None
         self._riding: dict[Store, list[Holding[Any]]] = {}
 
+    def span_us(self, delivery: Delivery, deadline_us: int) -> int:
+        """What is over first: its timeout, or the time that its handler may run for."""
+        max_run_us = delivery.event.max_run_us
+        return min(deadline_us - delivery.at_us, self._max_run_us if max_run_us is None else max_run_us)
+
     def watch(self, timeout_us: int) -> None:
-        """A delivery with this timeout was handed out."""
+        """A delivery is about to be handed out of which this much, its `span_us`, is over first."""
         now_us = self._runtime.now_us()
         if self._alarm is None:
+            self._looked_us = now_us
+        elif now_us - self._looked_us > timeout_us // LOOKS:
+            # It would seem to have begun long before.
+            for event, holding in self._consumers.unfinished.items():
+                if event.tracked:
+                    self._begin(event, holding)
             self._looked_us = now_us
         self.shortest_us = timeout_us
         self._set_alarm(now_us + timeout_us // LOOKS)
@@ -139,10 +151,9 @@ class Upkeep:
         for event, holding in self._consumers.unfinished.items():
             if standing(event).asked or holding.over or holding.lost or not event.tracked:
                 continue
-            if not holding.timeout_us:
-                holding.begun_us = holding.since_us = self._looked_us
-                holding.timeout_us = max(_timeout_us(event), MILLISECOND_US)
-            ends_us = holding.begun_us + self._max_run_us
+            self._begin(event, holding)
+            max_run_us = self._max_run_us if event.data.max_run_us is None else event.data.max_run_us
+            ends_us = holding.begun_us + max_run_us
             if now_us >= ends_us:
                 overrun.append(holding)
                 continue
@@ -153,7 +164,7 @@ class Upkeep:
                 if self._growing:
                     holding.asking_us = min(max(holding.timeout_us, now_us - holding.begun_us), DELAY_MAX_US)
                 due.setdefault(self._partitions.of(event.id).store, []).append(holding)
-            shortest_us = min(shortest_us, holding.timeout_us)
+            shortest_us = min(shortest_us, holding.timeout_us, max_run_us)
             next_us = min(next_us, ends_us)
         self._looked_us = now_us
         self.shortest_us = shortest_us
@@ -164,6 +175,12 @@ class Upkeep:
                 self._send(store, holdings[start : start + BATCH_MAX_ITEMS])
         for holding in overrun:
             self._on_overrun(holding)
+
+    def _begin(self, event: Event[Any], holding: Holding[Any]) -> None:
+        """If it is seen for the first time: it has come since the last look."""
+        if not holding.timeout_us:
+            holding.begun_us = holding.since_us = self._looked_us
+            holding.timeout_us = max(_timeout_us(event), MILLISECOND_US)
 
     def _send(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
         for holding in holdings:

@@ -59,7 +59,7 @@ def lazily() -> type[RedisBackend]:
 
 async def posts(timer: DTimer, mails: DTimer[Mail]) -> None:
     numbers = {"a": 1}
-    posted = await timer.post(numbers, 5, max_retries=1, retry=Retry(100))
+    posted = await timer.post(numbers, 5, max_retries=1, max_run=timedelta(hours=2), retry=Retry(100))
     assert_type(posted, PostedId)
     assert_type(posted.outcome, PostOutcome)
     await timer.post([1, "a", None, {"b": [2.5, True]}], timedelta(days=1), if_exists="keep")

@@ -12,11 +12,11 @@ from dtimer_sqlite.turn import Row, Turn
 
 EVENT_COLUMNS: Final = (
     "schema, max_retries, confirm_timeout_us, expires_after_us, keep, "
-    "retry_delay_us, retry_factor, retry_delay_max_us, headers, payload"
+    "retry_delay_us, retry_factor, retry_delay_max_us, max_run_us, headers, payload"
 )
 ERROR_COLUMNS: Final = "error_delivery, error_node, error_us, error_type, error_text"
 ERROR_ASSIGNED: Final = ERROR_COLUMNS.replace(",", " = ?,") + " = ?"
-EVENT_VALUES: Final = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+EVENT_VALUES: Final = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 
 
 def columns_of(event: EventData) -> tuple[object, ...]:
@@ -31,6 +31,7 @@ def columns_of(event: EventData) -> tuple[object, ...]:
         retry and retry.delay_us,
         retry and retry.factor,
         retry and retry.delay_max_us,
+        event.max_run_us,
         event.headers,
         event.payload,
     )
@@ -52,6 +53,7 @@ def event_of(row: Row) -> EventData | None:
         expires_after_us=row["expires_after_us"],
         keep=bool(row["keep"]),
         retry=retry,
+        max_run_us=row["max_run_us"],
     )
 
 

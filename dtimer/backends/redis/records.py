@@ -2,7 +2,7 @@
 
 ``1 field field ...\\n`` headers payload. A field is a letter and its value, and only what was asked for has one:
 ``r`` max_retries, ``c`` confirm timeout in us, ``x`` expires after in us, ``k`` kept, ``p`` retry policy
-(``delay,factor,max``), ``h`` length of the headers.
+(``delay,factor,max``), ``m`` max_run in us, ``h`` length of the headers.
 ``lua/lib/records.lua`` reads the same.
 The 1 is the schema's major version; unknown fields are kept and ignored (rule F7).
 """
@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 from dtimer.values import EventData, RetryPolicy
 
-Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None, int]
-"""max_retries, confirm_timeout_us, expires_after_us, keep, retry, and the length of the headers."""
+Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None, int | None, int]
+"""max_retries, confirm_timeout_us, expires_after_us, keep, retry, max_run_us, and the length of the headers."""
 
 
 def write_record(event: EventData) -> bytes:
@@ -26,6 +26,7 @@ def write_record(event: EventData) -> bytes:
         event.expires_after_us,
         event.keep,
         event.retry,
+        event.max_run_us,
         len(event.headers),
     )
     return header + event.headers + event.payload
@@ -38,6 +39,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
     expires_after_us: int | None,
     keep: bool,
     retry: RetryPolicy | None,
+    max_run_us: int | None,
     num_header_bytes: int,
 ) -> bytes:
     """A header with the end of its line: the same for many events."""
@@ -52,6 +54,8 @@ def _write_fields(  # noqa: PLR0917  # one for each field
         fields.append("k")
     if retry is not None:
         fields.append(f"p{retry.delay_us},{retry.factor!r},{retry.delay_max_us}")
+    if max_run_us is not None:
+        fields.append(f"m{max_run_us}")
     if num_header_bytes:
         fields.append(f"h{num_header_bytes}")
     return " ".join(fields).encode("ascii") + b"\n"
@@ -64,7 +68,7 @@ def read_record(id: str, record: bytes) -> EventData:
         ValueError: dtimer did not write this record. The scripts hand out none that they cannot read themselves.
     """
     header, newline, rest = record.partition(b"\n")
-    max_retries, confirm_timeout_us, expires_after_us, keep, retry, num_header_bytes = _read_fields(header)
+    max_retries, confirm_timeout_us, expires_after_us, keep, retry, max_run_us, num_header_bytes = _read_fields(header)
     if not newline:
         raise ValueError(f"not a record of schema 1: {record[:40]!r}")
     return EventData(  # by position, in half the time
@@ -76,6 +80,7 @@ def read_record(id: str, record: bytes) -> EventData:
         expires_after_us,
         keep,
         retry,
+        max_run_us,
     )
 
 
@@ -92,6 +97,7 @@ def _read_fields(header: bytes) -> Fields:
         _optional(found.get("x")),
         "k" in found,
         _policy(found.get("p")),
+        _optional(found.get("m")),
         int(found.get("h", 0)),
     )
 

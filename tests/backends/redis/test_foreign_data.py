@@ -74,6 +74,7 @@ UNREADABLE: dict[str, bytes | None] = {
     "fewer headers than it says": b"1 h40\n{}",
     "a number that is none": b"1 rx\npayload",
     "a negative number": b"1 r-1\npayload",
+    "a max_run that is none": b"1 r1 mx\npayload",
     "a number that is too long": b"1 r99999999999999999999\npayload",
     "a retry policy that is none": b"1 r1 pbad\npayload",
     "a retry policy with one number": b"1 r1 p5\npayload",

@@ -21,6 +21,7 @@ EVENTS = {
         expires_after_us=DELAY_MAX_US,
         keep=True,
         retry=RetryPolicy(5, 1.5, 10**15),
+        max_run_us=DELAY_MAX_US,
     ),
 }
 
@@ -30,7 +31,7 @@ def test_what_is_written_is_read(event: EventData) -> None:
     assert read_record(event.id, write_record(event)) == event
 
 
-@pytest.mark.parametrize("header", [b"1 n", b"1 n0123456789abcdef", b"1 r3 nx h2", b"1 r3 h2 zoo"])
+@pytest.mark.parametrize("header", [b"1 n", b"1 n0123456789abcdef", b"1 r3 nx h2", b"1 r3 h2 zoo", b"1 r3 m7 h2"])
 async def test_fields_that_are_not_known_are_kept_and_ignored(server: Server, header: bytes) -> None:
     """F7. Earlier versions wrote one, ``n``, the nonce of the post."""
     record = header + b"\n[]p"
