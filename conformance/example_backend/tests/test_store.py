@@ -25,6 +25,7 @@ from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPur
 from dtimer.values import After, EventData, Malformed, Member, NewEvent, Pulse, Wakeup, Window
 
 from dtimer_sqlite import SqliteBackend, failures
+from dtimer_sqlite.schema import SCHEMA
 
 NEW = NewEvent(EventData(id="x", payload=b"1"), After(SECOND_US))
 
@@ -86,12 +87,12 @@ async def test_a_file_of_another_application_is_left_alone(tmp_path: Path) -> No
     assert (tmp_path / "t.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("sql", ["PRAGMA user_version = 3", "UPDATE namespaces SET schema = 3"])
+@pytest.mark.parametrize("sql", ["PRAGMA user_version = ", "UPDATE namespaces SET schema = "])
 async def test_a_later_schema_is_refused(tmp_path: Path, sql: str) -> None:
     async with SqliteBackend(tmp_path / "t.db") as backend:
         await backend.open()
     other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
-    other.execute(sql)
+    other.execute(f"{sql}{SCHEMA + 1}")
     other.close()
 
     async with SqliteBackend(tmp_path / "t.db") as backend:
@@ -215,7 +216,7 @@ async def test_an_unreadable_record_is_set_aside_with_its_bytes(tmp_path: Path) 
     async with SqliteBackend(tmp_path / "t.db") as backend:
         await backend.post([NewEvent(EventData(id="x", payload=b"1"), After(0))])
         other = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
-        other.execute("UPDATE events SET schema = 3")
+        other.execute(f"UPDATE events SET schema = {SCHEMA + 1}")
         other.close()
         member = Member("a", "i1")
         await backend.join(member)
