@@ -348,7 +348,8 @@ async def test_a_confirm_that_comes_too_late_is_told(sim: SimBackend) -> None:
 
 @pytest.mark.parametrize("end", ["settled", "next", "closed"])
 async def test_what_an_iterator_gave_out_is_extended_until_it_is_over(sim: SimBackend, end: str) -> None:
-    timer = DTimer(sim, confirm_timeout=2)
+    watched = Watched(sim)
+    timer = DTimer(watched, confirm_timeout=2)
     await timer.join()
     await timer.post("p", 0, id="x", max_retries=3)
     events = timer.events()
@@ -363,8 +364,21 @@ async def test_what_an_iterator_gave_out_is_extended_until_it_is_over(sim: SimBa
         assert await event.confirm()
     elif end == "closed":
         await events.aclose()
+        asked, deadline = len(watched.extended), event.deadline
+        another = DTimer(sim)
+        again: list[Event] = []
+        another.on("event", again.append)
+        await another.join()
+        assert deadline is not None
+        await sim.advance_to(deadline - timedelta(milliseconds=1))
+        assert not again
         await sim.advance(120_000)
-        assert not await event.extend(1) or timer.counters.delivered == 1
+        assert len(watched.extended) == asked > 0
+        assert event.deadline == deadline
+        first, *_ = again
+        assert (first.id, first.num_retries, first.due) == ("x", 1, deadline)
+        assert first.lateness < timedelta(milliseconds=100)
+        await another.leave(drain=False)
     else:
         following = asyncio.ensure_future(anext(events))
         await sim.advance(120_000)

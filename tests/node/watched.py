@@ -47,12 +47,14 @@ class Watched:
     Attributes:
         calls: name and number of items of each call, in order.
         rooms: that of each claim.
+        extended: the extensions that were asked for, alone or with a claim.
     """
 
     def __init__(self, sim: SimBackend) -> None:
         self.sim = sim
         self.calls: list[tuple[str, int]] = []
         self.rooms: list[int] = []
+        self.extended: list[Extension] = []
         self._faults: defaultdict[str, deque[tuple[type[BackendError], bool]]] = defaultdict(deque)
         self._holds: dict[str, asyncio.Event] = {}
         self.listeners: list[AsyncIterator[Message]] = []
@@ -126,6 +128,7 @@ class Watched:
         pulse: bool = False,
     ) -> Applied[Claimed]:
         self.rooms.append(room)
+        self.extended += extending
         return await self._pass(
             "claim",
             len(confirming),
@@ -158,6 +161,7 @@ class Watched:
         )
 
     async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
+        self.extended += extensions
         return await self._pass("extend", len(extensions), lambda: self.sim.extend(extensions))
 
     async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
