@@ -105,7 +105,7 @@ class Planner:
         """A wake-up was heard. One that is older than the last claim's reply was answered by that claim."""
         if seq <= self._seq:
             return
-        # The earlier of two is kept: too early is harmless, too late is not.
+        # The earlier of two is kept: too early is harmless, too late is not (W3).
         self._told_us = due_us if self._told_us is None else min(self._told_us, due_us)
         self._told_seq = max(self._told_seq, seq)
 

@@ -480,6 +480,20 @@ MUTANTS: Final = (
         "free = min(free, len(self._waiting) - num_coming)",
         "free = min(free, 8)",
     ),
+    _node(
+        "W3",
+        "keep the latest of two notifications",
+        "node/planner",
+        "else min(self._told_us, due_us)",
+        "else max(self._told_us, due_us)",
+    ),
+    _node(
+        "W3",
+        "keep the last of two notifications",
+        "node/planner",
+        "else min(self._told_us, due_us)",
+        "else due_us",
+    ),
     _node("W1", "fallback claims are kept quiet", "node/claims", "pulse=claim.pulse,", "pulse=False,"),
     _node(
         "F1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from dtimer import (
@@ -45,6 +46,19 @@ def thrice(message: Message) -> Iterable[Message]:
 
 def with_junk(message: Message) -> Iterable[Message]:
     return (Malformed(b"\xff junk"), message, Malformed(b""))
+
+
+def swapped() -> Callable[[Message], Iterable[Message]]:
+    """The first wake-up is heard after the second."""
+    held: list[Message] = []
+
+    def hear(message: Message) -> Iterable[Message]:
+        if not isinstance(message, Wakeup):
+            return (message,)
+        held.append(message)
+        return () if len(held) == 1 else (message, held[0]) if len(held) == 2 else (message,)
+
+    return hear
 
 
 async def _all_come(world: World, nodes: list[Node], number: int, within_us: int = 3 * SECOND_US) -> list[timedelta]:
@@ -143,6 +157,31 @@ async def late_repeated_and_foreign_wake_ups_do_no_harm(world: World) -> None:
     holds("none is later than a second", late[-1] < SECOND, seen=late)
     kinds = {type(error) for node in nodes for error in node.errors}
     holds("nothing but foreign messages is reported", kinds <= {MalformedWakeup}, seen=kinds)
+
+
+@with_nodes("W3", "D7")
+async def of_two_wake_ups_the_earlier_counts(world: World) -> None:
+    """A node that is told of a later and of an earlier event comes for the earlier, in whichever order it hears them.
+
+    Troubleshooting: is the armed node told when an earlier event is posted than the one that it is armed for?
+    """
+    # Nothing but what it is told brings it in time.
+    node = await world.node(pace=Pace(pulse_silence_us=LONG_US, poll_us=LONG_US))
+    poster = await world.timer()
+    await world.wait(50 * MILLISECOND_US)
+    for number, hears in enumerate((None, swapped())):
+        node.client.faults.hears = hears
+        # Sooner than what is left of the round before, so that it is told of both.
+        await poster.post(None, 50_000 - 10_000 * number, id=f"later {number}")
+        sooner = await poster.post(None, 100, id=f"sooner {number}")
+
+        await world.until("the earlier comes", partial(_has_come, node, sooner), within_us=5 * SECOND_US)
+
+    same("what came", node.ids, ["sooner 0", "sooner 1"])
+
+
+def _has_come(node: Node, id: str) -> bool:
+    return id in node.ids
 
 
 @with_nodes("W5", "D7")
