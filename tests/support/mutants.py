@@ -102,8 +102,8 @@ MUTANTS: Final = (
     _machine(
         "P7",
         "keep the expiry of what is moved after a delivery",
-        "        if isinstance(entry.record, EventData):\n            entry.expires_us",
-        "        if isinstance(entry.record, EventData) and not entry.number:\n            entry.expires_us",
+        "        entry.due_us = due_us\n        self._move(operation.id",
+        "        entry.due_us = entry.due_us if entry.number else due_us\n        self._move(operation.id",
     ),
     # --- delivery
     _machine(
@@ -368,8 +368,8 @@ MUTANTS: Final = (
         "P7",
         "keep the expiry of what is moved after a delivery",
         "change_delay",
-        "if record and record.expires_after then",
-        "if false then",
+        "  state.due = tonumber(due)\n",
+        "",
     ),
     _lua(
         "E3",
