@@ -49,7 +49,7 @@ from dtimer_conformance.listening import Listening
 
 NODES = ("a", "b", "c")
 NO_RECEIPT = Receipt("", 0, "")
-_OfDelivery = op.Confirm | op.ConfirmNewest | op.GiveBack | op.Extend | op.Bury
+OfDelivery = op.Confirm | op.ConfirmNewest | op.GiveBack | op.Extend | op.Bury
 IDS = ("x", "y", "z", "ä", "\U0001f600")
 
 
@@ -77,7 +77,7 @@ class OnDelivery:
     """
 
     which: int
-    operation: _OfDelivery
+    operation: OfDelivery
 
     def on(self, receipt: Receipt) -> Operation[object]:
         """The operation on this delivery."""
@@ -163,7 +163,7 @@ _new_events = st.builds(NewEvent, _events, _dues, st.sampled_from(IfExists))
 _which = st.integers(0, 3)
 
 
-_of_deliveries: st.SearchStrategy[_OfDelivery] = st.one_of(
+_of_deliveries: st.SearchStrategy[OfDelivery] = st.one_of(
     st.just(op.Confirm(())),
     st.just(op.ConfirmNewest("")),
     st.builds(
