@@ -33,8 +33,8 @@ class Confirms:
             repeat_within_us=store.repeat_within_us,
             answered=self.answered,
         )
-        self.on_vain: Callable[[object, ConfirmOutcome], None] | None = None
-        """Told of each confirm that ended nothing, with the owner of its ticket."""
+        self.on_vain: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
+        """Called with the ticket's owner and its receipt for each confirm that ended nothing."""
         self._store = store
         self._tally = tally
 
@@ -61,7 +61,7 @@ class Confirms:
         if self._count(outcomes) < len(outcomes) and self.on_vain is not None:
             for ticket, outcome in zip(batch.tickets, outcomes, strict=False):
                 if not outcome:
-                    self.on_vain(ticket.owner, outcome)
+                    self.on_vain(ticket.owner, ticket.items[0], outcome)
         batch.answer(outcomes)
 
     def _after_lost_replies(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:

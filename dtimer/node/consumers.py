@@ -336,11 +336,11 @@ class Consumers(Generic[PayloadT]):
                 self._on_failure(event, error, Ending.RAISED)
                 return
             for handler, label, plain in handlers:
-                # A copy each: what one call sets is not seen by the next.
-                context = given.copy()
+                # A copy for each that runs code now: what one call sets is not seen by the next. A task makes its own.
+                context = given.copy() if plain else given
                 try:
                     if not plain:
-                        work = to_await(context.run(handler, event))
+                        work = to_await(handler(event))
                     elif self._threads is not None:
                         holding.in_thread = True
                         work = self._threads.call(context, handler, event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, cast
+from typing import Final, Generic
 
 from dtimer import arguments
 from dtimer.arguments import Delay, Timeout
@@ -20,7 +20,7 @@ from dtimer.errors import (
     PayloadRefused,
     RecordUnreadable,
 )
-from dtimer.event import Confirming, Event, Exhausted, Settled, exhausted, standing
+from dtimer.event import Confirming, Event, Exhausted, Settled, Standing, exhausted, standing
 from dtimer.foreign import ends_the_program
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.node.consumers import Consumers, Ending, Holding
@@ -238,9 +238,11 @@ class Deliveries(Generic[PayloadT]):
         self.before_use()
         if not event.tracked:
             return Confirming(None)
-        standing(event).asked = True
-        ticket = self._partitions.of(event.id).confirms.submit(event.receipt, repeat_within_us)
-        ticket.owner, standing(event).settling = event, ticket
+        receipt, its = event.receipt, standing(event)
+        its.asked = True
+        ticket = self._partitions.of(receipt.id).confirms.submit(receipt, repeat_within_us)
+        # Not the event: it would live until the answer, and the collector would have more to look through.
+        ticket.owner, its.settling = its, ticket
         self.consumers.finish_if_iterated(event)
         return Confirming(ticket)
 
@@ -248,9 +250,10 @@ class Deliveries(Generic[PayloadT]):
         self.before_use()
         if self.consumers.vote(event, failed=False):
             return None
-        standing(event).asked = True
-        ticket = self._partitions.of(event.id).confirms.submit(event.receipt)
-        ticket.owner, standing(event).settling = event, ticket
+        receipt, its = event.receipt, standing(event)
+        its.asked = True
+        ticket = self._partitions.of(receipt.id).confirms.submit(receipt)
+        ticket.owner, its.settling = its, ticket
         self.consumers.finish_if_iterated(event)
         # With several partitions another one's claim might take the room before this confirm has left.
         if len(self._partitions.all) == 1:
@@ -378,16 +381,15 @@ class Deliveries(Generic[PayloadT]):
             what = "has run for longer than max_run and cannot be cancelled here; its deadline is not extended any more"
         self._reports.report(HandlerFailed(holding.event.id, what))
 
-    def _in_vain(self, event: object, outcome: ConfirmOutcome) -> None:
+    def _in_vain(self, owner: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
         """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
-        if not isinstance(event, Event):
+        if not isinstance(owner, Standing):
             return
-        late = cast("Event[PayloadT]", event)
-        store_us = self._partitions.of(late.id).store.clock.store_us(self._chores.runtime.now_us())
-        deadline_us = standing(late).deadline_us
+        store_us = self._partitions.of(receipt.id).store.clock.store_us(self._chores.runtime.now_us())
+        deadline_us = owner.deadline_us
         if store_us is not None and deadline_us is not None and store_us >= deadline_us:
             self._tally.confirmed_too_late += 1
-            self._reports.report(ConfirmedTooLate(late.id, outcome))
+            self._reports.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
         self.before_use()

@@ -25,7 +25,7 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 
     Attributes:
         repeat_within_us: for how long they are sent again, from the first time on.
-        owner: in whose name they are sent, for whoever answers.
+        owner: in whose name they are sent, for the code that answers; dropped then, since it may hold this ticket.
         lost: they were in a call whose outcome is unknown.
         give_up_us: until when they are sent again after failures; None before the first one.
     """
@@ -72,6 +72,7 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         return self._answer is not None if self._future is None else self._future.done()
 
     def answer(self, replies: Sequence[ReplyT]) -> None:
+        self.owner = None
         future = self._future
         if future is None:
             self._answer = replies if self._answer is None else self._answer
@@ -80,6 +81,7 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 
     def fail(self, error: Exception) -> bool:
         """Whether somebody who waits will hear of it."""
+        self.owner = None
         future = self._future
         if future is None:
             self._answer = error if self._answer is None else self._answer
