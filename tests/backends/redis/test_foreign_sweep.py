@@ -14,6 +14,8 @@ from dtimer.limits import BATCH_MAX_BYTES, EVENT_MAX_BYTES, UNREADABLE_SHOWN_BYT
 from support.servers import Server
 from support.worlds import NAMESPACE, RedisWorld
 
+pytestmark = pytest.mark.once
+
 PREFIX: Final = f"{{{NAMESPACE}}}:"
 DEEP: Final = 200_000
 TOO_LARGE: Final = EVENT_MAX_BYTES + 2_000

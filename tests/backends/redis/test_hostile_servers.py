@@ -34,6 +34,8 @@ from support.hostile import Hostile, answering, endless
 from support.tls import make_certificates
 from support.waiting import until
 
+pytestmark = pytest.mark.once
+
 PONG = b"+PONG\r\n"
 TITLE = b"\x1b]0;owned\x07\x1b[2J"
 PLACE = b"*2\r\n$28\r\n0123456789abcdef 1 1000000 0\r\n$-1\r\n"
