@@ -31,7 +31,7 @@ class Sizes:
         posts_one: timers posted in a turn by one caller that waits for each.
         posts_many: timers posted in a turn by many callers, or in batches.
         drain: timers that are due at once.
-        drains: how they are taken: so many handlers at a time, or a `block` each.
+        drains: how events are taken: the number of handlers at a time, or a `block` for each event.
         pace_s: for how long a steady rate is kept up.
         quiet_s: the same for two timers a second.
         memory: pending timers whose memory is measured.

@@ -94,7 +94,7 @@ class OnDelivery:
 
 @frozen
 class OnLetter:
-    """Do something with a dead letter of the last page; nothing if it had not so many.
+    """Do something with a dead letter of the last page; nothing if the page has fewer.
 
     Attributes:
         if_exists: of a resend; None: it is discarded.
@@ -274,7 +274,7 @@ def _given_back(draw: st.DrawFn) -> tuple[Step, ...]:
 
 @st.composite
 def _given_back_again(draw: st.DrawFn) -> tuple[Step, ...]:
-    """All deliveries of an event are given back: it is exhausted, or buried, or goes on for ever."""
+    """All deliveries of an event are given back: it is exhausted, buried, or scheduled again without end."""
     back = OnDelivery(0, _release(draw(st.sampled_from(Release)), 0))
     between: list[tuple[Step, ...]] = [(), (), *((op.Join(Member("c", name, DAY_US)),) for name in ("i2", "i3"))]
     turns = draw(st.lists(st.sampled_from(between), min_size=1, max_size=4))
