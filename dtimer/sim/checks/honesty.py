@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 from attrs import define
 
-from dtimer.errors import BackendError
 from dtimer.limits import REPEAT_WITHIN_US, SECOND_US
 from dtimer.outcomes import ConfirmOutcome, PostOutcome
 from dtimer.semantics import operations as op
@@ -61,12 +60,6 @@ class Honesty:
         elif isinstance(operation, op.Claim):
             claimed: Claimed = applied.value
             self._note_confirmed(operation.confirming, claimed.confirmed, now_us)
-
-    def on_reply(self, host: str, number: int, operation: Operation[Any], applied: Applied[Any]) -> None:
-        """What is told is reported by whom it is told."""
-
-    def on_failure(self, host: str, number: int, operation: Operation[Any], error: BackendError) -> None:
-        """As well."""
 
     def on_fault(self, kind: str, fields: Record) -> None:
         """No fault excuses a lie."""

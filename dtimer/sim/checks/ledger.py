@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from attrs import define, evolve, frozen
 
-from dtimer.errors import BackendError
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -138,12 +137,6 @@ class Ledger:
         way = self._ways.get(type(operation))
         if way is not None:
             way(host, operation, applied)
-
-    def on_reply(self, host: str, number: int, operation: Operation[Any], applied: Applied[Any]) -> None:
-        """What it says was seen when it was applied."""
-
-    def on_failure(self, host: str, number: int, operation: Operation[Any], error: BackendError) -> None:
-        """Nothing is known from it."""
 
     def on_fault(self, kind: str, fields: Record) -> None:
         """Whatever it is, the book stays true."""

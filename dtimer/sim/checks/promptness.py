@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from attrs import define
 
-from dtimer.errors import BackendError
 from dtimer.limits import MILLISECOND_US, POLL_MAX_US, REPEAT_WITHIN_US, SECOND_US
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
@@ -77,12 +76,6 @@ class Promptness:
             taken = len(claimed.deliveries)
             node.room = operation.room - taken
             node.taken += taken + len(claimed.ended)
-
-    def on_reply(self, host: str, number: int, operation: Operation[Any], applied: Applied[Any]) -> None:
-        """Its call was seen when it was applied."""
-
-    def on_failure(self, host: str, number: int, operation: Operation[Any], error: BackendError) -> None:
-        """Its cause is seen at its link."""
 
     def on_fault(self, kind: str, fields: Record) -> None:
         if kind in _UNSETTLING:

@@ -104,6 +104,3 @@ class Channels:
 
     def of_epoch(self, epoch: str) -> tuple[Subscription, ...]:
         return tuple(self._of_epoch.get(epoch, ()))
-
-    def everybody(self) -> tuple[Subscription, ...]:
-        return tuple(subscription for group in self._of_epoch.values() for subscription in group)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -25,8 +25,6 @@ from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.plan import Faults, Rate
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import Field, Record
-
-FaultT = TypeVar("FaultT", bound=Fault)
 
 RESTARTED_AFTER_S: Final = 1.0
 """Whoever looks after a program that ended with an error starts it again so late."""

@@ -270,8 +270,6 @@ class Link:
                     "method": exchange.method,
                 }
             )
-        for watcher in self._server.watchers:
-            watcher.on_reply(self.host.name, exchange.number, exchange.operation, applied)
 
     def note_failure(self, exchange: Exchange, error: BackendError) -> None:
         """The node's process has got an error."""
@@ -288,9 +286,6 @@ class Link:
                     "problem": error.problem,
                 }
             )
-        if exchange.operation is not None:
-            for watcher in self._server.watchers:
-                watcher.on_failure(self.host.name, exchange.number, exchange.operation, error)
 
     def _greet(self, exchange: Exchange) -> Exchange:
         ways = SUBSCRIBE_WAYS if exchange.subscription is not None else CONNECT_WAYS

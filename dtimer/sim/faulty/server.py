@@ -29,14 +29,6 @@ class Watcher(Protocol):
         """The store has applied a host's so-many-th call."""
         ...
 
-    def on_reply(self, host: str, number: int, operation: Operation[Any], applied: Applied[Any]) -> None:
-        """The host's process has got the reply to it."""
-        ...
-
-    def on_failure(self, host: str, number: int, operation: Operation[Any], error: BackendError) -> None:
-        """The host's process has got an error instead."""
-        ...
-
     def on_fault(self, kind: str, fields: Record) -> None:
         """A fault was injected; `fields` is its record."""
         ...

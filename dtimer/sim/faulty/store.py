@@ -120,7 +120,6 @@ class FaultyStore:
     Attributes:
         generation: of the server's process; connections belong to one.
         up: it is running; while it is not, connections are refused.
-        loading: it is running and reads its data: everything is answered with an error.
         clock_offset_us: by how much its host's clock is off.
     """
 
@@ -133,7 +132,6 @@ class FaultyStore:
         """
         self.generation = 0
         self.up = True
-        self.loading = False
         self.clock_offset_us = start_us
         self._epochs = epochs
         self._reach = reach
@@ -152,7 +150,7 @@ class FaultyStore:
             operation: None to connect or to subscribe.
             exists: the namespace does; a read of one that does not would have to make it.
         """
-        if self.loading or "loading" in self._refusals:
+        if "loading" in self._refusals:
             return StoreBusy(method, "LOADING the server is loading its data")
         if not self._refusals or operation is None:
             return None
@@ -174,7 +172,7 @@ class FaultyStore:
             StoreRefused: nothing was applied.
         """
         space = self._spaces.get(namespace)
-        if self._refusals or self.loading:
+        if self._refusals:
             error = self.refusal(operation.method, operation, space is not None)
             if error is not None:
                 raise error
@@ -188,7 +186,7 @@ class FaultyStore:
     @property
     def sound(self) -> bool:
         """It is up and does what it is asked."""
-        return self.up and not self.loading and not self._refusals
+        return self.up and not self._refusals
 
     def refuse(self, how: Refusal) -> None:
         """From now on; as often as this must :meth:`accept` follow."""

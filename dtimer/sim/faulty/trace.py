@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, TextIO, TypeAlias
 
 Field: TypeAlias = "int | str | bool | Sequence[Field] | None"
@@ -34,7 +34,6 @@ class Trace:
 
     Attributes:
         on: whether records are wanted at all. Whoever makes one asks first, so that a run without them is fast.
-        listeners: called with each record as it is made.
     """
 
     def __init__(self, *, on: bool = True, keep: int = KEPT_DEFAULT, file: TextIO | None = None) -> None:
@@ -44,19 +43,14 @@ class Trace:
             file: gets every line as well.
         """
         self.on = on
-        self.listeners: list[Callable[[Record], None]] = []
         self._kept: deque[Record] = deque(maxlen=keep)
         self._file = file
         self._pending: list[Record] = []
         self._hash = hashlib.sha256()
-        self._count = 0
 
     def add(self, record: Record) -> None:
         """One more; it must not be changed afterwards."""
         self._pending.append(record)
-        if self.listeners:
-            for listener in self.listeners:
-                listener(record)
         if len(self._pending) >= _CHUNK:
             self._flush()
 
@@ -65,11 +59,6 @@ class Trace:
         """The newest ones, oldest first."""
         self._flush()
         return tuple(self._kept)
-
-    @property
-    def count(self) -> int:
-        """How many there have been."""
-        return self._count + len(self._pending)
 
     @property
     def digest(self) -> str:
@@ -82,7 +71,6 @@ class Trace:
             return
         text = "".join([f"{_encode(record)}\n" for record in self._pending])
         self._hash.update(text.encode("ascii"))
-        self._count += len(self._pending)
         self._kept.extend(self._pending)
         self._pending.clear()
         if self._file is not None:
