@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _conformance(target: str, json_path: str | None, name: str | None) -> int:
     """The suite needs an extra, which nobody needs for running timers."""
     try:
-        from dtimer_conformance.command import run_conformance
+        from dtimer.cli.conformance import run_conformance
     except ModuleNotFoundError as error:
         if error.name not in {"hypothesis", "pytest"}:
             raise

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dtimer.cli.targets import RedisTarget
 from dtimer_conformance.rules import RULES
 from dtimer_conformance.scenario import SCENARIOS
-from dtimer_conformance.targets import RedisTarget
 from support.breaking import BrokenSimTarget, broken_scripts, first_failure_in_a_process_of_its_own
 from support.judge import first_failure
 from support.mutants import MUTANTS, Kind, Mutant

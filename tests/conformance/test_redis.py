@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from dtimer import TimerBackend
+from dtimer.cli.targets import REDIS_FEATURES, RedisTarget
 from dtimer_conformance import BackendSuite, Feature
-from dtimer_conformance.targets import REDIS_FEATURES, RedisTarget
 from support.servers import Server
 
 

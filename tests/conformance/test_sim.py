@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from dtimer import TimerBackend
+from dtimer.cli.targets import SIM_FEATURES, SimTarget
 from dtimer_conformance import BackendSuite
-from dtimer_conformance.targets import SIM_FEATURES, SimTarget
 
 
 class TestSim(BackendSuite):

@@ -14,12 +14,12 @@ import pytest
 
 from dtimer import SimBackend
 from dtimer.cli import main
+from dtimer.cli.targets import SIM_FEATURES, SimTarget, UnknownTarget, find_target
 from dtimer_conformance import BackendSuite, Feature, expected_failure
 from dtimer_conformance.court import Court, Result, Status
 from dtimer_conformance.report import BROKEN, KEPT, NOT_JUDGED, Report
 from dtimer_conformance.rules import RULES
 from dtimer_conformance.scenario import SCENARIOS, Scenario
-from dtimer_conformance.targets import SIM_FEATURES, SimTarget, UnknownTarget, find_target
 from support.broken import A_SCENARIO, Target, Unwritten, broken
 
 pytestmark = pytest.mark.once

@@ -18,8 +18,8 @@ import dtimer.semantics.machine
 from dtimer import SimBackend, TimerBackend
 from dtimer.backends.redis import partition as redis_partition
 from dtimer.backends.redis.scripts import load_script
+from dtimer.cli.targets import SIM_FEATURES, SimTarget
 from dtimer_conformance import Feature
-from dtimer_conformance.targets import SIM_FEATURES, SimTarget
 from support.mutants import ROOT, Mutant
 
 

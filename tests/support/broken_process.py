@@ -14,7 +14,7 @@ JOB: dict[str, str] = json.load(sys.stdin)
 
 if __name__ == "__main__":
     import_broken(JOB["module"], JOB["source"])
-    from dtimer_conformance.targets import SimTarget
+    from dtimer.cli.targets import SimTarget
     from support.judge import first_failure
 
     print(json.dumps(first_failure(JOB["rule"], SimTarget())))

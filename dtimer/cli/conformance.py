@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from dtimer.cli.targets import UnknownTarget, find_target
 from dtimer_conformance.court import Result, Status
 from dtimer_conformance.report import Unreached, make_report
-from dtimer_conformance.targets import UnknownTarget, find_target
 
 _LETTERS = {Status.PASSED: ".", Status.FAILED: "F", Status.SKIPPED: "s"}
 
