@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
-from weakref import WeakSet
 
 from attrs import frozen
 from redis.exceptions import ResponseError
@@ -86,7 +85,8 @@ class Connections:
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[Line] = []
         self._listening: set[Line] = set()
-        self._lines: WeakSet[Line] = WeakSet()
+        # Held strongly: a closed loop may have let go of a connection whose socket is still to be closed.
+        self._lines: set[Line] = set()
         self._loops_end: AsyncGenerator[None] | None = None
         self._num_requests = 0
         self._drained = asyncio.Event()
@@ -235,7 +235,7 @@ class Connections:
             for line in self._listening:
                 line.drop()  # its reader hears of it, and subscribes anew
         line = await Line.open(settings)
-        self._lines.add(line)
+        self._lines = {line, *(each for each in self._lines if not each.has_ended)}
         if self._loops_end is None:
             self._loops_end = self._until_loops_end()
             await anext(self._loops_end)

@@ -158,6 +158,11 @@ class Line(asyncio.Protocol):
     def _stands(self) -> bool:
         return not (self._replies or self._ended or self._parser.pending or self._transport.is_closing())
 
+    @property
+    def has_ended(self) -> bool:
+        """It was dropped, or the server ended it."""
+        return self._ended is not None
+
     def abandon(self) -> None:
         """End it where its event loop was closed, which takes no more callbacks: close the socket itself."""
         self._ended = self._ended or RedisConnectionError("the event loop was closed")
