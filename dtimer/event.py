@@ -45,19 +45,31 @@ Outcome: TypeAlias = ConfirmOutcome | ReleaseOutcome | BuryOutcome
 
 
 class Settling(Protocol):
-    """What was asked for."""
+    """A confirm, release or burial that was asked for."""
 
     @property
     def outcome(self) -> Outcome | None:
-        """None before it is answered."""
+        """None before it is answered, and if it failed."""
+        ...
+
+    @property
+    def failed(self) -> bool:
+        """It came to an error, so nothing is known to be settled by it."""
         ...
 
 
-@frozen
-class Settled:
-    """It has been answered."""
+class Asked:
+    """A release or a burial that was asked for."""
 
-    outcome: Outcome
+    __slots__ = ("failed", "outcome")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self.failed = False
+
+
+ON_ITS_WAY: Final[Settling] = Asked()
+"""What is asked for in the event's loop in a moment."""
 
 
 class Standing:
@@ -65,16 +77,51 @@ class Standing:
 
     Attributes:
         deadline_us: as far as is known, by the store's clock; None if it is not tracked.
-        asked: a confirm, a release or a burial was asked for.
-        settling: what was.
+        lost: an extension was answered that it is in charge of nothing any more.
+        settling: what was asked for last.
+        withdrawn: the event was cancelled or replaced before the deadline.
     """
 
-    __slots__ = ("asked", "deadline_us", "settling")
+    __slots__ = ("_earlier", "deadline_us", "lost", "settling", "withdrawn")
 
     def __init__(self, deadline_us: int | None) -> None:
         self.deadline_us = deadline_us
-        self.asked = False
         self.settling: Settling | None = None
+        self.lost = False
+        self.withdrawn = False
+        self._earlier: tuple[Settling, ...] = ()
+
+    def ask(self, settling: Settling) -> None:
+        """Something is asked for, maybe not for the first time."""
+        if self.settling is not None and self.settling is not ON_ITS_WAY:
+            self._earlier += (self.settling,)
+        self.settling = settling
+
+    @property
+    def all(self) -> tuple[Settling, ...]:
+        """Everything that was asked for."""
+        return () if self.settling is None else (*self._earlier, self.settling)
+
+    @property
+    def asked(self) -> bool:
+        """A confirm, a release or a burial was asked for, and has not failed."""
+        # Most often nothing was, and this is asked often.
+        return self.settling is not None and not all(settling.failed for settling in self.all)
+
+    @property
+    def pending(self) -> bool:
+        """Something that was asked for has not been answered yet."""
+        return any(settling.outcome is None and not settling.failed for settling in self.all)
+
+    @property
+    def settled(self) -> bool:
+        """Something that was asked for has worked."""
+        return any(settling.outcome for settling in self.all)
+
+    @property
+    def to_confirm(self) -> bool:
+        """Leaving its block confirms it: no more than confirms was asked for, and all of them failed."""
+        return self.settling is None or (not self.asked and not any(isinstance(one, Asked) for one in self.all))
 
 
 class Confirming(Awaitable[ConfirmOutcome]):
@@ -198,15 +245,17 @@ class Event(Generic[PayloadT]):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the last confirm, release or burial that was asked for here came to; None before it is answered."""
+        """What the last confirm, release or burial that was asked for here came to.
+
+        None before it is answered, and if it raised an error.
+        """
         settling = self._standing.settling
         return settling.outcome if settling is not None else None
 
     @property
     def settled(self) -> bool:
         """It has been confirmed, released or buried here; or that was asked for, and is not answered yet."""
-        outcome = self.outcome
-        return self._standing.asked and (outcome is None or bool(outcome))
+        return self._standing.settled or self._standing.pending
 
     # --- what can be done with it ----------------------------------------------------------------------
 
@@ -250,7 +299,7 @@ class Event(Generic[PayloadT]):
     ) -> None:
         try:
             if error is None:
-                if self._delivery.deadline_us is not None and not self._standing.asked:
+                if self._delivery.deadline_us is not None and self._standing.to_confirm:
                     confirming = self._keeper.confirm_at_end(self)
                     if confirming is not None:
                         await confirming

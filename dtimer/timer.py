@@ -114,7 +114,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             max_events: how many deliveries may be unfinished here at once (rule N2).
             confirm_timeout: seconds, or a timedelta, in which a delivery must be confirmed, unless its event says (D4).
             max_run: seconds, or a timedelta: for so long a handler may run. Until then the deadline of its delivery is
-                extended while it does; then it is cancelled, and has failed (rule D4).
+                extended while it does; then it is cancelled, and has failed; not of an event that is not tracked (D4).
             codec: makes bytes of payloads and back; JSON by default.
             payload_max_bytes: larger encoded payloads are refused (rule P6).
             refused_for: seconds, or a timedelta: when the codec of this timer refuses a payload, and the event was

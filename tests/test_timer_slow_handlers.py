@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from dtimer import (
+    BackendError,
     ConfirmedTooLate,
     ConfirmOutcome,
     DTimer,
@@ -17,10 +18,12 @@ from dtimer import (
     Event,
     Exhausted,
     HandlerFailed,
+    OutcomeUnknown,
     Post,
     RedisBackend,
     Retry,
     SimBackend,
+    StoreRefused,
     StoreUnreachable,
 )
 from dtimer.arguments import Timeout
@@ -402,3 +405,212 @@ async def test_a_handler_that_extends_further_by_itself_is_left_alone(sim: SimBa
 
     assert len(watched.count("extend")) == 1
     assert timer.counters.confirmed == 1
+
+
+LONG_MS = 40_000
+
+
+@pytest.mark.parametrize("growing", [True, False], ids=["simulator's pace", "servers' pace"])
+@pytest.mark.parametrize("wish", ["cancel", "own cancel", "replace", "own replace", "taken by another"])
+async def test_a_handler_may_go_on_for_long_after_its_event_was_cancelled_or_replaced(
+    sim: SimBackend, growing: bool, wish: str
+) -> None:
+    """Its confirm comes when the deadline has passed, since nothing extends what is lost. It is not too late."""
+    backend = sim if growing else Watched(sim)
+    timer, another = DTimer(backend, confirm_timeout=3), DTimer(backend, confirm_timeout=3)
+    errors, _ = noting(timer)
+    outcomes: list[Any] = []
+
+    async def act(by: DTimer) -> None:
+        if "cancel" in wish:
+            await by.cancel("x")
+        else:
+            await by.post("new", 0 if wish == "taken by another" else 3_600_000, id="x", max_retries=1)
+
+    async def handle(event: Event) -> None:
+        async with event:
+            if event.payload == "old":
+                if "own" in wish:
+                    await act(timer)
+                await sim.sleep(LONG_MS)
+                assert event.lost.is_set()
+                outcomes.append("late")
+        outcomes.append((event.payload, event.settled))
+
+    timer.on("event", handle)
+    async with timer:
+        await timer.post("old", 0, id="x", max_retries=3)
+        await sim.advance(1_000)
+        if "own" not in wish:
+            if wish == "taken by another":
+                another.on("event", handle)
+                await another.join()
+            await act(another)
+        await sim.advance(2 * LONG_MS)
+        await another.leave()
+
+    assert outcomes[-2:] == ["late", ("old", False)]
+    assert errors == []
+    assert timer.counters.confirmed_too_late == 0
+
+
+@pytest.mark.parametrize("end", ["confirm", "release", "bury", "block", "lost"])
+async def test_a_handler_that_goes_on_after_its_event_is_over_is_cancelled_too(sim: SimBackend, end: str) -> None:
+    """It takes up room, however little there is to extend."""
+    timer = DTimer(Watched(sim), max_run=60, max_events=1)
+    errors, _ = noting(timer)
+    handled: list[str] = []
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        handled.append(event.id)
+        if end == "block":
+            async with event:
+                pass
+        elif end != "lost" or event.id == "next":
+            await {"release": lambda: event.release(10**8), "bury": lambda: event.bury("")}.get(end, event.confirm)()
+        if event.id == "x":
+            await sim.sleep(1e12)
+
+    async with timer:
+        await timer.post_many([Post(payload="p", delay=n, id=id, max_retries=1) for n, id in enumerate(("x", "next"))])
+        await sim.advance(1_000)
+        if end == "lost":
+            await timer.cancel("x")
+        await sim.advance(58_000)
+        assert handled == ["x"]
+        assert not errors
+        await sim.advance(15_000)
+
+    assert handled == ["x", "next"]
+    assert [type(error) for error in errors] == [HandlerFailed]
+    assert timer.counters.handler_errors == 1
+
+
+@pytest.mark.parametrize("kind", ["beside a thread", "returned by a thread"])
+async def test_a_coroutine_is_cancelled_although_plain_handlers_run_in_threads(server: Server, kind: str) -> None:
+    async with RedisBackend.from_url(server.url) as backend:
+        timer = DTimer(backend, plain_handlers="thread", max_run=0.3, confirm_timeout=0.2)
+        errors, _ = noting(timer)
+        cancelled: list[str] = []
+
+        async def hang(event: Event) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(event.id)
+
+        def plain(event: Event) -> object:
+            return None if kind == "beside a thread" else hang(event)
+
+        timer.on("event", plain)
+        if kind == "beside a thread":
+            timer.on("event", hang)
+        async with timer:
+            await timer.post("p", 0, id="x", keep=True)
+            await until(lambda: cancelled)
+            await until(lambda: timer._deliveries.room() == 8)
+
+        assert cancelled == ["x"]
+        assert "is cancelled" in str(errors[0])
+        assert timer.counters.handler_errors == 1
+
+
+@pytest.mark.parametrize("end", ["returns", "raises"])
+@pytest.mark.parametrize("call", ["confirm", "release", "bury"])
+@pytest.mark.parametrize("error", [StoreUnreachable, StoreRefused, OutcomeUnknown])
+async def test_what_failed_settles_nothing(sim: SimBackend, call: str, end: str, error: type[BackendError]) -> None:
+    """Its delivery is extended as before, and how its block ends decides."""
+    watched = Watched(sim)
+    timer = DTimer(watched, confirm_timeout=10, max_events=1)
+    _, exhausted = noting(timer)
+    began: list[float] = []
+    seen: list[Any] = []
+    start = sim.now
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        began.append((sim.now - start).total_seconds())
+        calls: dict[str, Any] = {
+            "confirm": lambda: event.confirm(repeat_within=0),
+            "release": lambda: event.release(5_000),
+            "bury": lambda: event.bury("why"),
+        }
+        async with event:
+            if event.num_retries:
+                return
+            for operation in (call, "claim") if call == "confirm" else (call,):
+                watched.fail(operation, error, times=100)
+            failing = asyncio.ensure_future(calls[call]())
+            while not failing.done():
+                await sim.sleep(100)
+            with pytest.raises(error):
+                await failing
+            watched.heal()
+            seen.append((event.settled, event.outcome))
+            await sim.sleep(LONG_MS)
+            if end == "raises":
+                raise ZeroDivisionError
+        seen.append((event.settled, event.outcome))
+
+    async with timer:
+        await timer.post("p", 0, id="x", max_retries=3, retry=Retry(1_000))
+        await sim.advance(3 * LONG_MS)
+
+    assert seen[0] == (False, None)
+    assert not exhausted
+    settled = end == "returns" and call == "confirm"
+    if settled:
+        assert seen[1] == (True, ConfirmOutcome.CONFIRMED)
+        assert len(began) == 1
+    else:
+        # By its policy after a failure; at its deadline if its block was left although nothing could be said of it.
+        least_s = LONG_MS / 1_000 + (1 if end == "raises" else 0)
+        assert least_s <= began[1] < least_s + (7 if end == "raises" else 20)
+        assert len(began) == 2
+    assert timer.counters.confirmed == 1
+
+
+@pytest.mark.parametrize("first", ["confirm", "release", "bury"])
+async def test_what_is_asked_for_a_second_time_in_vain_takes_nothing_back(sim: SimBackend, first: str) -> None:
+    """Say by two handlers, each of which confirms by itself; the second comes when the old deadline has passed."""
+    timer = DTimer(sim, confirm_timeout=2)
+    errors, _ = noting(timer)
+    seen: list[Any] = []
+
+    @timer.on("event")
+    async def quick(event: Event) -> None:
+        calls: dict[str, Any] = {
+            "confirm": event.confirm,
+            "release": lambda: event.release(10**8),
+            "bury": lambda: event.bury("why"),
+        }
+        both = [asyncio.ensure_future(calls[first]()), asyncio.ensure_future(event.confirm())]
+        await asyncio.wait(both)
+
+    @timer.on("event")
+    async def slow(event: Event) -> None:
+        await sim.sleep(LONG_MS)
+        seen.append(event.settled)
+        seen.append(bool(await event.confirm()))
+        seen.append(event.settled)
+
+    async with timer:
+        await timer.post("p", 0, id="x", max_retries=2)
+        await sim.advance(2 * LONG_MS)
+
+    assert seen == [True, False, True]
+    assert errors == []
+    assert timer.counters.confirmed_too_late == 0
+
+
+async def test_a_failed_handler_tells_the_store_once(sim: SimBackend) -> None:
+    watched = Watched(sim)
+    timer = DTimer(watched)
+    noting(timer)
+    timer.on("event", lambda event: 1 / 0)
+    async with timer:
+        await timer.post("p", 0, max_retries=1)
+        await sim.advance(10)
+
+    assert len(watched.count("release")) == 1

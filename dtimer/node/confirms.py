@@ -58,11 +58,15 @@ class Confirms:
         """The call that carried them was answered; each caller is told what is known."""
         if any(ticket.lost for ticket in batch.tickets):
             outcomes = self._after_lost_replies(batch, outcomes)
-        if self._count(outcomes) < len(outcomes) and self.on_vain is not None:
-            for ticket, outcome in zip(batch.tickets, outcomes, strict=False):
-                if not outcome:
-                    self.on_vain(ticket.owner, ticket.items[0], outcome)
+        if self._count(outcomes) == len(outcomes) or self.on_vain is None:
+            batch.answer(outcomes)
+            return
+        told = [(ticket.owner, ticket.items[0]) for ticket in batch.tickets]
+        # First, since a delivery may have been confirmed twice, and only the second time in vain.
         batch.answer(outcomes)
+        for (owner, receipt), outcome in zip(told, outcomes, strict=False):
+            if not outcome:
+                self.on_vain(owner, receipt, outcome)
 
     def _after_lost_replies(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
         """What is known of those for whom this was not the first try (rule F1)."""

@@ -74,10 +74,8 @@ class Holding(Generic[PayloadT]):
     asking_us: int = 0
     """To which it is to be set next."""
     extending: bool = False
-    lost: bool = False
     over: bool = False
     """It has run for too long, and is not extended any more."""
-    in_thread: bool = False
     several: bool = False
     """More than one handler was given it: what each says of it at its block's end is a vote."""
     voted: bool = False
@@ -342,7 +340,6 @@ class Consumers(Generic[PayloadT]):
                     if not plain:
                         work = to_await(handler(event))
                     elif self._threads is not None:
-                        holding.in_thread = True
                         work = self._threads.call(context, handler, event)
                     else:
                         since_us = self._watch.now_us()
@@ -424,13 +421,13 @@ class Consumers(Generic[PayloadT]):
             self.finish(holding.event)
 
     def overrun(self, holding: Holding[PayloadT]) -> bool:
-        """Cancel the handlers that run on it, for it has been too long; False if they cannot be."""
+        """Cancel the handlers that run on it, for it has been too long; False if one of them cannot be."""
         holding.over = True
-        if holding.in_thread or not holding.tasks:
-            return False
+        stuck = [task for task in holding.tasks if self._threads is not None and task in self._threads.waiting]
         for task in holding.tasks:
-            task.cancel()
-        return True
+            if task not in stuck:
+                task.cancel()
+        return bool(holding.tasks) and not stuck
 
     def cut(self, event: Event[PayloadT]) -> None:
         """Cancel the handlers that run on it; an iterator's event is merely no longer waited for."""

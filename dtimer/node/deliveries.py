@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic
+from typing import Any, Final, Generic
 
 from dtimer import arguments
 from dtimer.arguments import Delay, Timeout
@@ -20,12 +20,13 @@ from dtimer.errors import (
     PayloadRefused,
     RecordUnreadable,
 )
-from dtimer.event import Confirming, Event, Exhausted, Settled, Standing, exhausted, standing
+from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, Exhausted, Standing, exhausted, standing
 from dtimer.foreign import ends_the_program
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.node.consumers import Consumers, Ending, Holding
 from dtimer.node.handler_threads import Elsewhere, loop_of_thread
 from dtimer.node.loop_watch import LoopWatch
+from dtimer.node.outbox import Ticket
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.node.upkeep import Upkeep
@@ -232,33 +233,39 @@ class Deliveries(Generic[PayloadT]):
     def confirm(self, event: Event[PayloadT], repeat_within_us: int | None = None) -> Confirming:
         loop = loop_of_thread()
         if loop is not None:
+            if not event.tracked:
+                return Confirming(None)
+            standing(event).ask(ON_ITS_WAY)
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
-            standing(event).asked = event.tracked
-            return Confirming(Elsewhere() if event.tracked else None)
+            return Confirming(Elsewhere())
         self.before_use()
         if not event.tracked:
             return Confirming(None)
-        receipt, its = event.receipt, standing(event)
-        its.asked = True
-        ticket = self._partitions.of(receipt.id).confirms.submit(receipt, repeat_within_us)
-        # Not the event: it would live until the answer, and the collector would have more to look through.
-        ticket.owner, its.settling = its, ticket
-        self.consumers.finish_if_iterated(event)
-        return Confirming(ticket)
+        return Confirming(self._ask_to_confirm(event, repeat_within_us))
 
     def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]] | None:
         self.before_use()
         if self.consumers.vote(event, failed=False):
             return None
-        receipt, its = event.receipt, standing(event)
-        its.asked = True
-        ticket = self._partitions.of(receipt.id).confirms.submit(receipt)
-        ticket.owner, its.settling = its, ticket
-        self.consumers.finish_if_iterated(event)
+        ticket = self._ask_to_confirm(event)
         # With several partitions another one's claim might take the room before this confirm has left.
         if len(self._partitions.all) == 1:
             self.consumers.make_room(event)
         return ticket.future()
+
+    def _ask_to_confirm(
+        self, event: Event[PayloadT], repeat_within_us: int | None = None
+    ) -> Ticket[Receipt, ConfirmOutcome]:
+        receipt, its = event.receipt, standing(event)
+        ticket = self._partitions.of(receipt.id).confirms.submit(receipt, repeat_within_us)
+        # Not the event: it would live until the answer, and the collector would have more to look through.
+        ticket.owner = its
+        if its.settling is not None:
+            # The reply to an earlier confirm, which was given up, may be what this one meets the traces of (rule F1).
+            ticket.lost = any(isinstance(earlier, Ticket) and earlier.lost for earlier in its.all)
+        its.ask(ticket)
+        self.consumers.finish_if_iterated(event)
+        return ticket
 
     async def confirm_id(self, id: str, partitions: Partitions, repeat_within_us: int | None) -> ConfirmOutcome:
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1).
@@ -277,9 +284,7 @@ class Deliveries(Generic[PayloadT]):
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
         self._require_tracked(event)
         how = Release.COUNTED if arguments.flag(counted, "counted") else Release.UNCOUNTED
-        delay_us = arguments.delay_us(delay)
-        standing(event).asked = True
-        return await self._release_event(event, how, delay_us)
+        return await self._release_event(event, how, arguments.delay_us(delay), asked_for(event))
 
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
         self._require_tracked(event)
@@ -294,14 +299,13 @@ class Deliveries(Generic[PayloadT]):
         if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument("reason", f"must be a str, not {shown(reason)}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
-        standing(event).asked = True
-        store = self._partitions.of(event.id).store
+        store, asked = self._partitions.of(event.id).store, asked_for(event)
         try:
             answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail))
+            asked.outcome = outcome = answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
         finally:
+            asked.failed = asked.outcome is None
             self.consumers.finish_if_iterated(event)
-        outcome = answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
-        standing(event).settling = Settled(outcome)
         return outcome
 
     def failed(self, event: Event[PayloadT], error: BaseException) -> None:
@@ -318,7 +322,10 @@ class Deliveries(Generic[PayloadT]):
         if not event.tracked or holding.spoiled:
             return
         if holding.failed:
-            self._give_up(event)
+            if holding.several:  # else it was given up as it failed
+                self._give_up(event)
+        elif not standing(event).to_confirm:
+            pass  # what was asked for failed, and its caller has been told
         elif holding.voted:
             self.confirm(event)
         elif not self._unsettled_told:
@@ -336,16 +343,15 @@ class Deliveries(Generic[PayloadT]):
             # It can still be confirmed, released or buried by whoever catches the error.
             self._in_background(lambda: self._release(event.receipt, Release.FAILED, failure=failure), event.id)
             return
-        standing(event).asked = True
-        delay_us = policy.delay_after(event.num_retries)
-        self._in_background(lambda: self._release_event(event, Release.COUNTED, delay_us, failure), event.id)
+        delay_us, asked = policy.delay_after(event.num_retries), asked_for(event)
+        self._in_background(lambda: self._release_event(event, Release.COUNTED, delay_us, asked, failure), event.id)
 
     def at_end(self, event: Event[PayloadT]) -> None:
         self.consumers.at_end(event)
 
     def give_back(self, event: Event[PayloadT]) -> None:
         """Nobody took it."""
-        standing(event).asked = True
+        standing(event).ask(ON_ITS_WAY)
         self._release_untouched(event.receipt)
 
     def _handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
@@ -383,7 +389,7 @@ class Deliveries(Generic[PayloadT]):
 
     def _in_vain(self, owner: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
         """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
-        if not isinstance(owner, Standing):
+        if not isinstance(owner, Standing) or owner.withdrawn or owner.settled:
             return
         store_us = self._partitions.of(receipt.id).store.clock.store_us(self._chores.runtime.now_us())
         deadline_us = owner.deadline_us
@@ -399,12 +405,12 @@ class Deliveries(Generic[PayloadT]):
     # --- to the store ------------------------------------------------------------------------------------------
 
     async def _release_event(
-        self, event: Event[PayloadT], how: Release, delay_us: int, failure: Failure | None = None
+        self, event: Event[PayloadT], how: Release, delay_us: int, asked: Asked, failure: Failure | None = None
     ) -> ReleaseOutcome:
         try:
-            outcome = await self._release(event.receipt, how, delay_us=delay_us, failure=failure)
-            standing(event).settling = Settled(outcome)
+            asked.outcome = outcome = await self._release(event.receipt, how, delay_us=delay_us, failure=failure)
         finally:
+            asked.failed = asked.outcome is None
             self.consumers.finish_if_iterated(event)
         if outcome is ReleaseOutcome.EXHAUSTED:
             counted = event.num_retries + 1
@@ -448,6 +454,13 @@ class Deliveries(Generic[PayloadT]):
         except BackendError as error:
             # It comes again at its deadline.
             self._reports.report(error)
+
+
+def asked_for(event: Event[Any]) -> Asked:
+    """Note that its release or burial is asked for; what that comes to is to be written there."""
+    asked = Asked()
+    standing(event).ask(asked)
+    return asked
 
 
 def failure_of(error: BaseException) -> Failure:

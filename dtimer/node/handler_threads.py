@@ -43,12 +43,17 @@ class Elsewhere(Awaitable[Any]):
 
 
 class HandlerThreads:
-    """The threads of one timer. A handler's has its own copy of the context, as a task has."""
+    """The threads of one timer. A handler's has its own copy of the context, as a task has.
+
+    Attributes:
+        waiting: the tasks whose handlers are in threads.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._executor: Executor | None = None
         self._process = 0
+        self.waiting: set[asyncio.Task[Any] | None] = set()
 
     async def call(self, context: Context, handler: Callable[[T], object], argument: T) -> object:
         """Call a handler in a thread, and await what it returns if that is to be awaited.
@@ -62,11 +67,15 @@ class HandlerThreads:
             loop = asyncio.get_running_loop()
             context.run(_loop.set, loop)
             outcome = loop.run_in_executor(executor, lambda: context.run(_outcome_of, partial(handler, argument)))
+            task = asyncio.current_task()
+            self.waiting.add(task)
             try:
                 result, error = await asyncio.shield(outcome)
             except asyncio.CancelledError:
                 await asyncio.wait([outcome])
                 raise
+            finally:
+                self.waiting.discard(task)
             if error is not None:
                 raise error
         work = to_await(result)

@@ -71,6 +71,11 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         """Answered, failed, or its caller was cancelled."""
         return self._answer is not None if self._future is None else self._future.done()
 
+    @property
+    def failed(self) -> bool:
+        """It was failed or cancelled."""
+        return self.done and self.outcome is None
+
     def answer(self, replies: Sequence[ReplyT]) -> None:
         self.owner = None
         future = self._future

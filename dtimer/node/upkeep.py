@@ -1,7 +1,8 @@
-"""Keeps the deliveries that handlers are at work on from passing their deadlines (rule D4).
+"""Keeps the deliveries that handlers are at work on from passing their deadlines, and handlers from running too long
+(rule D4).
 
 Most are over long before: for those nothing is kept and nothing is paid.
-Some times in each confirm timeout the unfinished deliveries are gone through.
+Some times in each confirm timeout, or `max_run` if that is shorter, the unfinished deliveries are gone through.
 One that is a third of its timeout old is extended by the next claim, which is made anyway.
 One that is two thirds of it old goes in a call of its own, which leaves time to repeat that.
 """
@@ -111,14 +112,13 @@ class Upkeep:
                 standing(holding.event).deadline_us = at_us + holding.asking_us
             elif not standing(holding.event).asked:
                 # Else its own confirm, say, has come first.
-                holding.lost = True
-                holding.event.lost.set()
+                self._lost(holding.event, at_us)
 
     def extended(self, event: Event[Any], timeout_us: int, outcome: ExtendOutcome, *, at_us: int) -> None:
         """The application has extended it by itself, and maybe by more than is done here."""
         holding = self._consumers.unfinished.get(event)
         if outcome is not ExtendOutcome.EXTENDED:
-            event.lost.set()
+            self._lost(event, at_us)
             return
         standing(event).deadline_us = at_us + timeout_us
         if holding is not None:
@@ -127,6 +127,15 @@ class Upkeep:
             holding.since_us, holding.timeout_us = self._runtime.now_us(), timeout_us
             if timeout_us < self.shortest_us:
                 self.watch(timeout_us)
+
+    @staticmethod
+    def _lost(event: Event[Any], at_us: int) -> None:
+        """An extension found that the delivery is in charge of nothing any more, at a time of the store's."""
+        its = standing(event)
+        # Before the deadline no other node is given it (rule D1), so it was cancelled or replaced.
+        its.withdrawn = its.withdrawn or (its.deadline_us is not None and at_us < its.deadline_us)
+        its.lost = True
+        event.lost.set()
 
     def failed(self, holdings: Sequence[Holding[Any]]) -> None:
         """They are tried again at the next look."""
@@ -149,14 +158,21 @@ class Upkeep:
         overrun: list[Holding[Any]] = []
         self._riding = {}
         for event, holding in self._consumers.unfinished.items():
-            if standing(event).asked or holding.over or holding.lost or not event.tracked:
+            its = standing(event)
+            extended = not its.asked and not its.lost
+            # A handler that goes on although there is nothing to extend any more takes up room all the same.
+            if holding.over or not event.tracked or not (extended or holding.tasks):
                 continue
             self._begin(event, holding)
             max_run_us = self._max_run_us if event.data.max_run_us is None else event.data.max_run_us
             ends_us = holding.begun_us + max_run_us
-            if now_us >= ends_us:
+            if now_us >= ends_us and not its.pending:
                 overrun.append(holding)
                 continue
+            shortest_us, next_us = min(shortest_us, max_run_us), min(next_us, ends_us)
+            if not extended:
+                continue
+            shortest_us = min(shortest_us, holding.timeout_us)
             age_us = now_us - holding.since_us
             if not holding.extending and age_us >= holding.timeout_us // 3:
                 due = alone if age_us >= 2 * holding.timeout_us // 3 else self._riding
@@ -164,12 +180,11 @@ class Upkeep:
                 if self._growing:
                     holding.asking_us = min(max(holding.timeout_us, now_us - holding.begun_us), DELAY_MAX_US)
                 due.setdefault(self._partitions.of(event.id).store, []).append(holding)
-            shortest_us = min(shortest_us, holding.timeout_us, max_run_us)
-            next_us = min(next_us, ends_us)
         self._looked_us = now_us
         self.shortest_us = shortest_us
         if shortest_us != NEVER_US:
-            self._set_alarm(min(next_us, now_us + max(shortest_us // LOOKS, MILLISECOND_US)))
+            soon_us = now_us + max(shortest_us // LOOKS, MILLISECOND_US)
+            self._set_alarm(min(next_us, soon_us) if next_us > now_us else soon_us)
         for store, holdings in alone.items():
             for start in range(0, len(holdings), BATCH_MAX_ITEMS):
                 self._send(store, holdings[start : start + BATCH_MAX_ITEMS])
