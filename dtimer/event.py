@@ -154,15 +154,16 @@ class Event(Generic[PayloadT]):
         failure: what its block or a handler raised first; None if neither has.
     """
 
-    __slots__ = ("__weakref__", "_delivery", "_keeper", "_lost", "_standing", "failure", "payload")
+    __slots__ = ("__weakref__", "_delivery", "_keeper", "_lost", "_skew_us", "_standing", "failure", "payload")
 
-    def __init__(self, payload: PayloadT, delivery: Delivery, keeper: Keeper[PayloadT]) -> None:
+    def __init__(self, payload: PayloadT, delivery: Delivery, keeper: Keeper[PayloadT], skew_us: int = 0) -> None:
         self.payload = payload
         self.failure: Failure | None = None
         self._standing = Standing(delivery.deadline_us)
         self._delivery = delivery
         self._lost: asyncio.Event | None = None
         self._keeper = keeper
+        self._skew_us = skew_us
 
     @override
     def __repr__(self) -> str:
@@ -210,13 +211,16 @@ class Event(Generic[PayloadT]):
 
     @property
     def due(self) -> datetime:
-        """When it could be claimed from, by the store's clock: its due time, or the deadline of the delivery before."""
-        return from_instant(self._delivery.due_us)
+        """When it could be claimed from: its due time, or the deadline of the delivery before.
+
+        Like all times of an event it is by the clock of the store's host (rule T6).
+        """
+        return from_instant(self._delivery.due_us - self._skew_us)
 
     @property
     def delivered_at(self) -> datetime:
-        """When it was claimed, by the store's clock."""
-        return from_instant(self._delivery.at_us)
+        """When it was claimed."""
+        return from_instant(self._delivery.at_us - self._skew_us)
 
     @property
     def lateness(self) -> timedelta:
@@ -230,7 +234,7 @@ class Event(Generic[PayloadT]):
         While it is worked on it is moved (rule D4).
         """
         deadline_us = self._standing.deadline_us
-        return None if deadline_us is None else from_instant(deadline_us)
+        return None if deadline_us is None else from_instant(deadline_us - self._skew_us)
 
     @property
     def lost(self) -> asyncio.Event:

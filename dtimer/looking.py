@@ -32,7 +32,9 @@ class Looking(Generic[PayloadT]):
         within_us = arguments.repeat_within_us(repeat_within)
         store = self._sides.here().of(id).store
         answer = await store.call(lambda: store.backend.peek(id), repeat_within_us=within_us)
-        return None if answer.value is None else Upcoming(answer.value, answer.at_us, self._codec)
+        if answer.value is None:
+            return None
+        return Upcoming(answer.value, answer.at_us, self._codec, answer.skew_us)
 
     async def upcoming(
         self,

@@ -22,6 +22,7 @@ class Upcoming(Generic[PayloadT]):
     _pending: Pending
     _at_us: int
     _codec: Codec[PayloadT] = field(repr=False, eq=False)
+    _skew_us: int = 0
 
     @property
     def id(self) -> str:
@@ -69,13 +70,17 @@ class Upcoming(Generic[PayloadT]):
 
     @property
     def due(self) -> datetime | None:
-        """When it is due, by the store's clock; None while it is unconfirmed."""
-        return from_instant(self._pending.next_us) if self.state is EventState.SCHEDULED else None
+        """When it is due, by the clock of the store's host; None while it is unconfirmed."""
+        return self._next if self.state is EventState.SCHEDULED else None
 
     @property
     def deadline(self) -> datetime | None:
-        """Until when it may be confirmed for sure, by the store's clock; None unless it is unconfirmed."""
-        return from_instant(self._pending.next_us) if self.state is EventState.UNCONFIRMED else None
+        """Until when it may be confirmed for sure, by the clock of the store's host; None unless it is unconfirmed."""
+        return self._next if self.state is EventState.UNCONFIRMED else None
+
+    @property
+    def _next(self) -> datetime:
+        return from_instant(self._pending.next_us - self._skew_us)
 
 
 @frozen
@@ -84,6 +89,7 @@ class DeadEvent(Generic[PayloadT]):
 
     letter: DeadLetter
     _codec: Codec[PayloadT] = field(repr=False, eq=False)
+    _skew_us: int = 0
 
     @property
     def id(self) -> str:
@@ -117,8 +123,8 @@ class DeadEvent(Generic[PayloadT]):
 
     @property
     def failed_at(self) -> datetime | None:
-        """When that was, by the store's clock: when it was told, or the deadline that passed."""
-        return None if self.last_error is None else from_instant(self.last_error.at_us)
+        """When that was, by the clock of the store's host: when it was told, or the deadline that passed."""
+        return None if self.last_error is None else from_instant(self.last_error.at_us - self._skew_us)
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -128,12 +134,12 @@ class DeadEvent(Generic[PayloadT]):
     @property
     def due(self) -> datetime:
         """When it was due, by its post or the last change of its delay."""
-        return from_instant(self.letter.due_us)
+        return from_instant(self.letter.due_us - self._skew_us)
 
     @property
     def buried_at(self) -> datetime:
-        """When, by the store's clock: a microsecond that no other letter of its partition has."""
-        return from_instant(self.letter.buried_us)
+        """When, by the clock of the store's host: a microsecond that no other letter of its partition has."""
+        return from_instant(self.letter.buried_us - self._skew_us)
 
     @property
     def max_retries(self) -> int:

@@ -22,6 +22,15 @@ class SupportsAdvance(Protocol):
 
 
 @runtime_checkable
+class SupportsStep(Protocol):
+    """A store whose host's clock a test can set, as an operator or a broken time server might."""
+
+    async def step_clock(self, by: timedelta) -> None:
+        """Set it forward or back by so much; no time passes."""
+        ...
+
+
+@runtime_checkable
 class SupportsForeignRecords(Protocol):
     """Writing an event past dtimer into the store, as another program might. For tests only."""
 
@@ -53,6 +62,8 @@ class Feature(Enum):
     """It takes its time from the function that `backend` is handed: microseconds since 1970, as the host's clock."""
     ADVANCE = "advance"
     """It is a :class:`SupportsAdvance`: time is virtual, for nodes too, and moved by its method `advance`."""
+    STEP = "step"
+    """It is a :class:`SupportsStep`: its host's clock is set by its method `step_clock`. For those without CLOCK."""
     REACH = "reach"
     """It can tell whether an announcement reached anybody: `reached` is false when nobody listens (N3).
     A store without it says true, and a node that is gone is found out when it does not come (W5)."""
@@ -62,6 +73,8 @@ class Feature(Enum):
     """It is a :class:`SupportsForeignSchema`: the suite can make a namespace look like another version's."""
     LONG_TIMES = "long times"
     """Days can pass in a test. Not to be declared: whatever has CLOCK or ADVANCE has it."""
+    CLOCK_LEAPS = "clock leaps"
+    """The host's clock can be set in a test. Not to be declared: whatever has CLOCK or STEP has it."""
 
 
 PROTOCOLS: Final[dict[Feature, type]] = {
@@ -69,6 +82,7 @@ PROTOCOLS: Final[dict[Feature, type]] = {
     Feature.INSPECTION: SupportsInspection,
     Feature.PURGE: SupportsPurge,
     Feature.ADVANCE: SupportsAdvance,
+    Feature.STEP: SupportsStep,
     Feature.FOREIGN_RECORDS: SupportsForeignRecords,
     Feature.FOREIGN_SCHEMA: SupportsForeignSchema,
 }
@@ -76,13 +90,18 @@ PROTOCOLS: Final[dict[Feature, type]] = {
 
 _WITHOUT: Final[dict[Feature, str]] = {
     Feature.LONG_TIMES: "its time cannot be moved: it has neither Feature.CLOCK nor Feature.ADVANCE",
+    Feature.CLOCK_LEAPS: "its clock cannot be set: it has neither Feature.CLOCK nor Feature.STEP",
 }
 
 
 def with_implied(features: frozenset[Feature]) -> frozenset[Feature]:
     """All that a backend can do, given what it declares."""
-    movable = bool(features & {Feature.CLOCK, Feature.ADVANCE})
-    return features | {Feature.LONG_TIMES} if movable else features - {Feature.LONG_TIMES}
+    found = set(features - _WITHOUT.keys())
+    if features & {Feature.CLOCK, Feature.ADVANCE}:
+        found.add(Feature.LONG_TIMES)
+    if features & {Feature.CLOCK, Feature.STEP}:
+        found.add(Feature.CLOCK_LEAPS)
+    return frozenset(found)
 
 
 def lacking(features: frozenset[Feature], needs: frozenset[Feature]) -> str | None:

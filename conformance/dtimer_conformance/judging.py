@@ -101,13 +101,13 @@ class _Replay:
         return None
 
     def _gap(self, machine: Machine, index: int, lost: list[Operation[object]]) -> Finding | None:
-        next_us = self.records[index].reply.at_us
+        next_us, skew_us = self.records[index].reply.at_us, self.records[index].reply.skew_us
         for chosen, operation in enumerate(lost):
             rest = lost[:chosen] + lost[chosen + 1 :]
             for at_us in sorted({machine.last_us, max(next_us, machine.last_us)}):
                 for heard in (_nobody, _everybody):
                     tried = copy.deepcopy(machine)
-                    tried.apply(operation, at_us=at_us, reach=heard)
+                    tried.apply(operation, at_us=at_us, reach=heard, skew_us=skew_us)
                     if self.run(tried, index, rest) is None:
                         return None
         record = self.records[index]

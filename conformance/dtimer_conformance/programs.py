@@ -61,6 +61,13 @@ class Wait:
 
 
 @frozen
+class Leap:
+    """Set the clock of the store's host; left out where that cannot be done."""
+
+    by_us: int
+
+
+@frozen
 class Listen:
     """From now on somebody hears what this node is told, or nobody does any more."""
 
@@ -128,7 +135,7 @@ class NextPage:
     limit: int
 
 
-Step = Operation[object] | Wait | Listen | OnDelivery | OnLetter | ClaimMore | NextPage
+Step = Operation[object] | Wait | Leap | Listen | OnDelivery | OnLetter | ClaimMore | NextPage
 
 _ids = st.sampled_from(IDS)
 _members = st.builds(
@@ -223,6 +230,7 @@ _letters = _ids.map(LetterName)
 _on_letters = st.builds(OnLetter, st.integers(0, 3), st.sampled_from((None, IfExists.REPLACE, IfExists.KEEP)))
 _seldom: st.SearchStrategy[Step] = st.one_of(
     st.builds(Wait, st.sampled_from((0, 100 * SECOND_US, 101 * SECOND_US, DEAD_LETTER_AGE_US - 1, DEAD_LETTER_AGE_US))),
+    st.sampled_from((1, 999, -1_001, 60_000, -60_000, DAY_US, -DAY_US)).map(Leap),
     st.builds(op.Join, _members),
     st.builds(op.Leave, _members),
     st.builds(Listen, st.sampled_from(NODES), st.booleans()),
@@ -310,6 +318,16 @@ def _buried(draw: st.DrawFn) -> tuple[Step, ...]:
 
 
 @st.composite
+def _leaps(draw: st.DrawFn) -> tuple[Step, ...]:
+    """The clock is wrong for a while, and times of day are given before, meanwhile and after."""
+    by_us = draw(st.sampled_from((-DAY_US, -60_000, 60_000, DAY_US)))
+    steps: list[Step] = []
+    for step in (Leap(by_us), Leap(-by_us)):
+        steps += [draw(_posts), step, draw(st.one_of(_posts, _claims))]
+    return (*steps, draw(_posts), draw(_waits), draw(_claims))
+
+
+@st.composite
 def _pages(draw: st.DrawFn) -> tuple[Step, ...]:
     """What is upcoming, in small pages, between which something may happen."""
     first = op.Upcoming(draw(_windows), draw(st.integers(1, 2)))
@@ -328,6 +346,7 @@ _chapters: st.SearchStrategy[tuple[Step, ...]] = st.one_of(
     _given_back_again(),
     _buried(),
     _pages(),
+    _leaps(),
     st.tuples(_seldom),
     st.tuples(_posts, _waits, _claims),
     st.tuples(_posts, _waits, _claims, _on_delivery, _waits, _claims),
@@ -392,12 +411,14 @@ class Runner:
 
     Attributes:
         wait: lets the store's time pass, really or by moving its clock.
+        leap: sets the clock of the store's host by so much.
         able: whether the backend has the method of an operation; what it has not is left out.
     """
 
     backend: FullBackend
     wait: Callable[[int], Awaitable[None]]
     able: Callable[[Operation[object]], bool] = lambda _: True
+    leap: Callable[[int], Awaitable[None]] | None = None
     history: list[Record] = field(factory=list)
     _receipts: list[Receipt] = field(factory=list)
     _cursor: Cursor | None = None
@@ -427,6 +448,9 @@ class Runner:
                 await self._do(step)
             case Wait(duration_us):
                 await self.wait(duration_us)
+            case Leap(by_us):
+                if self.leap is not None:
+                    await self.leap(by_us)
             case Listen(node, heard):
                 if node in listeners:
                     await listeners.pop(node).stop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from dtimer.semantics import Machine
 from dtimer.semantics.operations import Read
@@ -60,8 +60,8 @@ def replay(history: Iterable[Record]) -> Difference | None:
         if reply.at_us < machine.last_us:
             raise ValueError(f"the store's time went back: {machine.last_us} was given out before {_line(record)}")
         heard = Heard(reply.announced)
-        expected = machine.apply(record.operation, at_us=reply.at_us, reach=heard)
-        if evolve(expected, skew_us=reply.skew_us) != reply:
+        expected = machine.apply(record.operation, at_us=reply.at_us, reach=heard, skew_us=reply.skew_us)
+        if expected != reply:
             return Difference(record, expected, tuple(records[:place]))
         machine.check()
     return None

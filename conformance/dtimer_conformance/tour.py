@@ -11,9 +11,12 @@ from dtimer.limits import (
     BATCH_MAX_ITEMS,
     DAY_US,
     DEAD_LETTER_AGE_US,
+    DELAY_MAX_US,
+    INSTANT_MAX_US,
     MILLISECOND_US,
     PAGE_MAX_ITEMS,
     SECOND_US,
+    YEAR_US,
 )
 from dtimer.semantics import operations as op
 from dtimer.values import (
@@ -35,6 +38,7 @@ from dtimer.values import (
 from dtimer_conformance.programs import (
     NO_RECEIPT,
     ClaimMore,
+    Leap,
     Listen,
     NextPage,
     OfDelivery,
@@ -46,6 +50,8 @@ from dtimer_conformance.programs import (
 
 _MEMBER: Final = Member("a", "i1", DAY_US)
 _EXPIRES_AFTER_US: Final = SECOND_US
+_TIME_US: Final = 1_800_000_000 * SECOND_US
+"""About when the tour is made, if the clock is handed in."""
 _REACHED_MS: Final = 60
 """How long an event takes to its state, and then to the operation: so late that it may be claimed again."""
 _DELAYS_MS: Final = (-1, 0, 300, 2000)
@@ -125,7 +131,7 @@ def tour_program() -> list[Step]:
         program += _round(state, first_claim)
     for how in Release:
         program += _given_back_to_the_end(how)
-    return [*program, *_letters(), *_members()]
+    return [*program, *_letters(), *_leaps(), *_members()]
 
 
 def _posts_and_pages() -> list[Step]:
@@ -239,6 +245,21 @@ def _letters() -> list[Step]:
     ]
     pages: list[Step] = [op.ListDeadLetters(None, 1), *buried[0], NextPage(True, 1), NextPage(True, 1)]
     return [*buried[0], *buried[1], *pages, *_cleared(events)]
+
+
+def _leaps() -> list[Step]:
+    """Times of day before a leap of the clock, during it and after, and the end of time."""
+    steps: list[Step] = []
+    names = ("past", "soon", "late", "after")
+    for leap_us in (DAY_US, -DAY_US, -_TIME_US, 130 * YEAR_US, -130 * YEAR_US):
+        dues: tuple[Due, ...] = (At(1), At(_TIME_US + DAY_US), At(INSTANT_MAX_US - 1), After(DELAY_MAX_US))
+        events = [evolve(_KINDS[-1], id=id) for id in names]
+        steps.append(op.Post(tuple(NewEvent(event, due) for event, due in zip(events, dues, strict=True))))
+        steps += [Leap(leap_us), _claim(SECOND_US), OnDelivery(0, _BURY), op.ListDeadLetters(None, 1)]
+        steps += [OnLetter(0, IfExists.REPLACE), op.Resend(LetterName("past"), dues[1], IfExists.REPLACE)]
+        steps += [op.Upcoming(Window(), PAGE_MAX_ITEMS), *(op.ChangeDelay(id, SECOND_US) for id in names)]
+        steps += [op.Upcoming(Window(), PAGE_MAX_ITEMS), *_cleared(events)]
+    return steps
 
 
 def _members() -> list[Step]:

@@ -18,7 +18,7 @@ from dtimer.protocol import SupportsPurge, TimerBackend
 from dtimer.values import Pace
 from dtimer_conformance.client import Client
 from dtimer_conformance.faults import Filter
-from dtimer_conformance.features import PROTOCOLS, Feature, SupportsAdvance
+from dtimer_conformance.features import PROTOCOLS, Feature, SupportsAdvance, SupportsStep
 from dtimer_conformance.journal import Journal
 from dtimer_conformance.judging import judge
 from dtimer_conformance.listening import Listening
@@ -218,6 +218,15 @@ class World:
             # A millisecond more, for two clocks may run at slightly different speeds.
             await asyncio.sleep((duration_us + MILLISECOND_US) / SECOND_US)
         self.raise_complaint()
+
+    async def set_clock(self, by_us: int) -> None:
+        """Set the clock of the store's host forward or back; needs Feature.CLOCK_LEAPS."""
+        backend = self.store.backend
+        if self.clock is not None:
+            self.clock.now_us += by_us
+        else:
+            assert isinstance(backend, SupportsStep), "the feature is there"
+            await backend.step_clock(timedelta(microseconds=by_us))
 
     async def sleep(self, duration_us: int) -> None:
         """The same for handlers, in which time cannot be moved."""

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import define, field, frozen
@@ -14,6 +15,7 @@ from attrs import define, field, frozen
 from dtimer import RedisBackend, SimBackend
 from dtimer.errors import InvalidArgument
 from dtimer.protocol import TimerBackend
+from dtimer.sim.durations import MICROSECOND
 from dtimer_conformance.features import Feature
 from dtimer_conformance.suite import BackendSuite
 from dtimer_conformance.target import Target
@@ -25,7 +27,7 @@ URL_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 _BOTH: Final = frozenset(
     {Feature.DEAD_LETTERS, Feature.INSPECTION, Feature.PURGE, Feature.REACH, Feature.FOREIGN_RECORDS}
 )
-SIM_FEATURES: Final = _BOTH | {Feature.ADVANCE}
+SIM_FEATURES: Final = _BOTH | {Feature.ADVANCE, Feature.STEP}
 REDIS_FEATURES: Final = _BOTH | {Feature.CLOCK, Feature.FOREIGN_SCHEMA}
 
 
@@ -34,10 +36,13 @@ class UnknownTarget(ValueError):
 
 
 class _OpenSim(SimBackend):
-    """A simulator into which others can write."""
+    """A simulator into which others can write, and whose clock they can set."""
 
     async def write_record(self, id: str, raw: bytes, due_us: int) -> None:
         self._machine.plant(id, raw, due_us)
+
+    async def step_clock(self, by: timedelta) -> None:
+        self._host_off_us += by // MICROSECOND
 
 
 @define

@@ -154,6 +154,7 @@ class Deliveries(Generic[PayloadT]):
     def _hand_out(self, num: int) -> None:
         coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
         receipts, tally, upkeep = self._receipts, self._tally, self.upkeep
+        skewed = any(partition.store.history.skew_us for partition in self._partitions.all)
         for _ in range(num):
             delivery = coming.popleft()
             try:
@@ -171,7 +172,8 @@ class Deliveries(Generic[PayloadT]):
             tally.delivered += 1
             if delivery.num_retries:
                 tally.retried += 1
-            deliver(Event(payload, delivery, self))
+            skew_us = self._partitions.of(delivery.event.id).store.history.skew_us if skewed else 0
+            deliver(Event(payload, delivery, self, skew_us))
         while len(receipts) > RECEIPTS_REMEMBERED_MAX:
             receipts.popitem(last=False)
 

@@ -40,13 +40,14 @@ class History:
     Attributes:
         epoch: the namespace's; None before the first reply.
         breaks: how often the history was broken.
+        skew_us: by how much the store's time is ahead of its host's clock (rule T2).
     """
 
     def __init__(self) -> None:
         self.epoch: str | None = None
         self.breaks = 0
         self._seq = 0
-        self._skew_us = 0
+        self.skew_us = 0
 
     def mark(self) -> Mark:
         """Before a request is sent."""
@@ -65,10 +66,10 @@ class History:
             self._begin(applied)
             return Finding(lost_writes=True)
         self._seq = max(self._seq, applied.seq)
-        if applied.skew_us > self._skew_us:
-            step_us, self._skew_us = applied.skew_us - self._skew_us, applied.skew_us
+        if applied.skew_us > self.skew_us:
+            step_us, self.skew_us = applied.skew_us - self.skew_us, applied.skew_us
             return Finding(step_us=step_us)
         return _NOTHING
 
     def _begin(self, applied: Applied[T]) -> None:
-        self.epoch, self._seq, self._skew_us = applied.epoch, applied.seq, applied.skew_us
+        self.epoch, self._seq, self.skew_us = applied.epoch, applied.seq, applied.skew_us

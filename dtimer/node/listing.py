@@ -51,7 +51,9 @@ class Listing(Generic[PayloadT]):
             request = partial(store.backend.upcoming, start, limit=size)
             answer = await store.call(request, repeat_within_us=within_us)
             for pending in answer.value.items:
-                yield (pending.next_us, pending.event.id), Upcoming(pending, answer.at_us, self._codec)
+                # In the order of the hosts' clocks: partitions may have been set back by different steps.
+                place = pending.next_us - answer.skew_us, pending.event.id
+                yield place, Upcoming(pending, answer.at_us, self._codec, answer.skew_us)
             if left is not None:
                 left -= len(answer.value.items)
             start = None if left is not None and left <= 0 else answer.value.next
@@ -72,9 +74,11 @@ class Listing(Generic[PayloadT]):
         while True:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
             request = partial(backend.dead_letters, cursor, limit=size)
-            page = (await store.call(request, repeat_within_us=within_us)).value
+            answer = await store.call(request, repeat_within_us=within_us)
+            page = answer.value
             for letter in page.items:
-                yield (letter.buried_us, letter.id), DeadEvent(letter, self._codec)
+                place = letter.buried_us - answer.skew_us, letter.id
+                yield place, DeadEvent(letter, self._codec, answer.skew_us)
             if left is not None:
                 left -= len(page.items)
             cursor = page.next

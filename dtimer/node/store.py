@@ -24,11 +24,14 @@ class Answer(Generic[T]):
     """The reply of a repeated call.
 
     Attributes:
+        at_us: the store's time.
+        skew_us: by how much that is ahead of its host's clock.
         lost: an earlier try's outcome is unknown.
     """
 
     value: T
     at_us: int
+    skew_us: int
     lost: bool
 
     def told(self, operation: str, *traces: T) -> T:
@@ -92,4 +95,4 @@ class Store:
         """A call that is repeated as far as that is safe (rule F1)."""
         within_us = self.repeat_within_us if repeat_within_us is None else repeat_within_us
         applied, lost = await repeating(self.runtime, lambda: self.once(request), within_us)
-        return Answer(applied.value, applied.at_us, lost)
+        return Answer(applied.value, applied.at_us, applied.skew_us, lost)

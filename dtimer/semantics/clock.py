@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define
 
 from dtimer.limits import CLOCK_STEP_US, INSTANT_MAX_US, STORE_TIME_MAX_US
+
+CLOCK_BEYOND: Final = "the clock of the store's host is later than the year 2200"
+"""Why a store refuses, in the error of one that is simulated."""
 
 
 @define

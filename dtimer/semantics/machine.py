@@ -41,7 +41,13 @@ from typing import cast
 
 from attrs import define, evolve
 
-from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, UNARMED_OVERDUE_US, UNREADABLE_SHOWN_BYTES
+from dtimer.limits import (
+    BATCH_MAX_BYTES,
+    CLAIM_EXTRA_ENTRIES,
+    STORE_TIME_MAX_US,
+    UNARMED_OVERDUE_US,
+    UNREADABLE_SHOWN_BYTES,
+)
 from dtimer.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -63,6 +69,7 @@ from dtimer.semantics.ring import Ring
 from dtimer.values import (
     After,
     Applied,
+    At,
     Claimed,
     Cursor,
     DeadLetter,
@@ -104,6 +111,7 @@ class _Entry:
         nonce: the token of the newest delivery while it is unconfirmed, else empty.
         node: which node has or had the newest delivery.
         error: what went wrong last (E5).
+        wall_skew_us: the skew when it was posted for a time of day; None: it was posted, or moved, by a delay (T6).
     """
 
     record: EventData | bytes
@@ -115,6 +123,7 @@ class _Entry:
     nonce: str = ""
     node: str = ""
     error: LastError | None = None
+    wall_skew_us: int | None = None
 
     @property
     def event(self) -> EventData:
@@ -132,6 +141,7 @@ class _Entry:
             self.nonce,
             self.node,
             self.error,
+            self.wall_skew_us,
         )
 
     def holds(self, receipt: Receipt) -> bool:
@@ -166,6 +176,7 @@ class Machine:
         self._ring = Ring()
         self._letters = DeadLetters()
         self._at_us = 0
+        self._skew_us = 0
         self._claimer: str | None = None
 
     @property
@@ -181,10 +192,10 @@ class Machine:
         Args:
             at_us: not before the time of the operation before (T2).
             reach: whether an announcement to a node reached anybody; asked once for each, in order (N3).
-            skew_us: only handed on in the reply.
+            skew_us: by how much that is ahead of the host's clock (T2).
         """
         assert at_us >= self.last_us, "store time never goes back"
-        self._at_us = at_us
+        self._at_us, self._skew_us = at_us, skew_us
         if isinstance(operation, op.Read):
             return Applied(self.epoch, self.seq, at_us, self._perform(operation), (), skew_us)
         self.seq += 1
@@ -246,7 +257,8 @@ class Machine:
                 return PostOutcome.KEPT if if_exists is IfExists.KEEP else PostOutcome.CONFLICT
             self._remove(event.id)
         due_us = self._due(due)
-        self._insert(event.id, _Entry(event, due_us, due_us))
+        wall_skew_us = self._skew_us if isinstance(due, At) else None
+        self._insert(event.id, _Entry(event, due_us, due_us, wall_skew_us=wall_skew_us))
         return PostOutcome.CREATED if old is None else PostOutcome.REPLACED
 
     def _cancel(self, operation: op.Cancel) -> tuple[CancelOutcome, ...]:
@@ -267,7 +279,7 @@ class Machine:
         if entry.nonce:
             return ChangeOutcome.UNCONFIRMED
         due_us = self._due(After(operation.delay_us))
-        entry.due_us = due_us
+        entry.due_us, entry.wall_skew_us = due_us, None
         self._move(operation.id, entry, due_us)
         return ChangeOutcome.MOVED
 
@@ -527,9 +539,10 @@ class Machine:
         return self.last_us
 
     def _due(self, due: Due) -> int:
-        """T5, T6: what lies in the past is due at once."""
+        """T5, T6: what lies in the past is due at once, and what is later than the store's time can be at its end."""
         now_us = self._tick()
-        return max(now_us, now_us + due.delay_us if isinstance(due, After) else due.due_us)
+        due_us = now_us + due.delay_us if isinstance(due, After) else due.due_us + self._skew_us
+        return max(now_us, min(due_us, STORE_TIME_MAX_US))
 
     def _head_us(self) -> int | None:
         return self._queue[0][0] if self._queue else None

@@ -12,11 +12,12 @@ from typing import Final, Self, cast
 from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.errors import BackendClosed, InvalidArgument, WrongProcessOrLoop
+from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, WrongProcessOrLoop
 from dtimer.home import Home
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import Runtime
 from dtimer.semantics import Machine, StoreClock
+from dtimer.semantics.clock import CLOCK_BEYOND
 from dtimer.semantics.methods import OperationMethods
 from dtimer.semantics.operations import Claim, Operation, ReplyT_co, Upcoming
 from dtimer.shown import shown
@@ -81,6 +82,8 @@ class SimBackend(SimClock, OperationMethods):
         self._channels = Channels(self._world.work)
         self._machine = Machine(self._runtime.token(EPOCH_BYTES))
         self._store_clock = StoreClock()
+        # By how much the clock of the store's host is off; the conformance suite sets it.
+        self._host_off_us = 0
         self._closed = False
         self._home = Home.nowhere()
 
@@ -137,13 +140,16 @@ class SimBackend(SimClock, OperationMethods):
         """Apply an operation, and say what is to be said. The way of every method, and so the place for faults."""
         await self._reach_store(operation.method)
         machine, clock = self._machine, self._world.clock
+        host_us = clock.now_us + self._host_off_us
+        if not self._store_clock.accepts(host_us):
+            raise StoreBusy(operation.method, CLOCK_BEYOND)
         applied = machine.apply(
             operation,
-            at_us=self._store_clock.read(clock.now_us, machine.last_us),
+            at_us=self._store_clock.read(host_us, machine.last_us),
             reach=lambda node: self._channels.reaches(machine.epoch, node),
             skew_us=self._store_clock.skew_us,
         )
-        clock.catch_up(machine.last_us)
+        clock.catch_up(self._virtual_us(machine.last_us))
         for told in applied.announced:
             # To one that was not reached too: it hears nothing, and that is what it means.
             self._channels.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
@@ -172,7 +178,11 @@ class SimBackend(SimClock, OperationMethods):
         """When the first event of the queue can be claimed."""
         machine = self._machine
         page = machine.apply(Upcoming(Window(), limit=1), at_us=machine.last_us, reach=lambda _: False).value
-        return page.items[0].next_us if page.items else None
+        return self._virtual_us(page.items[0].next_us) if page.items else None
+
+    def _virtual_us(self, store_us: int) -> int:
+        """When the store's clock shows this: they differ after the host's was set."""
+        return store_us - self._store_clock.skew_us - self._host_off_us
 
     def _closed_error(self, name: str) -> BackendClosed:
         return BackendClosed(name, "the simulator was closed")

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -180,6 +181,46 @@ async def test_a_clock_a_century_ahead_for_a_moment_bricks_nothing(clocked: Cloc
         await fresh.post("p", 60_000, id="later")
         assert [event.id for event in await fresh.upcoming()] == ["later"]
         assert await fresh.cancel("later")
+
+
+async def test_times_of_day_are_right_at_once_after_a_leap_that_was_taken_back(
+    clocked: Clocked, figure: Figure
+) -> None:
+    """Rules T2 and T6: a day ahead for one claim, and right again. What is given as a time of day afterwards comes at
+    that time, a delay is as long as ever, and each event says the time that it was posted for."""
+    async with RedisWorld(clocked.server) as world:
+        node = await world.node()
+        await leap(clocked, node, 24 * HOUR_S)
+        started_us = time.time_ns() // 1_000
+        due = datetime.now(UTC) + timedelta(milliseconds=700)
+        await node.timer.post("p", at=due, id="at")
+        await node.timer.post("p", 700, id="after")
+        await node.timer.post("p", at=due + timedelta(days=1), id="tomorrow")
+        shown = await node.timer.peek("at")
+        await until(lambda: len(node.events) == 2)
+        taken_ms = (time.time_ns() // 1_000 - started_us) / 1_000
+        figure(taken_ms=taken_ms)
+
+        assert shown is not None
+        assert shown.due == due
+        assert shown.time_left < timedelta(seconds=1)
+        assert 700 <= taken_ms < 700 + LATE_MS
+        assert {event.id: event.due for event in node.events}["at"] == due
+        assert abs(node.events[1].delivered_at - due) < timedelta(milliseconds=LATE_MS)
+        assert [event.id for event in await node.timer.upcoming()] == ["tomorrow"]
+
+
+async def leap(clocked: Clocked, node: Node, by_s: float) -> None:
+    """Ahead until the node has claimed once, and right again until it has claimed once more."""
+    for offset_s in (by_s, 0.0):
+        await set_and_claim(clocked, node, offset_s)
+
+
+async def set_and_claim(clocked: Clocked, node: Node, offset_s: float) -> None:
+    clocked.set(offset_s)
+    await until(lambda: abs(seconds_ahead(clocked.server) - offset_s) < 1)
+    claims = answered(node)
+    await until(lambda: answered(node) > claims, timeout_s=15)
 
 
 async def test_a_clock_that_jumps_about_loses_nothing(clocked: Clocked, figure: Figure) -> None:

@@ -72,7 +72,11 @@ MUTANTS: Final = (
     _machine(
         "T4", "lose the order of equal delays", "max(self.last_us + 1, self._at_us)", "max(self.last_us, self._at_us)"
     ),
-    _machine("T5", "the past is due in the past", "return max(now_us, now_us +", "return min(2**62, now_us +"),
+    _machine("T5", "the past is due in the past", "return max(now_us, min(due_us,", "return max(0, min(due_us,"),
+    _machine("T2", "any time will do", "return host_us <= INSTANT_MAX_US and", "return", file="clock"),
+    _machine("T2", "any skew will do", " and host_us + self.skew_us <= STORE_TIME_MAX_US", "", file="clock"),
+    _machine("T6", "a time of day knows no skew", "due.due_us + self._skew_us", "due.due_us"),
+    _machine("T6", "a time has no end", "min(due_us, STORE_TIME_MAX_US)", "due_us"),
     _machine(
         "O1", "a cancel has no number", "        self.seq += 1\n", "        self.seq += operation.method != 'cancel'\n"
     ),
@@ -80,8 +84,8 @@ MUTANTS: Final = (
     _machine(
         "P1",
         "posting needs a member",
-        "        self._insert(event.id, _Entry(event, due_us, due_us))",
-        "        if self._ring.members():\n            self._insert(event.id, _Entry(event, due_us, due_us))",
+        "        self._insert(event.id, _Entry(event,",
+        "        if self._ring.members():\n            self._insert(event.id, _Entry(event,",
     ),
     _machine("P3", "keep replaces", "if if_exists is not IfExists.REPLACE:", "if if_exists is IfExists.ERROR:"),
     _machine(
@@ -102,8 +106,8 @@ MUTANTS: Final = (
     _machine(
         "P7",
         "keep the expiry of what is moved after a delivery",
-        "        entry.due_us = due_us\n        self._move(operation.id",
-        "        entry.due_us = entry.due_us if entry.number else due_us\n        self._move(operation.id",
+        "        entry.due_us, entry.wall_skew_us = due_us, None\n",
+        "        entry.due_us, entry.wall_skew_us = entry.due_us if entry.number else due_us, None\n",
     ),
     # --- delivery
     _machine(
@@ -271,6 +275,14 @@ MUTANTS: Final = (
         "                self._bury_entry(id, EndReason.UNREADABLE)\n                continue",
         "                raise ValueError(id)",
     ),
+    _machine("F4", "a claim shows all of a record", "entry.record[:UNREADABLE_SHOWN_BYTES]", "entry.record"),
+    _machine(
+        "F4",
+        "a list shows all of a record",
+        "raw=whole.raw[:UNREADABLE_SHOWN_BYTES]",
+        "raw=whole.raw",
+        file="letters",
+    ),
     _machine(
         "F4",
         "a refusal is followed by a wait at once",
@@ -301,6 +313,23 @@ MUTANTS: Final = (
     ),
     # --- the scripts
     _lua("T2", "the server's clock goes back", "lib/namespace", "at = math.max(at, last)", "last = math.min(at, last)"),
+    _lua("T2", "any time will do", "lib/namespace", "if at > LIMITS.INSTANT_MAX_US or", "if"),
+    _lua("T2", "any skew will do", "lib/namespace", " or at + skew > LIMITS.STORE_TIME_MAX_US then", " then"),
+    _lua(
+        "T2",
+        "the sum of all numbers is checked",
+        "lib/namespace",
+        "math.max(seq, last, skew, position, dropped, arm_due, arm_at) <=",
+        "seq + last + skew + position + dropped <=",
+    ),
+    _lua("T6", "a time of day knows no skew", "lib/namespace", "number > 0 and number + skew", "number > 0 and number"),
+    _lua(
+        "T6",
+        "a time has no end",
+        "lib/namespace",
+        "  if time > LIMITS.STORE_TIME_MAX_US then time = LIMITS.STORE_TIME_MAX_US end\n",
+        "",
+    ),
     _lua("T3", "deliver early", "claim", "local horizon = at\n", "local horizon = at + 30000\n"),
     _lua("T4", "equal scores", "lib/namespace", "last = last < at and at or last + 1", "last = math.max(last, at)"),
     _lua(
@@ -386,6 +415,20 @@ MUTANTS: Final = (
         "if not stop or stop > 512 then return nil end",
         "if not stop then error('bad record') end",
         original=True,
+    ),
+    _lua(
+        "F4",
+        "a claim shows all of a record",
+        "claim",
+        "string.sub(bytes_of or '', 1, LIMITS.UNREADABLE_SHOWN_BYTES)",
+        "bytes_of or ''",
+    ),
+    _lua(
+        "F4",
+        "a list shows all of a record",
+        "dead_letters",
+        "record = string.sub(record, 1, LIMITS.UNREADABLE_SHOWN_BYTES)",
+        "record = record .. ''",
     ),
     _lua(
         "E5",

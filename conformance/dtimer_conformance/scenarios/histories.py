@@ -72,7 +72,8 @@ async def carry_out(world: World, program: list[Step]) -> None:
         needed = NEEDED.get(type(operation))
         return needed is None or needed in world.features
 
-    await Runner(world.store, wait, able).run(program)
+    leap = world.set_clock if Feature.CLOCK_LEAPS in world.features else None
+    await Runner(world.store, wait, able, leap).run(program)
 
 
 @experiment("O1", "P3", "D1", "E1", "W2", limit_s=90)

@@ -8,8 +8,17 @@ from typing import Any
 
 from attrs import evolve
 
-from dtimer import InvalidArgument, StoreClockStepped
-from dtimer.limits import CLOCK_STEP_US, DAY_US, DELAY_MAX_US, INSTANT_MAX_US, MILLISECOND_US, SECOND_US
+from dtimer import InvalidArgument, StoreBusy, StoreClockStepped
+from dtimer.limits import (
+    CLOCK_STEP_US,
+    DAY_US,
+    DELAY_MAX_US,
+    INSTANT_MAX_US,
+    MILLISECOND_US,
+    SECOND_US,
+    STORE_TIME_MAX_US,
+    YEAR_US,
+)
 from dtimer.semantics.operations import Operation
 from dtimer.values import After, Applied, At, NewEvent, Release
 from dtimer_conformance.client import event, ids
@@ -95,6 +104,53 @@ async def a_clock_that_is_set_back_becomes_a_skew(world: World) -> None:
     same("the time of the first operation after the step", stepped.at_us, last_us)
     same("the skew from then on", (stepped.skew_us, later.skew_us), (3_600 * SECOND_US,) * 2)
     same("a second later it is a second later", later.at_us - stepped.at_us, SECOND_US)
+
+
+@scenario("T2", needs=Feature.CLOCK_LEAPS)
+async def a_clock_beyond_2200_is_refused_until_it_is_right_again(world: World) -> None:
+    """While the host's clock shows a time beyond 2200, every operation is refused as busy, and changes nothing.
+
+    A host's clock that is 130 years ahead is taken at its word; what it shows with the skew that it leaves behind is
+    refused beyond 2255 only, so that it bricks nothing when it is right again.
+
+    Troubleshooting: is the time checked before anything is written? Is each number checked by itself?
+    """
+    store = world.store
+    await store.enter("a")
+    await store.put("e", 3_600 * SECOND_US)
+    before = store.last
+    for beyond_us in (INSTANT_MAX_US - before.at_us + SECOND_US, 2 * INSTANT_MAX_US, 10_000 * YEAR_US):
+        await world.set_clock(beyond_us)
+        for call in (lambda: store.put("f"), lambda: store.come("a"), lambda: store.peek("e"), store.open):
+            try:
+                await call()
+            except StoreBusy:
+                continue
+            raise Broken(f"an operation was accepted while the clock was {beyond_us} us ahead")
+        await world.set_clock(-beyond_us)
+    await store.cancel(["none"])
+    same("the number of the next operation", store.last.seq, before.seq + 1)
+    same("the skew", store.last.skew_us, 0)
+    same("what lives", [item.event.id for item in await store.queue()], ["e"])
+
+    # A century is taken at its word, as the host's clock may be: it is what a leap leaves behind that is checked here.
+    await world.set_clock(130 * YEAR_US)
+    await store.cancel(["none"])
+    await world.set_clock(-130 * YEAR_US)
+    await store.put("f", 3_600 * SECOND_US)
+    skew_us = store.last.skew_us
+    holds("the skew after a leap of 130 years", abs(skew_us - 130 * YEAR_US) <= SECOND_US, seen=skew_us)
+    same("what lives", [item.event.id for item in await store.queue()], ["e", "f"])
+    # With the skew, a clock that is right by itself would come to a time that no score can hold.
+    await world.set_clock(130 * YEAR_US)
+    try:
+        await store.cancel(["none"])
+    except StoreBusy:
+        pass
+    else:
+        raise Broken("an operation was accepted at a time beyond 2255")
+    await world.set_clock(-130 * YEAR_US)
+    await store.cancel(["f"])
 
 
 @scenario("T2", needs=Feature.CLOCK)
@@ -314,6 +370,51 @@ async def times_of_day_are_the_stores(world: World) -> None:
 
     holds("a past time is now", 0 <= due_us - posted_us < MILLISECOND_US, seen=(posted_us, due_us))
     same("what a claim brings", ids(await store.come("a")), ["e"])
+
+
+@scenario("T6", "T2", needs=Feature.CLOCK_LEAPS)
+async def times_of_day_are_right_after_a_leap_that_was_taken_back(world: World) -> None:
+    """After the host's clock was a day ahead and back, a time of day is when the host's clock shows it, and a delay is
+    as long as ever: the store's own time, which never goes back, is ahead of the host's by the skew.
+
+    Troubleshooting: is the skew added to the times of day of posts and resends, and to nothing else?
+    """
+    store = world.store
+    await store.enter("a")
+    await world.set_clock(DAY_US)
+    await store.cancel(["none"])
+    await world.set_clock(-DAY_US)
+    await store.cancel(["none"])
+    skew_us = store.last.skew_us
+    # The first reading after it may be a moment later than the last one before.
+    holds("the skew is a day", 0 <= DAY_US - skew_us < 20 * SECOND_US, seen=skew_us)
+    host_us = store.last.at_us - skew_us
+
+    await store.put("at", at_us=host_us + 3_600 * SECOND_US)
+    same("when an hour's time of day is due", (await store.see("at")).next_us, host_us + 3_600 * SECOND_US + skew_us)
+    await store.put("after", 3_600 * SECOND_US)
+    ahead_us = (await store.see("after")).next_us - store.last.at_us - 3_600 * SECOND_US
+    holds("a delay of an hour is kept", 0 <= ahead_us < MILLISECOND_US, seen=ahead_us)
+    await store.put("past", at_us=host_us - 1)
+    same("what a claim brings", ids(await store.come("a")), ["past"])
+    # The latest of all is still a time that the store's clock can show.
+    await store.put("last", at_us=INSTANT_MAX_US - 1)
+    same("the latest time of day", (await store.see("last")).next_us, INSTANT_MAX_US - 1 + skew_us)
+
+
+@scenario("T6", "T2", needs=Feature.CLOCK_LEAPS)
+async def no_time_is_later_than_the_stores_own_can_be(world: World) -> None:
+    """With a century of skew, what would be due after 2255 is due at its end: no number loses its last digits.
+
+    Troubleshooting: beyond 2**53 us a floating-point number has no microseconds any more.
+    """
+    store = world.store
+    await world.set_clock(130 * YEAR_US)
+    await store.cancel(["none"])
+    await world.set_clock(-130 * YEAR_US)
+    await store.put("at", at_us=INSTANT_MAX_US - 1)
+    await store.put("after", DELAY_MAX_US)
+    same("when the latest times are due", [item.next_us for item in await store.queue()], [STORE_TIME_MAX_US] * 2)
 
 
 @with_nodes("T6")

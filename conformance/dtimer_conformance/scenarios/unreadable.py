@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dtimer import PayloadRefused, RecordUnreadable
-from dtimer.limits import MILLISECOND_US, REFUSAL_WAIT_MIN_US
+from dtimer.limits import MILLISECOND_US, REFUSAL_WAIT_MIN_US, UNREADABLE_SHOWN_BYTES
 from dtimer.outcomes import BuryOutcome, ReleaseOutcome, ResendOutcome
 from dtimer.values import (
     After,
@@ -169,6 +169,29 @@ async def an_unreadable_record_is_set_aside(world: World) -> None:
     same("the dead letter", (letter.id, letter.event, letter.raw, letter.reason), expected)
     resent = (await store.resend(LetterName("bad"), due=After(0), if_exists=IfExists.REPLACE)).value
     same("sending it again", resent, ResendOutcome.UNREADABLE)
+
+
+@scenario("F4", needs=(Feature.FOREIGN_RECORDS, Feature.DEAD_LETTERS))
+async def of_a_large_unreadable_record_the_beginning_is_shown(world: World) -> None:
+    """The report of an unreadable record and the list of dead letters have its first 64 KiB, whatever its size.
+
+    Troubleshooting: compare with `UNREADABLE_SHOWN_BYTES`; a reply that has all of it may be too large for any client.
+    """
+    store = world.store
+    foreign = store.backend
+    assert isinstance(foreign, SupportsForeignRecords), "the feature is there"
+    world.journal.replayable = False
+    await store.enter("a")
+    raw = b"not dtimer's" * (UNREADABLE_SHOWN_BYTES // 6)
+    await store.peek("none")
+    await foreign.write_record("bad", raw, store.last.at_us)
+    await world.wait(OVERDUE_US)
+
+    claimed = await store.come("a", 1)
+
+    shown = raw[:UNREADABLE_SHOWN_BYTES]
+    same("what the claim shows is the beginning", [found.raw == shown for found in claimed.unreadable], [True])
+    same("and so is what the list shows", [letter.raw == shown for letter in await letters_of(store)], [True])
 
 
 @with_nodes("F4", needs=Feature.FOREIGN_RECORDS)

@@ -7,8 +7,8 @@ import sqlite3
 from typing import Any, Final, TypeAlias
 
 from attrs import define, field
-from dtimer.errors import SchemaMismatch
-from dtimer.limits import CLOCK_STEP_US
+from dtimer.errors import SchemaMismatch, StoreBusy
+from dtimer.limits import CLOCK_STEP_US, INSTANT_MAX_US, STORE_TIME_MAX_US
 from dtimer.values import After, Announcement, Applied, Arm, Due
 
 from dtimer_sqlite.post_office import Letterbox, NobodyThere
@@ -51,6 +51,8 @@ class Turn:
         if schema != SCHEMA:
             raise SchemaMismatch(operation, f"namespace {namespace!r} has schema {schema}; this program knows {SCHEMA}")
         at_us = host_us + skew_us
+        if host_us > INSTANT_MAX_US or at_us > STORE_TIME_MAX_US:
+            raise StoreBusy(operation, "the clock of this host is later than the year 2200")
         if at_us < last_us - CLOCK_STEP_US:  # the host's clock has been set back (T2)
             skew_us = last_us - host_us
         return cls(
@@ -73,7 +75,8 @@ class Turn:
 
     def due(self, stamp_us: int, due: Due) -> int:
         """The time at which something is due that was given this microsecond (T5, T6)."""
-        return stamp_us + max(due.delay_us, 0) if isinstance(due, After) else max(due.due_us, stamp_us)
+        due_us = stamp_us + due.delay_us if isinstance(due, After) else due.due_us + self.skew_us
+        return max(min(due_us, STORE_TIME_MAX_US), stamp_us)
 
     def save(self) -> None:
         """Write down what has changed."""

@@ -29,7 +29,7 @@ def test_any_program_at_any_times(program: list[Step]) -> None:
         async with SqliteBackend(
             folder / "t.db", "program", synchronous="normal", clock_for_tests=lambda: now_us[0]
         ) as backend:
-            runner = Runner(backend, wait)
+            runner = Runner(backend, wait, leap=wait)
             await runner.run(program)
             return runner
 

@@ -34,6 +34,7 @@ from dtimer.protocol import Runtime
 from dtimer.values import (
     After,
     Applied,
+    At,
     Claimed,
     Cursor,
     DeadLetterCursor,
@@ -317,7 +318,10 @@ def _letters(events: Sequence[NewEvent]) -> str:
 
 def _rows(events: Sequence[NewEvent]) -> list[bytes]:
     """Their ids, when they are due, and what is kept of each."""
-    return [pack_row(utf8(new.event.id), _due(new.due), write_record(new.event)) for new in events]
+    return [
+        pack_row(utf8(new.event.id), _due(new.due), write_record(new.event, wall=isinstance(new.due, At)))
+        for new in events
+    ]
 
 
 def _due(due: Due) -> bytes:

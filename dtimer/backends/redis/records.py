@@ -2,7 +2,7 @@
 
 ``1 field field ...\\n`` headers payload. A field is a letter and its value, and only what was asked for has one:
 ``r`` max_retries, ``c`` confirm timeout in us, ``x`` expires after in us, ``k`` kept, ``p`` retry policy
-(``delay,factor,max``), ``m`` max_run in us, ``h`` length of the headers.
+(``delay,factor,max``), ``m`` max_run in us, ``h`` length of the headers, ``w`` posted for a time of day (rule T6).
 ``lua/lib/records.lua`` reads the same.
 The 1 is the schema's major version; unknown fields are kept and ignored (rule F7).
 """
@@ -18,8 +18,12 @@ Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None,
 """max_retries, confirm_timeout_us, expires_after_us, keep, retry, max_run_us, and the length of the headers."""
 
 
-def write_record(event: EventData) -> bytes:
-    """The bytes kept for an event; its id is their key."""
+def write_record(event: EventData, *, wall: bool) -> bytes:
+    """The bytes kept for an event; its id is their key.
+
+    Args:
+        wall: it is due at a time of day. The script that posts adds the skew, which it alone knows.
+    """
     header = _write_fields(
         event.max_retries,
         event.confirm_timeout_us,
@@ -28,6 +32,7 @@ def write_record(event: EventData) -> bytes:
         event.retry,
         event.max_run_us,
         len(event.headers),
+        wall,
     )
     return header + event.headers + event.payload
 
@@ -41,6 +46,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
     retry: RetryPolicy | None,
     max_run_us: int | None,
     num_header_bytes: int,
+    wall: bool,
 ) -> bytes:
     """A header with the end of its line: the same for many events."""
     fields = ["1"]
@@ -58,6 +64,8 @@ def _write_fields(  # noqa: PLR0917  # one for each field
         fields.append(f"m{max_run_us}")
     if num_header_bytes:
         fields.append(f"h{num_header_bytes}")
+    if wall:
+        fields.append("w")
     return " ".join(fields).encode("ascii") + b"\n"
 
 

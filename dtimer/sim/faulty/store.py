@@ -19,6 +19,7 @@ from dtimer.errors import BackendError, StoreBusy, StoreFull, StoreReadOnly
 from dtimer.limits import SECOND_US
 from dtimer.semantics import Machine, StoreClock
 from dtimer.semantics import operations as op
+from dtimer.semantics.clock import CLOCK_BEYOND
 from dtimer.semantics.operations import Operation, ReplyT_co
 from dtimer.values import Applied
 
@@ -105,7 +106,7 @@ class Namespace:
         self.machine, self._clock = last.machine.copy(), StoreClock(last.skew_us)
         for _, host_us, operation, answers in last.entries:
             at_us = self._clock.read(host_us, self.machine.last_us)
-            self.machine.apply(operation, at_us=at_us, reach=_Heard(answers))
+            self.machine.apply(operation, at_us=at_us, reach=_Heard(answers), skew_us=self._clock.skew_us)
         return True
 
     def _checkpoint(self, now_us: int) -> None:
@@ -180,7 +181,7 @@ class FaultyStore:
             space = self._spaces[namespace] = Namespace(next(self._epochs), now_us, self._reach)
         host_us = now_us + self.clock_offset_us
         if not space.accepts(host_us):
-            raise StoreBusy(operation.method, "DTCLOCK the clock of the server is later than the year 2200")
+            raise StoreBusy(operation.method, CLOCK_BEYOND)
         return space.apply(operation, now_us=now_us, host_us=host_us)
 
     @property

@@ -35,7 +35,7 @@ async def _history_at_any_times(server: Server, program: list[Step]) -> list[Rec
 
     async with RedisBackend(Redis.from_url(server.url), "program", clock_for_tests=lambda: now_us[0]) as backend:
         await backend.purge()
-        return await Runner(backend, wait).run(program)
+        return await Runner(backend, wait, leap=wait).run(program)
 
 
 @settings(_SETTINGS, max_examples=200)

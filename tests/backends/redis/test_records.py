@@ -27,8 +27,9 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
-def test_what_is_written_is_read(event: EventData) -> None:
-    assert read_record(event.id, write_record(event)) == event
+@pytest.mark.parametrize("wall", [False, True])
+def test_what_is_written_is_read(event: EventData, wall: bool) -> None:
+    assert read_record(event.id, write_record(event, wall=wall)) == event
 
 
 @pytest.mark.parametrize("header", [b"1 n", b"1 n0123456789abcdef", b"1 r3 nx h2", b"1 r3 h2 zoo", b"1 r3 m7 h2"])

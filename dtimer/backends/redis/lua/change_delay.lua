@@ -11,6 +11,9 @@ local state = read_state(redis.call('HGET', STATES, id))
 if state and state.nonce then return applied(2) end
 local due = due_time(ARGV[FIRST + 1])
 move(id, due)
+local record = redis.call('HGET', RECORDS, id)
+local read = read_record(record)
+if read and read.wall_skew then redis.call('HSET', RECORDS, id, with_wall(record, '')) end
 if state then
   state.due = tonumber(due)
   write_state(id, state)

@@ -26,10 +26,11 @@ for i = 1, count do
   if outcome == '1' or outcome == '2' then
     -- One after the other: `a, b = x, y` sets b first, and an array that is not filled in order becomes a hash table,
     -- which made a batch half as dear again.
-    queue[place + 1] = due_time(ARGV[FIRST + 3 * i - 1])
+    local due = ARGV[FIRST + 3 * i - 1]
+    queue[place + 1] = due_time(due)
     queue[place + 2] = id
     records[place + 1] = id
-    records[place + 2] = record
+    records[place + 2] = skew == 0 and record or with_wall(record, wall_field(due))
     place = place + 2
     if score then void[#void + 1] = id end
     batch[id] = true

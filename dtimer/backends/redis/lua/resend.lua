@@ -14,7 +14,7 @@ if not readable or string.find(letter, '^%d+ unreadable ') then return applied(6
 local exists = redis.call('ZSCORE', QUEUE, id)
 if exists and if_exists ~= 'r' then return applied(if_exists == 'k' and 3 or 4) end
 move(id, due_time(ARGV[FIRST + 2]))
-redis.call('HSET', RECORDS, id, record)
+redis.call('HSET', RECORDS, id, with_wall(record, wall_field(ARGV[FIRST + 2])))
 redis.call('HDEL', STATES, id)
 forget_letter(member)
 return applied(exists and 2 or 1)

@@ -92,13 +92,21 @@ local function tick()
   return last
 end
 
--- When something is due, as text. It is given as a time in us, or, not above 0, as a delay in us times -1;
--- what lies in the past is due at once (T5, T6).
+-- When something is due, as text. It is given as a time of day in us, or, not above 0, as a delay in us times -1;
+-- what lies in the past is due at once, and what is later than the store's time can be at its end (T5, T6).
 local function due_time(due)
   tick()
   local number = due + 0 -- as tonumber(due), which reads the digits twice
-  if number <= 0 then return int(last - number) end
-  return number < last and int(last) or due
+  local time = number > 0 and number + skew or last - number
+  if time > LIMITS.STORE_TIME_MAX_US then time = LIMITS.STORE_TIME_MAX_US end
+  if time == number then return number < last and int(last) or due end
+  return int(math.max(time, last))
+end
+
+-- What a record says that was posted for this (T6): for a time of day ' w' and the skew, if there is any.
+local function wall_field(due)
+  if due + 0 <= 0 then return '' end
+  return skew > 0 and ' w' .. int(skew) or ' w'
 end
 
 -- A server that is out of memory lets a script write anything once it has written something that needs none.

@@ -1,7 +1,8 @@
 -- Records and states of events.
 -- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: r max_retries, c confirm
 --         timeout in us, x expires after in us, k kept, p retry policy, m max_run in us,
---         h length of the headers.
+--         h length of the headers, w posted for a time of day, by the skew that is given in us, or none (T6): the queue
+--         has that time plus the skew. A change of delay takes it away.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce node due', for live events that have been delivered;
 --         refusals is 0 or 'number,since,joins' (see refusals.lua), nonce is - unless a delivery is unconfirmed,
@@ -33,6 +34,9 @@ local function read_line(line)
       if not factor or factor < 1 or factor == math.huge or #delay > 16 or #longest > 16 then return false end
     elseif letter == 'k' then
       found.keep = true
+    elseif letter == 'w' then
+      if #value > 16 or not string.find(value, '^%d*$') then return false end
+      found.wall_skew = tonumber(value) or 0
     end
   end
   found.tracked = found.retries > 0 or found.keep
@@ -55,6 +59,12 @@ local function read_record(record)
   if not found or found.header_bytes > size then return nil end
   if size > LIMITS.EVENT_MAX_BYTES + LIMITS.HEADERS_MAX_BYTES then return nil end -- no reply could hold it
   return found, size
+end
+
+-- A record that can be read, with this in place of what it says of a time of day: see wall_field.
+local function with_wall(record, field)
+  local stop = string.find(record, '\n', 1, true)
+  return string.gsub(string.sub(record, 1, stop - 1), ' w%d*', '') .. field .. string.sub(record, stop)
 end
 
 -- What went wrong last, as it is kept: in which delivery; nil if dtimer did not write it.
