@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, TypeAlias, cast
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from functools import partial
+from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.queues import SimpleQueue
+from threading import Thread
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -19,8 +22,11 @@ from dtimer.sim.faulty.world import World
 from dtimer.sim.scenario.options import HOUR_S, Options
 from dtimer.sim.scenario.runner import Outcome, run_seed
 
-_Worker: TypeAlias = "Connection[Any, Any]"
-"""Takes seeds, and gives reports and, meanwhile, what :meth:`_Board.heard` is told."""
+PROGRESS_EVERY_S: Final = 0.1
+"""So often is looked how far the processes are, besides when a seed is done."""
+
+_Seen: TypeAlias = tuple[int, float, int, int]
+"""How far a seed is: what :meth:`_Board.heard` is told."""
 
 
 @frozen(kw_only=True)
@@ -80,7 +86,7 @@ def run_seeds(
         jobs: so many processes; 1 runs them here.
 
     Raises:
-        EOFError: a process has died.
+        BrokenProcessPool: a process has died.
     """
     if jobs == 1 or len(seeds) == 1:
         board = _Board(on_progress)
@@ -90,70 +96,66 @@ def run_seeds(
             yield report
         return
     board = _Board(on_progress)
-    done: dict[int, SeedReport] = {}
-    todo = deque(seeds)
-    with _workers(options, min(jobs, len(seeds))) as workers:
-        for worker in workers:
-            worker.send(todo.popleft())
-        for seed in seeds:
-            while seed not in done:
-                for ready in wait(workers):
-                    worker = cast("_Worker", ready)
-                    match worker.recv():
-                        case SeedReport() as report:
-                            done[report.seed] = report
-                            board.done(report)
-                            if todo:
-                                worker.send(todo.popleft())
-                        case BaseException() as error:
-                            raise error
-                        case heard:
-                            board.heard(*heard)
-            yield done.pop(seed)
-
-
-@contextmanager
-def _workers(options: Options, count: int) -> Generator[list[_Worker]]:
-    """Connections to so many processes, which end with the block. Nothing is shared that could be left behind."""
     # Spawned, not forked: the caller may have threads, a progress bar's for one.
     context = multiprocessing.get_context("spawn")
-    processes: list[SpawnProcess] = []
-    connections: list[_Worker] = []
+    progress: SimpleQueue[_Seen] = context.SimpleQueue()
+    alive, life = context.Pipe(duplex=False)
+    begin = partial(_begin, progress, alive)  # pyright: ignore[reportArgumentType]  # of another type on Windows
+    pool = ProcessPoolExecutor(min(jobs, len(seeds)), context, initializer=begin)
+    todo = iter(seeds)
+    done: dict[int, SeedReport] = {}
     try:
-        for _ in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(options, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            processes.append(process)
-            connections.append(ours)  # pyright: ignore[reportArgumentType]  # a pipe is no other on Windows, to us
-        yield connections
+        running = {pool.submit(_report, options, seed) for seed in islice(todo, jobs)}
+        for seed in seeds:
+            while seed not in done:
+                ended, running = wait(running, PROGRESS_EVERY_S, FIRST_COMPLETED)
+                while not progress.empty():
+                    board.heard(*progress.get())
+                for future in ended:
+                    report = future.result()
+                    done[report.seed] = report
+                    board.done(report)
+                running |= {pool.submit(_report, options, seed) for seed in islice(todo, len(ended))}
+            yield done.pop(seed)
     finally:
-        for process, connection in zip(processes, connections, strict=True):
-            connection.close()
-            process.terminate()
-        for process in processes:
-            process.join()
+        life.close()
+        pool.shutdown()
 
 
-def _work(options: Options, boss: _Worker) -> None:
-    """A process's whole life: a seed comes, its report goes, until there is nobody any more who could send one."""
+_progress: SimpleQueue[_Seen] | None = None
+"""Where a process of the pool says how far its seed is."""
+
+
+def _begin(progress: SimpleQueue[_Seen], alive: Connection) -> None:
+    """Prepare a process of the pool, which ends at once when the other end of `alive` is closed.
+
+    That is at the end of :func:`run_seeds`, or when its process was killed. A pool itself waits for what is running.
+    """
+    global _progress  # noqa: PLW0603  # a pool has no other place for what a process is started with
+    _progress = progress
     # Ctrl-C is for the process that asked; it ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            seed: int = boss.recv()
-            try:
-                report = report_of(run_seed(options, seed, on_progress=_teller(seed, boss)))
-            except Exception as error:
-                error.add_note(f"raised in the run of seed {seed}")
-                boss.send(error)
-            else:
-                boss.send(report)
+    Thread(target=_end_with, args=(alive,), daemon=True).start()
 
 
-def _teller(seed: int, boss: _Worker) -> Callable[[float, World], None]:
-    return lambda now_s, world: boss.send((seed, *_seen(now_s, world)))
+def _end_with(alive: Connection) -> None:
+    alive.poll(None)
+    os._exit(1)
+
+
+def _report(options: Options, seed: int) -> SeedReport:
+    """Run a seed in a process of the pool."""
+    progress = _progress
+    assert progress is not None, "_begin has set it"
+
+    def tell(now_s: float, world: World) -> None:
+        progress.put((seed, *_seen(now_s, world)))
+
+    try:
+        return report_of(run_seed(options, seed, on_progress=tell))
+    except Exception as error:
+        error.add_note(f"raised in the run of seed {seed}")
+        raise
 
 
 class _Board:
