@@ -2,7 +2,9 @@
 
 redis-py connects and authenticates; then the transport is ours, so that a request costs no more than its bytes:
 redis-py's own way through a stream reader takes three times as long.
-No other module touches private attributes of redis-py (``_writer``, ``_close``).
+Three modules use private attributes of redis-py, and basedpyright refuses a fourth:
+this one (a connection's streams and ``_close``), :mod:`dtimer.backends.redis.handshake` (the base of its parser),
+and :mod:`dtimer.backends.redis.settings` (the address that a Sentinel client must use).
 """
 
 # pyright: reportPrivateUsage=false
