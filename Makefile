@@ -55,8 +55,8 @@ findings: ## check that packages of others still behave as findings/ records
 # once it is installed, redis-py uses its parser everywhere, and the default one would go untested.
 lock: ## renew requirements/dev.txt (needs uv; ARGS="--upgrade")
 	uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command "make lock" \
-		--extra cli --extra conformance --extra embedded \
-		--output-file requirements/dev.txt $(ARGS) pyproject.toml requirements/dev.in
+		--extra cli --extra conformance --extra embedded --group dev \
+		--output-file requirements/dev.txt $(ARGS) pyproject.toml
 
 clean: ## remove environments, caches and built files
 	@$(DEV) clean
