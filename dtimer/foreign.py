@@ -2,6 +2,8 @@
 
 Each call of it stands in a `try` with ``except BaseException``, which asks :func:`ends_the_program` or, where
 something was awaited, :func:`ends_the_task` first. What neither of them names is a failure of the called code alone.
+
+What was raised is foreign, too. It is told by its type: `isinstance` would ask it for its ``__class__``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ def ends_the_program(error: BaseException) -> TypeGuard[KeyboardInterrupt | Syst
 
     A plain function cannot be cancelled: a CancelledError out of one comes from something that it looked at.
     """
-    return isinstance(error, (KeyboardInterrupt, SystemExit))
+    return issubclass(type(error), (KeyboardInterrupt, SystemExit))
 
 
 def ends_the_task(error: BaseException, task: asyncio.Task[Any] | None = None) -> bool:
@@ -27,10 +29,10 @@ def ends_the_task(error: BaseException, task: asyncio.Task[Any] | None = None) -
     Args:
         task: that which awaits. Only if it is given, a GeneratorExit of the called code is told from its own.
     """
-    if isinstance(error, asyncio.CancelledError):
+    if issubclass(type(error), asyncio.CancelledError):
         running = _running_task()
         return running is not None and running.cancelling() > 0
-    if isinstance(error, GeneratorExit):
+    if issubclass(type(error), GeneratorExit):
         return task is None or _running_task() is not task
     return ends_the_program(error)
 

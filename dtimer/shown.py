@@ -48,12 +48,26 @@ def said(error: BaseException, most: int = SHOWN_MAX) -> str:
     return _text(str, error, most)
 
 
+def name_of(kind: type, *, whole: bool = False) -> str:
+    """What a class is called, whatever its metaclass and its module say.
+
+    Args:
+        whole: with its module in front, unless it is built in.
+    """
+    name = str(type.__getattribute__(kind, "__qualname__"))
+    if not whole:
+        return name
+    module: object = type.__getattribute__(kind, "__module__")
+    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
+
+
 def _text(write: Callable[[object], str], value: object, most: int = SHOWN_MAX) -> str:
     try:
-        text = write(value)
+        # A subclass of str would be asked for its length and its parts.
+        text = str.__str__(write(value))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:
         # Whatever a class of somebody's raises: its name has to do.
-        text = f"<{type(value).__qualname__} that cannot be shown>"
+        text = f"<{name_of(type(value))} that cannot be shown>"
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -320,7 +320,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # Who leaves with an error does not want to wait first: it may be about the very handlers that run.
-        await self._leave(drain=not isinstance(error, Exception))
+        await self._leave(drain=kind is None or not issubclass(kind, Exception))
         if error is None:
             self._runtime.tell()
 

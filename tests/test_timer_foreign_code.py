@@ -47,6 +47,60 @@ class Unprintable(Exception):
     __str__ = __repr__
 
 
+class Closed(Exception):
+    """Nothing of it can be had, as of a proxy whose object is gone."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise Panic
+
+
+class Text(str):
+    """A str that is no good as one."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise Panic
+
+    def __format__(self, spec: str) -> str:
+        raise Panic
+
+
+class OddlyWritten(Exception):
+    def __str__(self) -> str:
+        return Text("x")
+
+    __repr__ = __str__
+
+
+class Anonymous(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name in {"__qualname__", "__module__"}:
+            raise Panic
+        return super().__getattribute__(name)
+
+
+class WithoutAName(Exception, metaclass=Anonymous):
+    pass
+
+
+class Divided(BaseExceptionGroup[BaseException]):
+    @property
+    def exceptions(self) -> Any:
+        raise Panic
+
+
+def raise_deep_group() -> None:
+    group = ExceptionGroup[Exception]("deep", [ZeroDivisionError()])
+    for _ in range(3_000):
+        group = ExceptionGroup[Exception]("deeper", [group])
+    raise group
+
+
+def raise_divided() -> None:
+    raise Divided("several", [ZeroDivisionError()])
+
+
 def result_of_what_was_cancelled() -> object:
     future = asyncio.get_running_loop().create_future()
     future.cancel()
@@ -71,6 +125,11 @@ FAILURES: dict[str, Callable[[], object]] = {
     "a panic": raising(Panic),
     "a group": raise_group,
     "an error without a text": raising(Unprintable),
+    "an error without anything": raising(Closed),
+    "an error with an odd text": raising(OddlyWritten),
+    "an error without a name": raising(WithoutAName),
+    "a group that hides its parts": raise_divided,
+    "a deep group": raise_deep_group,
 }
 
 
@@ -500,3 +559,44 @@ async def test_log_lines_of_the_kind_do_not_raise(sim: SimBackend, caplog: pytes
             await sim.advance(0)
 
     assert any("raised" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("broken", ["filter", "handler"])
+async def test_a_log_that_cannot_be_written_costs_nothing(
+    sim: SimBackend, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Filters and handlers of the log are the application's; what they refuse goes to the standard error output."""
+    dtimers = logging.getLogger("dtimer")
+
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise Panic
+
+    def refuses(record: logging.LogRecord) -> bool:
+        raise Panic
+
+    raising = Raising()
+    (dtimers.addFilter if broken == "filter" else dtimers.addHandler)(
+        cast("Any", refuses if broken == "filter" else raising)
+    )
+    done: list[Any] = []
+    timer = DTimer(sim)
+
+    @timer.on("event")
+    def handle(event: Event) -> None:
+        if event.payload == 0 and not event.num_retries:
+            raise ZeroDivisionError
+        done.append(event.payload)
+        event.confirm()
+
+    try:
+        async with timer:
+            await timer.post_many(Post(payload=n, delay=0, max_retries=1, retry=Retry(500)) for n in range(3))
+            await sim.advance(1_000)
+            assert timer.joined
+    finally:
+        dtimers.removeFilter(cast("Any", refuses))
+        dtimers.removeHandler(raising)
+
+    assert done == [1, 2, 0]
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from datetime import timedelta
@@ -109,6 +110,46 @@ async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, err
         assert timer._deliveries.room() == 2
 
     assert [type(error) for error in errors] == [HandlerFailed]
+
+
+@pytest.mark.parametrize("kind", ["time limit", "block", "one of two"])
+async def test_a_confirm_that_was_asked_for_goes_on_when_its_caller_is_cancelled(
+    sim: SimBackend, timer: DTimer, errors: list[DTimerError], kind: str
+) -> None:
+    """Rule E1: the work is done. It is no other caller's cancellation either."""
+    runs = 0
+    outcomes: list[object] = []
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        nonlocal runs
+        runs += 1
+        if kind == "time limit":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await event.confirm()
+        elif kind == "block":
+            async with event:
+                asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)  # type: ignore[union-attr]
+        else:
+            confirming = event.confirm()
+
+            async def wait() -> object:
+                return await confirming
+
+            first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
+            await asyncio.sleep(0)
+            first.cancel()
+            outcomes.append(await second)
+
+    async with timer:
+        await timer.post("p", 0, max_retries=3, confirm_timeout=1)
+        await sim.advance(10_000)
+
+    assert runs == 1
+    assert timer.counters.confirmed == 1
+    assert outcomes == ([ConfirmOutcome.CONFIRMED] if kind == "one of two" else [])
+    assert len(errors) == (kind == "block")
 
 
 async def test_room_that_comes_back_is_used_at_once(sim: SimBackend) -> None:

@@ -169,6 +169,30 @@ async def test_without_draining_handlers_run_on(sim: SimBackend, timer: DTimer) 
     assert [bool(outcome) for outcome in done] == [True]
 
 
+@pytest.mark.parametrize("name", ["event", "error", "exhausted", "ready"])
+async def test_a_plain_handler_that_returns_the_task_in_which_it_leaves_is_not_waited_for(
+    sim: SimBackend, timer: DTimer, name: Any
+) -> None:
+    """It has returned before the node knows of anything to await, and so of anything to wait for."""
+    left: list[float] = []
+
+    async def leave() -> None:
+        await timer.leave(timeout=20)
+        left.append((sim.now - start).total_seconds())
+
+    timer.on(name, lambda *_: asyncio.ensure_future(leave()))
+    if name != "event":
+        timer.on("event", lambda event: 1 / 0)
+    start = sim.now
+    await timer.join()
+    await timer.post("p", 0, keep=True, max_retries=0, confirm_timeout=1)
+    await sim.advance(10_000)
+
+    assert len(left) == 1
+    assert left[0] < 5
+    assert not timer.joined
+
+
 @pytest.mark.parametrize("kind", ["itself", "a task of its own", "twice"])
 async def test_a_handler_may_make_its_timer_leave(sim: SimBackend, timer: DTimer, kind: str) -> None:
     """It must not wait for itself; and the rest of its batch is finished."""

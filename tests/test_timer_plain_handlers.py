@@ -133,6 +133,26 @@ async def test_a_thread_cannot_be_cancelled_and_leave_says_so(server: Server) ->
         await until(lambda: timer._deliveries.room() == 8)
 
 
+async def test_a_thread_that_leaves_by_the_loop_is_not_waited_for(server: Server) -> None:
+    async with RedisBackend.from_url(server.url) as backend:
+        timer = DTimer(backend, plain_handlers="thread")
+        errors: list[DTimerError] = []
+        timer.on("error", errors.append)
+        loop = asyncio.get_running_loop()
+        left = threading.Event()
+
+        def handle(event: Event) -> None:
+            asyncio.run_coroutine_threadsafe(timer.leave(timeout=20), loop).result(30)
+            left.set()
+
+        timer.on("event", handle)
+        await timer.join()
+        await timer.post(1, 0)
+        await until(left.is_set)
+
+        assert (timer.joined, errors) == (False, [])
+
+
 async def test_in_a_simulator_threads_are_none(sim: SimBackend) -> None:
     """So a test of such a handler is the same in every run."""
     timer = DTimer(sim, plain_handlers="thread")

@@ -32,6 +32,7 @@ class Confirms:
             runtime=store.runtime,
             repeat_within_us=store.repeat_within_us,
             answered=self.answered,
+            kept=True,
         )
         self.on_vain: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
         """Called with the ticket's owner and its receipt for each confirm that ended nothing."""

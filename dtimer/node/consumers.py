@@ -329,7 +329,7 @@ class Consumers(Generic[PayloadT]):
         given = copy_context()
         try:
             try:
-                given.run(self._runtime.handing, event.data)
+                given.run(self._handing, event)
             except Exception as error:
                 self._on_failure(event, error, Ending.RAISED)
                 return
@@ -354,6 +354,11 @@ class Consumers(Generic[PayloadT]):
                     context.run(self._start, holding, work, f"{label}{event.id}")
         finally:
             self._returned(holding)
+
+    def _handing(self, event: Event[PayloadT]) -> None:
+        """In the context of its handlers, and so of what they start."""
+        in_hand.set(event)
+        self._runtime.handing(event.data)
 
     def _start(self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
         never_began = partial(self._never_began, holding, coroutine)
@@ -388,7 +393,6 @@ class Consumers(Generic[PayloadT]):
         assert task is not None, "it is one"
         holding.num_begun += 1
         task.remove_done_callback(never_began)
-        in_hand.set(holding.event)
         try:
             with self._runtime.working(name):
                 await coroutine
@@ -396,8 +400,8 @@ class Consumers(Generic[PayloadT]):
             # Who is told of it is not at work on the event.
             in_hand.set(None)
             ends = ends_the_task(error, task)
-            if not isinstance(error, GeneratorExit) or not ends:
-                cancelled = ends and isinstance(error, asyncio.CancelledError)
+            if not issubclass(type(error), GeneratorExit) or not ends:
+                cancelled = ends and issubclass(type(error), asyncio.CancelledError)
                 ending = holding.cancelled if cancelled else Ending.RAISED
                 self._on_failure(holding.event, error, ending)
             if ends:

@@ -32,7 +32,7 @@ from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.node.upkeep import Upkeep
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol import Runtime
-from dtimer.shown import said, shown
+from dtimer.shown import name_of, said, shown
 from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
 
 PORTION: Final = 32
@@ -467,9 +467,7 @@ def asked_for(event: Event[Any]) -> Asked:
 
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an exception that a handler or a codec raised (rule E5)."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = said(error, REASON_MAX_BYTES)
+    name, text = name_of(type(error), whole=True), said(error, REASON_MAX_BYTES)
     return Failure(cut_to_bytes(name, REASON_MAX_BYTES), cut_to_bytes(text, REASON_MAX_BYTES))
 
 

@@ -39,6 +39,7 @@ class Lane(Generic[ItemT, ReplyT]):
         runtime: Runtime,
         repeat_within_us: int,
         answered: Callable[[Batch[ItemT, ReplyT], Sequence[ReplyT]], None] | None = None,
+        kept: bool = False,
     ) -> None:
         """
         Args:
@@ -46,8 +47,9 @@ class Lane(Generic[ItemT, ReplyT]):
             unheard: is given the failure of what nobody awaits.
             repeat_within_us: for how long a call is repeated, unless its caller says.
             answered: hands out the replies of a call; by default they are handed out as they are.
+            kept: as for an outbox.
         """
-        self.outbox: Outbox[ItemT, ReplyT] = Outbox(operation, unheard)
+        self.outbox: Outbox[ItemT, ReplyT] = Outbox(operation, unheard, kept=kept)
         self._request = request
         self._runtime = runtime
         self._repeat_within_us = repeat_within_us

@@ -20,7 +20,7 @@ from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
 from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.partitions import Partitions
-from dtimer.node.reports import Chores, Reports, in_hand
+from dtimer.node.reports import Chores, Errand, Reports, in_hand
 from dtimer.node.room import Room
 from dtimer.node.tasks import start_task
 from dtimer.protocol import Runtime
@@ -82,7 +82,7 @@ class Node:
         # Deliveries whose taker itself waits for `join` or `leave`, and chores that do: waiting for them would be for
         # ever.
         # Once for each such call, as one may be over while another waits on.
-        self._excused: list[Event[Any] | asyncio.Task[None]] = []
+        self._excused: list[Event[Any] | Errand] = []
         chores.on_done = self._chore_done
 
     @property
@@ -335,7 +335,7 @@ class Node:
 
     def _unfinished_chores(self) -> set[asyncio.Task[None]]:
         # A chore may be the very one that leaves: an error handler, say.
-        return self._chores.tasks.difference(self._excused)
+        return {task for task, errand in self._chores.tasks.items() if errand not in self._excused}
 
     def _unfinished(self, deliveries: Deliveries[Any]) -> list[Event[Any]]:
         return [event for event in deliveries.consumers.unfinished if event not in self._excused]

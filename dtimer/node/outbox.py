@@ -100,6 +100,66 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         self.future().cancel()
 
 
+class KeptTicket(Ticket[ItemT, ReplyT]):
+    """It goes on when a caller that awaits it is cancelled, since it was on its way before; any number may await it."""
+
+    __slots__ = ("_ended", "_waiters")
+
+    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> None:
+        super().__init__(items, size_bytes, repeat_within_us)
+        self._waiters: list[asyncio.Future[Sequence[ReplyT]]] = []
+        self._ended = False
+
+    @override
+    def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
+        """One caller's own."""
+        waiter: asyncio.Future[Sequence[ReplyT]] = (loop or asyncio.get_running_loop()).create_future()
+        if isinstance(self._answer, Exception):
+            _raise_in(waiter, self._answer)
+        elif self._answer is not None:
+            waiter.set_result(self._answer)
+        elif self._ended:
+            waiter.cancel()
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    @property
+    @override
+    def done(self) -> bool:
+        return self._answer is not None or self._ended
+
+    @override
+    def answer(self, replies: Sequence[ReplyT]) -> None:
+        self.owner = None
+        if not self.done:
+            self._answer = replies
+        for waiter in self._waiting():
+            waiter.set_result(replies)
+
+    @override
+    def fail(self, error: Exception) -> bool:
+        self.owner = None
+        if not self.done:
+            self._answer = error
+        waiting = self._waiting()
+        for waiter in waiting:
+            _raise_in(waiter, error)
+        return bool(waiting)
+
+    @override
+    def cancel(self) -> None:
+        self._ended = True
+        for waiter in self._waiting():
+            waiter.cancel()
+
+    def _waiting(self) -> list[asyncio.Future[Sequence[ReplyT]]]:
+        """Those that have not been cancelled, for the last time."""
+        waiting = [waiter for waiter in self._waiters if not waiter.done()]
+        self._waiters.clear()
+        return waiting
+
+
 def _raise_in(future: asyncio.Future[Sequence[ReplyT]], error: Exception) -> None:
     future.set_exception(error)
     # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
@@ -154,13 +214,15 @@ class Batch(Generic[ItemT, ReplyT]):
 class Outbox(Generic[ItemT, ReplyT]):
     """The items that wait to be sent, in the order they came."""
 
-    def __init__(self, operation: str, unheard: Callable[[Exception], None]) -> None:
+    def __init__(self, operation: str, unheard: Callable[[Exception], None], *, kept: bool = False) -> None:
         """
         Args:
             operation: what is asked for; errors are named after it.
             unheard: is given the failure of a ticket that nobody awaits.
+            kept: a caller that is cancelled before its items are sent does not take them back.
         """
         self._operation = operation
+        self._ticket: type[Ticket[ItemT, ReplyT]] = KeptTicket if kept else Ticket
         self._unheard = unheard
         self._tickets: deque[Ticket[ItemT, ReplyT]] = deque()
 
@@ -170,7 +232,7 @@ class Outbox(Generic[ItemT, ReplyT]):
     def submit(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> Ticket[ItemT, ReplyT]:
         """Hand in items, not more than one call takes."""
         # Not Ticket[ItemT, ReplyT](…), which takes twice as long.
-        ticket: Ticket[ItemT, ReplyT] = Ticket(items, size_bytes, repeat_within_us)
+        ticket = self._ticket(items, size_bytes, repeat_within_us)
         self._tickets.append(ticket)
         return ticket
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, Final, Generic, ParamSpec
@@ -16,14 +18,46 @@ from dtimer.home import PerLoop
 from dtimer.limits import LISTENER_CALLS_MAX
 from dtimer.node.tasks import start_task
 from dtimer.protocol import Runtime
+from dtimer.shown import shown
 
 P = ParamSpec("P")
 
 logger: Final = logging.getLogger("dtimer")
 
-in_hand: ContextVar[Event[Any] | asyncio.Task[None] | None] = ContextVar("dtimer_in_hand", default=None)
-"""The event that the running code was given, or the chore that it is part of. It tells `leave` what must not be waited
+
+class Errand:
+    """What a chore is about: it is there before the chore's task is."""
+
+
+in_hand: ContextVar[Event[Any] | Errand | None] = ContextVar("dtimer_in_hand", default=None)
+"""The event that the running code was given, or the errand that it is on. It tells `leave` what must not be waited
 for."""
+
+
+def log(level: int, message: str, *args: object, error: BaseException | None = None) -> None:
+    """Write a line of the log, with the traceback of an error.
+
+    Writing may fail like any other code that is not ours: an error may have no text, and an application its own filters
+    and handlers. It never stops what it is about.
+    """
+    try:
+        logger.log(level, message, *args, exc_info=error)
+    except BaseException as failure:
+        if ends_the_program(failure):
+            raise
+        _log_without(error, failure, level, message, *args)
+
+
+def _log_without(error: BaseException | None, failure: BaseException, level: int, message: str, *args: object) -> None:
+    """After a failure to write an error's traceback."""
+    try:
+        logger.log(level, f"{message} (it was %s, which cannot be logged: %s)", *args, shown(error), shown(failure))
+    except BaseException as again:
+        if ends_the_program(again):
+            raise
+        # No handler takes it, so it goes where Python writes what no code catches.
+        with suppress(Exception):
+            print(f"dtimer: {message % args} ({shown(failure)})", file=sys.stderr)
 
 
 class Chores:
@@ -31,24 +65,27 @@ class Chores:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._tasks: PerLoop[set[asyncio.Task[None]]] = PerLoop(set)
+        self._tasks: PerLoop[dict[asyncio.Task[None], Errand]] = PerLoop(dict)
         self.on_done: Callable[[], None] | None = None
 
     @property
-    def tasks(self) -> set[asyncio.Task[None]]:
-        """Those of the running loop."""
+    def tasks(self) -> dict[asyncio.Task[None], Errand]:
+        """Those of the running loop, and the errand that each is on."""
         return self._tasks.here()
 
-    def start(self, chore: Callable[[], Awaitable[object]], name: str) -> asyncio.Task[None]:
+    def start(
+        self, chore: Callable[[], Awaitable[object]], name: str, errand: Errand | None = None
+    ) -> asyncio.Task[None]:
         """Run it; what it raises is logged."""
-        task = start_task(lambda: self._run(chore, name), f"dtimer: {name}")
-        self.tasks.add(task)
+        errand = errand or Errand()
+        task = start_task(lambda: self._run(chore, name, errand), f"dtimer: {name}")
+        self.tasks[task] = errand
         task.add_done_callback(self._done)
         return task
 
-    async def _run(self, chore: Callable[[], Awaitable[object]], name: str) -> None:
+    async def _run(self, chore: Callable[[], Awaitable[object]], name: str, errand: Errand) -> None:
         task = asyncio.current_task()
-        in_hand.set(task)
+        in_hand.set(errand)
         with self.runtime.working(name):
             try:
                 await chore()
@@ -56,10 +93,10 @@ class Chores:
                 if ends_the_task(error, task):
                     raise
                 self.runtime.caught(error)
-                logger.error("%s raised", name, exc_info=error)
+                log(logging.ERROR, "%s raised", name, error=error)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
+        self.tasks.pop(task, None)
         if self.on_done is not None:
             self.on_done()
 
@@ -88,14 +125,15 @@ class Listeners(Generic[P]):
 
     def tell(self, *args: P.args, **kwargs: P.kwargs) -> None:
         for handler in tuple(self._handlers):
-            context = copy_context()
+            context, errand = copy_context(), Errand()
+            context.run(in_hand.set, errand)
             try:
                 work = to_await(context.run(handler, *args, **kwargs))
             except BaseException as error:
                 if ends_the_program(error):
                     raise
                 self._chores.runtime.caught(error)
-                logger.error("a handler of %r raised", self._name, exc_info=error)
+                log(logging.ERROR, "a handler of %r raised", self._name, error=error)
                 continue
             if work is None:
                 continue
@@ -103,9 +141,9 @@ class Listeners(Generic[P]):
             if len(calls) >= LISTENER_CALLS_MAX:
                 work.close()
                 what = "%d handlers of %r run already, and do not end: one more was not called for %s"
-                logger.error(what, len(calls), self._name, args)
+                log(logging.ERROR, what, len(calls), self._name, shown(args))
                 continue
-            call = context.run(self._chores.start, partial(_itself, work), f"a handler of {self._name!r}")
+            call = context.run(self._chores.start, partial(_itself, work), f"a handler of {self._name!r}", errand)
             calls.add(call)
             call.add_done_callback(partial(_ended, calls, work))
 
@@ -132,9 +170,9 @@ class Reports:
         if isinstance(error, DTimerError) and self.listeners:
             self.listeners.tell(error)
         else:
-            logger.error("%s", error, exc_info=error)
+            log(logging.ERROR, "%s", error, error=error)
 
     @staticmethod
     def warn(message: str) -> None:
         """For what is no error, but should not go unseen."""
-        logger.warning("%s", message)
+        log(logging.WARNING, "%s", message)
