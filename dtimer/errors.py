@@ -268,7 +268,18 @@ class NodeFenced(Report):
 
 
 class NodeIdDisputed(Report):
-    """This node joined again under an id that another process had taken from it: that one is fenced now (rule N1)."""
+    """The join of this node fenced another one under its id, which the store took for alive (rule N1).
+
+    Two live processes have one id, which is a mistake: each join of one takes the events from the other.
+    Or the other has crashed a moment ago, perhaps as this one's predecessor, and then all is well.
+    """
+
+    def __init__(self, node: str, name: str) -> None:
+        super().__init__(
+            f"node {node!r}: this process, {name}, has joined, and another one under the same id, which the store took "
+            "for alive, takes no more events. If that one crashed a moment ago, ignore this; "
+            "if not, two processes have the same node_id: give each one of its own"
+        )
 
 
 class StoreLostWrites(Report):

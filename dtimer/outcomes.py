@@ -118,6 +118,9 @@ class JoinOutcome(_Outcome):
     JOINED = "joined"
     ALREADY_JOINED = "already_joined"
     """This very incarnation is a member; only its life was prolonged."""
+    TOOK_OVER = "took_over"
+    """Joined; an earlier incarnation was a member under this node id and is fenced now: two processes have one node id,
+    unless the earlier one has died, and less than its life ago (rule N3)."""
     FENCED = "fenced"
     """A later incarnation is a member under this node id; nothing changed."""
 
@@ -151,6 +154,7 @@ _TRUE: frozenset[_Outcome] = frozenset(
         DiscardOutcome.DISCARDED,
         JoinOutcome.JOINED,
         JoinOutcome.ALREADY_JOINED,
+        JoinOutcome.TOOK_OVER,
         ClaimStatus.JOINED,
     }
 )

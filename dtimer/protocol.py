@@ -137,6 +137,10 @@ class Runtime(Protocol):
         """The running context is about to handle this, and may post; a simulator may raise, as above."""
         ...
 
+    def process_name(self) -> str:
+        """By which people know the running process: its host and number."""
+        ...
+
     def token(self, num_bytes: int) -> str:
         """Fresh random bytes, as lower-case hex."""
         ...
@@ -241,7 +245,10 @@ class TimerBackend(Protocol):
         ...
 
     async def join(self, member: Member) -> Applied[JoinOutcome]:
-        """Put a member at the ring's end, fencing an earlier incarnation; it is itself fenced by a later one (N1)."""
+        """Put a member at the ring's end, fencing an earlier incarnation; it is itself fenced by a later one (N1).
+
+        `TOOK_OVER` tells that the earlier one was alive, for two processes may have one node id.
+        """
         ...
 
     async def leave(self, member: Member) -> Applied[bool]:

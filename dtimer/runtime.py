@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import socket
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +17,11 @@ from dtimer.values import EventData, NewEvent
 
 AWAKE_BEFORE_S: Final = 0.0005
 _NOTHING: Final = nullcontext()
+
+
+def process_name() -> str:
+    """By which people know the running process."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class AsyncioSignal:
@@ -91,6 +98,9 @@ class AsyncioRuntime:
 
     def handing(self, event: EventData) -> None:
         """As above."""
+
+    def process_name(self) -> str:
+        return process_name()
 
     def token(self, num_bytes: int) -> str:
         return secrets.token_hex(num_bytes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -204,7 +202,10 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             if there is not None and not there.is_here():
                 if there.lives and self._node.busy:
                     self._settled.check()
+                # Of a loop that was closed while it had joined.
+                left_behind = self._node.busy or self._node.left_behind
                 self._move()
+                self._node.left_behind = left_behind
             self._settled.home = self._settled.home or home
             node = self._node
             node.settle(partitions)
@@ -247,7 +248,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     @property
     def node_name(self) -> str:
         """By which people know this process: as it was given, or else its host and number. It is never compared."""
-        return f"{socket.gethostname()}-{os.getpid()}" if self._node_name is None else self._node_name
+        return self._runtime.process_name() if self._node_name is None else self._node_name
 
     @override
     def __repr__(self) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
+from attrs import define
 from redis.asyncio import Redis
+from typing_extensions import override
 
 from dtimer import (
     BuryOutcome,
@@ -29,19 +31,23 @@ from dtimer import (
     Post,
     ReleaseOutcome,
     ResendOutcome,
+    SimBackend,
     StoreCorrupt,
     StoreLostWrites,
     Unsupported,
 )
 from dtimer.backends.redis import RedisBackend
 from dtimer.partitions import partition_of
+from dtimer.protocol import Runtime, TimerBackend
 from dtimer.values import After, EventData, Member, NewEvent
+from node.watched import Watched
 from support.servers import Server
 from support.waiting import until
 
 NUM_PARTITIONS = 4
 
 Make = Callable[..., RedisBackend]
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -349,6 +355,88 @@ async def test_who_is_fenced_in_one_partition_alone_leaves_the_others(backend: R
     async with asyncio.timeout(10):
         while await nodes_of(backend) != [[], ["n"], [], []]:  # noqa: ASYNC110  # a store tells nobody
             await asyncio.sleep(0.01)
+
+
+class _Slow(Watched):
+    """A partition that calls of some kinds reach when they are let through."""
+
+    def __init__(self, partition: TimerBackend, *operations: str) -> None:
+        super().__init__(cast("SimBackend", partition))
+        self.let = {operation: asyncio.Event() for operation in operations}
+        self.answered: list[str] = []
+
+    @override
+    async def _pass(self, operation: str, size: int, request: Callable[[], Awaitable[T]]) -> T:
+        if operation in self.let:
+            await self.let[operation].wait()
+        reply = await super()._pass(operation, size, request)
+        self.answered.append(operation)
+        return reply
+
+
+@define
+class _Spread:
+    """A namespace in these partitions, which is all that a timer asks of it."""
+
+    partitions: tuple[TimerBackend, ...]
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.partitions[0].runtime
+
+
+def spread(*partitions: TimerBackend) -> TimerBackend:
+    return cast("TimerBackend", _Spread(partitions))
+
+
+async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(backend: RedisBackend) -> None:
+    """The leave must not overtake the join: the store would tell a node that does not listen, for 100 s."""
+    quick, slow = backend.partitions[0], _Slow(backend.partitions[1], "join")
+    timer = DTimer(spread(quick, slow), node_id="n")
+    errors: list[DTimerError] = []
+    timer.on("error", errors.append)
+    timer.on("event", print)
+    joining = asyncio.create_task(timer.join())
+    async with asyncio.timeout(10):
+        while not (await quick.inspect()).value.ring:  # noqa: ASYNC110  # a store tells nobody
+            await asyncio.sleep(0.01)
+    await quick.join(Member("n", "z", 10_000_000))
+    await until(lambda: errors)
+
+    slow.let["join"].set()
+    await joining
+    await until(lambda: slow.count("leave"))
+    await until(lambda: not timer._node._claims)
+
+    assert [type(error) for error in errors] == [NodeFenced]
+    assert await nodes_of(backend) == [["n"], [], [], []]
+
+
+async def test_of_two_who_join_at_once_one_is_left_in_all_partitions(make: Make) -> None:
+    """Although they come to the partitions in different orders."""
+    backend = make()
+    first, slow = _Slow(backend.partitions[0]), _Slow(backend.partitions[1], "open", "leave")
+    earlier = DTimer(spread(first, slow), node_id="n")
+    others = [_Slow(partition) for partition in make().partitions[:2]]
+    later = DTimer(spread(*others), node_id="n")
+    for timer in (earlier, later):
+        timer.on("event", print)
+        timer.on("error", lambda error: None)
+    joining = asyncio.create_task(earlier.join())
+    await until(lambda: "open" in first.answered)
+    await later.join()
+
+    slow.let["open"].set()
+    await joining
+    for other in others:
+        other.answered.clear()
+    await until(lambda: all("claim" in other.answered for other in others))
+    slow.let["leave"].set()
+    await until(lambda: not earlier._node._claims)
+
+    assert later.joined
+    assert await nodes_of(backend) == [["n"], ["n"], [], []]
+    await later.leave()
 
 
 async def test_a_store_that_was_emptied_is_joined_again_in_all_partitions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from dtimer import DTimer, DTimerError, Event, NodeFenced, Post, SimBackend
+from dtimer import DTimer, DTimerError, Event, NodeFenced, NodeStopped, Post, SimBackend, StoreDenied
+from dtimer.limits import SECOND_US
+from dtimer.values import Member
 from node.watched import Watched
 
 
@@ -182,7 +185,7 @@ async def test_equal_seeds_give_equal_runs() -> None:
 
 
 async def test_processes_that_fight_for_an_id_are_both_told(sim: SimBackend) -> None:
-    """Rule N1. The fenced one stays out; one that is made to join again says that it fences the other."""
+    """Rule N1. The fenced one stays out, so that it does not go back and forth; each join that fences says so."""
     errors: dict[str, list[str]] = {"a": [], "b": []}
     timers = {name: DTimer(sim, node_id="n", node_name=name) for name in errors}
 
@@ -193,15 +196,75 @@ async def test_processes_that_fight_for_an_id_are_both_told(sim: SimBackend) -> 
         timer.on("error", note_for(name))
     await timers["a"].join()
     await timers["b"].join()
+    assert errors == {"a": [], "b": ["NodeIdDisputed"]}
     await sim.advance(7_200_000)
-    assert errors == {"a": ["NodeFenced"], "b": []}
+    assert errors == {"a": ["NodeFenced"], "b": ["NodeIdDisputed"]}
     assert not timers["a"].joined
 
     await timers["a"].join()
     await sim.advance(7_200_000)
 
-    assert errors == {"a": ["NodeFenced", "NodeIdDisputed"], "b": ["NodeFenced"]}
+    assert errors == {"a": ["NodeFenced", "NodeIdDisputed"], "b": ["NodeIdDisputed", "NodeFenced"]}
     assert "node_name='a'" in repr(timers["a"])
     assert DTimer(sim).node_name.endswith(f"-{os.getpid()}")
     for timer in timers.values():
         await timer.leave()
+
+
+@pytest.mark.parametrize("before", ["left", "fenced by one that left", "silent for long", "its own, not told to leave"])
+async def test_an_id_that_is_free_is_not_disputed(sim: SimBackend, before: str) -> None:
+    """Rule N1. Under a stable id each process follows another one."""
+    watched = Watched(sim)
+    timer, other = DTimer(watched, node_id="n"), DTimer(sim, node_id="n")
+    errors: list[DTimerError] = []
+    timer.on("error", errors.append)
+    other.on("error", lambda error: None)
+    if before == "left":
+        async with other:
+            pass
+    elif before == "fenced by one that left":
+        await timer.join()
+        async with other:
+            await sim.advance(20_000)
+    elif before == "silent for long":
+        await sim.join(Member("n", "0", SECOND_US))
+        await sim.advance(11_000)
+    else:
+        await timer.join()
+        watched.fail("leave", StoreDenied)
+        await timer.leave()
+    errors.clear()
+
+    async with timer:
+        await sim.advance(20_000)
+        assert timer.joined
+
+    assert errors == []
+
+
+async def test_a_node_whose_loop_was_closed_does_not_dispute_its_own_id(sim: SimBackend) -> None:
+    """Rule N1."""
+    timer = DTimer(sim, node_id="n")
+    errors: list[DTimerError] = []
+    timer.on("error", errors.append)
+    await asyncio.to_thread(lambda: asyncio.run(timer.join()))
+
+    async with timer:
+        await sim.advance(2_000)
+
+    assert [type(error) for error in errors] == [NodeStopped]
+
+
+async def test_an_id_that_may_be_disputed_is_a_warning_in_the_log(
+    sim: SimBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no failure of a process that follows one that crashed, so the text has both possibilities."""
+    await sim.join(Member("n", "0"))
+
+    async with DTimer(sim, node_id="n"):
+        pass
+
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert "crashed a moment ago, ignore" in record.message
+    assert "two processes have the same node_id" in record.message

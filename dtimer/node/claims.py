@@ -29,6 +29,7 @@ HEX_DIGITS: Final = 14
 """Of a time in us: enough for two thousand years. Of a place in the store's history: no double counts further."""
 READING_TURNS: Final = 4
 """Of the loop: in one the socket is read, in the next its reader wakes up; and as much again."""
+INCARNATION_BYTES: Final = 8
 NONCE_BYTES: Final = 8
 """Of a claim, and so of its receipts."""
 
@@ -39,6 +40,8 @@ class Claims:
     Attributes:
         member: under which the store knows it.
         fenced: another process has joined under its node id.
+        dismissed: it was not fenced here, but in another partition, and has ended or is about to.
+        took_over: its join fenced a member under its node id that was alive, as far as the store knew.
         joined: it is at work, and the store knows it, or did when it was last heard of.
         known: the store may know it as a member, whether it is at work or not.
     """
@@ -59,18 +62,20 @@ class Claims:
         tally: Tally,
         name: Callable[[], str],
         on_ready: Callable[[], None],
-        on_fenced: Callable[[], None],
+        on_fenced: Callable[[Claims], None],
         on_stopped: Callable[[BaseException | None], None],
     ) -> None:
         """
         Args:
             name: by which people know the process.
             partition: what reports add to tell it from the others; empty if there are none.
-            on_fenced: called when it has come to its end because it was fenced.
+            on_fenced: called when it has come to its end because it was fenced or dismissed.
             on_stopped: called when it has come to its end although it was neither fenced nor told to; and why.
         """
         self.member = member
         self.fenced = False
+        self.dismissed = False
+        self.took_over = False
         self.joined = False
         self.known = False
         self._store = store
@@ -110,7 +115,11 @@ class Claims:
     @property
     def at_work(self) -> bool:
         """It claims, and will go on."""
-        return self._task is not None and not (self._task.done() or self._leaving or self.fenced)
+        return self._task is not None and not (self._task.done() or self._leaving or self._out)
+
+    @property
+    def _out(self) -> bool:
+        return self.fenced or self.dismissed
 
     @property
     def begun(self) -> bool:
@@ -119,21 +128,28 @@ class Claims:
 
     # --- from outside --------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Subscribe, join, and begin to claim (rule N1). Raises a BackendError, and is not joined then."""
+    async def open(self) -> str:
+        """Reach the store, and make up a later incarnation than those of earlier joins. Raises a BackendError."""
+        opened = await self._store.call(self._store.backend.open)
+        # By the store's time, so that an earlier incarnation which the store knows can be told from a later one;
+        # and by its history, for in virtual time two joins come at the same instant.
+        place = self._store.history.mark().seq
+        return f"{opened.at_us:0{HEX_DIGITS}x}-{place:0{HEX_DIGITS}x}-{self._runtime.token(INCARNATION_BYTES)}"
+
+    async def start(self, incarnation: str) -> None:
+        """Subscribe, join, and begin to claim (rule N1); it is open.
+
+        Raises:
+            BackendError: it has not joined.
+        """
         try:
-            opened = await self._store.call(self._store.backend.open)
-            # By the store's time, so that an earlier incarnation which the store knows can be told from a later one;
-            # and by its history, for in virtual time two joins come at the same instant.
-            place = self._store.history.mark().seq
-            later = f"{opened.at_us:0{HEX_DIGITS}x}-{place:0{HEX_DIGITS}x}-{self.member.incarnation}"
-            self.member = evolve(self.member, incarnation=later)
+            self.member = evolve(self.member, incarnation=incarnation)
             error = await (await self._subscribe())
             if error is not None and not isinstance(error, PASSING):
                 raise error
             await self._join()
         except BaseException:
-            await self._close()
+            await self.close()
             raise
         self._task = start_task(self._run, f"dtimer: node {self.member.node}")
         self._task.add_done_callback(self._ended)
@@ -151,8 +167,8 @@ class Claims:
         self._signal.set()
 
     def dismiss(self) -> None:
-        """It was fenced in another partition, and so is here."""
-        self.fenced, self.joined = True, False
+        """It was fenced in another partition, and comes to its end here when the call in flight has been answered."""
+        self.dismissed, self.joined = True, False
         self._signal.set()
 
     def stop_claiming(self) -> None:
@@ -165,14 +181,15 @@ class Claims:
         self.stop_claiming()
         if self._task is not None:
             await asyncio.wait([self._task])
-        await self._close()
+        await self.close()
 
     async def tell_store(self) -> None:
         """It is a member no more."""
         await self._store.call(lambda: self._store.backend.leave(self.member))
         self.known = False
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """It does not begin, or has come to its end."""
         await self._ears.stop()
         self._signal.close()
 
@@ -180,7 +197,7 @@ class Claims:
 
     async def _run(self) -> None:
         try:
-            while not self._leaving and not self.fenced:
+            while not self._leaving and not self._out:
                 try:
                     await self._step()
                 except BaseException as error:
@@ -200,16 +217,16 @@ class Claims:
             self._signal.close()
             self._room.gone(self)
             self._confirms.lane.take_back()
-        if self.fenced:
+        if self._out:
             await self._ears.stop()
-            self._on_fenced()
+            self._on_fenced(self)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._stopped(asyncio.CancelledError() if task.cancelled() else task.exception())
 
     def _stopped(self, error: BaseException | None) -> None:
         """It has come to its end; unless it was told to, that is reported, once."""
-        if not self._leaving and not self.fenced:
+        if not self._leaving and not self._out:
             self._on_stopped(error)
 
     async def _step(self) -> None:
@@ -359,6 +376,7 @@ class Claims:
         except BackendError as error:
             self.known = error.known is not Known.NOT_APPLIED
             raise
+        self.took_over = joined.value is JoinOutcome.TOOK_OVER
         self._came(joined.value)
 
     def _came(self, outcome: JoinOutcome) -> None:
@@ -366,7 +384,7 @@ class Claims:
         if outcome is JoinOutcome.FENCED:
             self._is_fenced()
             return
-        self.joined = True
+        self.joined = not self.dismissed
         self._rejoin = False
         self._planner.joined(self._runtime.now_us())
 

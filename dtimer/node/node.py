@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, TypeVar
 
 from dtimer.counters import Tally
 from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeIdDisputed, NodeStopped
@@ -27,7 +27,7 @@ from dtimer.protocol import Runtime
 from dtimer.shown import said, shown
 from dtimer.values import Member
 
-INCARNATION_BYTES: Final = 8
+T = TypeVar("T")
 
 
 class Node:
@@ -36,6 +36,7 @@ class Node:
     Attributes:
         id: the node's; empty before its first join.
         callers: how many have asked it, or are about to ask it, to join or leave.
+        left_behind: the store may know this timer as a member from before, so that it would find itself.
     """
 
     def __init__(
@@ -60,9 +61,9 @@ class Node:
         """
         self.id = ""
         self.callers = 0
+        self.left_behind = False
         self._identify = identify
         self._name = name
-        self._was_fenced = False
         self._settled = settled
         self._partitions: Partitions
         self._watch = watch
@@ -150,21 +151,19 @@ class Node:
                 raise
             finally:
                 in_hand.reset(token)
-            if self._was_fenced:
-                self._was_fenced = False
-                what = f"node {self.id!r} ({self._name()}) joined again after another process had joined under its id"
-                self._reports.report(NodeIdDisputed(f"{what}, which is fenced now: give each process an id of its own"))
+            if not self.left_behind and any(claims.took_over for claims in self._claims):
+                self._reports.notice(NodeIdDisputed(self.id, self._name()))
+            self.left_behind = False
 
     def _new_claims(self) -> list[Claims]:
         assert self._deliveries is not None, "serve() comes first"
         assert self._room is not None, "settle() comes first"
         disturbance = Disturbance(self.id, self._reports, self._tally)
-        incarnation = self._runtime.token(INCARNATION_BYTES)
         several = len(self._partitions.all) > 1
         self._num_ended = 0
         return [
             Claims(
-                Member(self.id, incarnation, partition.store.backend.pace.poll_us),
+                Member(self.id, "", partition.store.backend.pace.poll_us),
                 store=partition.store,
                 deliveries=self._deliveries,
                 room=self._room,
@@ -185,18 +184,17 @@ class Node:
 
     async def _start(self, claims: list[Claims]) -> None:
         """All of them have joined afterwards, or none."""
-        if len(claims) == 1:
-            await claims[0].start()
-            return
-        starting = [asyncio.ensure_future(each.start()) for each in claims]
         try:
-            # To the end, although one may have failed: a join that is cut off may have been applied.
-            for outcome in await asyncio.gather(*starting, return_exceptions=True):
-                if outcome is not None:
-                    raise outcome
+            # That of the first counts in all: of two nodes with one id the later one is the same everywhere.
+            incarnation, *_ = await _all(each.open() for each in claims)
         except BaseException:
-            await asyncio.wait(starting)
-            await self._stop(claims)
+            await asyncio.gather(*(each.close() for each in claims))
+            raise
+        try:
+            await _all(each.start(incarnation) for each in claims)
+        except BaseException:
+            if len(claims) > 1:
+                await self._stop(claims)
             raise
 
     def _partition_ready(self) -> None:
@@ -230,13 +228,14 @@ class Node:
             for partition in self._partitions.all:
                 await partition.confirms.lane.idle()
 
-    def _fenced(self) -> None:
+    def _fenced(self, ended: Claims) -> None:
         """One has come to its end; who is fenced in one partition is out of all."""
         for claims in self._claims:
             if not claims.fenced:
                 claims.dismiss()
-                self._chores.start(partial(self._tell_store, claims), f"leaving as node {self.id!r}")
-        self._was_fenced = True
+        # Not before its own last call was answered: a join in flight could come after the leave.
+        if not ended.fenced:
+            self._chores.start(partial(self._tell_store, ended), f"leaving as node {self.id!r}")
         self._num_ended += 1
         if self._num_ended < len(self._claims):
             return
@@ -266,6 +265,7 @@ class Node:
             await claims.tell_store()
         except BackendError as error:
             # Here everything is over all the same; the store finds out when nobody answers its announcements.
+            self.left_behind = True
             self._reports.report(NodeDisturbed(f"node {self.id!r} left, but could not tell its store"), error)
 
     @asynccontextmanager
@@ -339,3 +339,22 @@ class Node:
 
     def _unfinished(self, deliveries: Deliveries[Any]) -> list[Event[Any]]:
         return [event for event in deliveries.consumers.unfinished if event not in self._excused]
+
+
+async def _all(calls: Iterable[Coroutine[None, None, T]]) -> list[T]:
+    """What they return; the first error when all have ended, for a join that is cut off may have been applied."""
+    first, *others = calls
+    if not others:
+        return [await first]
+    tasks = [asyncio.ensure_future(call) for call in (first, *others)]
+    try:
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    except BaseException:
+        await asyncio.wait(tasks)
+        raise
+    returned: list[T] = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        returned.append(answer)
+    return returned

@@ -172,6 +172,13 @@ class Reports:
         else:
             log(logging.ERROR, "%s", error, error=error)
 
+    def notice(self, error: DTimerError) -> None:
+        """As :meth:`report`, for what need not be an error: in the log it is a warning."""
+        if self.listeners:
+            self.listeners.tell(error)
+        else:
+            self.warn(str(error))
+
     @staticmethod
     def warn(message: str) -> None:
         """For what is no error, but should not go unseen."""

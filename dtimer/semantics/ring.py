@@ -78,11 +78,12 @@ class Ring:
         if status is ClaimStatus.JOINED:
             self._nodes[member.node].expires_us = _expiry(member, at_us)
             return JoinOutcome.ALREADY_JOINED
+        before = self._nodes.get(member.node)
         self._remove(member.node)
         self.joins += 1
         self._last_position += 1
         self._nodes[member.node] = _Node(member.incarnation, self._last_position, _expiry(member, at_us))
-        return JoinOutcome.JOINED
+        return JoinOutcome.JOINED if before is None or before.expires_us <= at_us else JoinOutcome.TOOK_OVER
 
     def leave(self, member: Member) -> bool:
         """Take a member out; its arm goes to whom :meth:`settle` finds (N1)."""

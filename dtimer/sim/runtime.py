@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 
 from dtimer.protocol import Cancellable, Signal
+from dtimer.runtime import process_name
 from dtimer.sim.descent import Descent
 from dtimer.sim.signal import SimSignal
 from dtimer.sim.world import World
@@ -56,6 +57,9 @@ class SimRuntime:
 
     def handing(self, event: EventData) -> None:
         self._descent.handing(event, self.caught)
+
+    def process_name(self) -> str:
+        return process_name()
 
     def token(self, num_bytes: int) -> str:
         return self._random.randbytes(num_bytes).hex()

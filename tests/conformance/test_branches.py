@@ -106,6 +106,7 @@ NOT_REACHED: Final = {
         resend.lua: not readable -> true
         resend.lua: not readable or string.find(letter, '^%d+ unreadable ') -> true
         resend.lua: redis.call('HGET', LETTERS, member) -> false
+        ring.lua is_alive: until_when -> false
         ring.lua park: arm == node -> false
         ring.lua park: arm == node -> true
         ring.lua park: incarnation -> false

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dtimer.limits import (
     ANNOUNCE_MAX_TRIES,
     ARM_GRACE_US,
@@ -216,7 +218,7 @@ def test_a_later_join_fences_the_earlier_one() -> None:
     """N1."""
     store = Store()
     store.join("a")
-    assert store.do(op.Join(Member("a", "2"))) is JoinOutcome.JOINED
+    assert store.do(op.Join(Member("a", "2"))) is JoinOutcome.TOOK_OVER
     store.post()
 
     assert store.claim("a").status is ClaimStatus.FENCED
@@ -235,6 +237,19 @@ def test_an_earlier_join_that_comes_again_is_fenced_itself() -> None:
     assert store.do(op.Join(Member("a", "1"))) is JoinOutcome.FENCED
 
     assert store.do(op.Inspect()).ring == (member,)
+
+
+@pytest.mark.parametrize("early_us", [0, 1])
+def test_a_join_takes_over_from_a_member_that_is_not_due_to_be_removed(early_us: int) -> None:
+    """N1, N3."""
+    store = Store()
+    store.do(op.Join(Member("a", "1")))
+    (member,) = store.do(op.Inspect()).ring
+    store.wait(member.expires_us - early_us - store.now_us)
+
+    outcome = store.do(op.Join(Member("a", "2")))
+
+    assert outcome is (JoinOutcome.TOOK_OVER if early_us else JoinOutcome.JOINED)
 
 
 def test_joining_twice_changes_nothing() -> None:

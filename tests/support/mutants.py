@@ -235,6 +235,20 @@ MUTANTS: Final = (
         "return ClaimStatus.FENCED",
         file="ring",
     ),
+    _machine(
+        "N1",
+        "a join does not say that it fences another",
+        "JoinOutcome.JOINED if before is None or before.expires_us <= at_us else JoinOutcome.TOOK_OVER",
+        "JoinOutcome.JOINED",
+        file="ring",
+    ),
+    _machine(
+        "N1",
+        "a join is said to fence the dead",
+        "if before is None or before.expires_us <= at_us else",
+        "if before is None else",
+        file="ring",
+    ),
     _machine("N3", "believe in the dead", "            if not reached:\n", "            if False:\n", file="ring"),
     _machine(
         "W2",
@@ -332,6 +346,8 @@ MUTANTS: Final = (
     ),
     _lua("T3", "deliver early", "claim", "local horizon = at\n", "local horizon = at + 30000\n"),
     _lua("T4", "equal scores", "lib/namespace", "last = last < at and at or last + 1", "last = math.max(last, at)"),
+    _lua("N1", "a join does not say that it fences another", "join", "then outcome = 4 end", "then outcome = 1 end"),
+    _lua("N1", "a join is said to fence the dead", "join", "node_info(node) and is_alive(node)", "node_info(node)"),
     _lua(
         "P3",
         "the old receipt ends the new event",

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from dtimer import DTimer, Event, HandlerFailed, NodeFenced, Post, WrongProcessOrLoop
+from dtimer import DTimer, Event, HandlerFailed, NodeFenced, NodeIdDisputed, Post, WrongProcessOrLoop
 from dtimer.limits import MILLISECOND_US, SECOND_US
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import with_nodes
@@ -148,9 +148,10 @@ async def an_event_does_not_wait_for_a_full_node(world: World) -> None:
 
 @with_nodes("N1")
 async def joining_again_fences_the_earlier_node(world: World) -> None:
-    """A join elsewhere under the same node id fences the earlier node, which reports it and takes no more.
+    """A join elsewhere under the same node id fences the earlier node, which reports it and takes no more;
+    the later one reports that it has fenced another.
 
-    Troubleshooting: does a claim by an old incarnation answer FENCED?
+    Troubleshooting: does a claim by an old incarnation answer FENCED, and the join that fenced it TOOK_OVER?
     """
     first = await world.node("n", pace=QUICK)
     await first.timer.join()
@@ -158,6 +159,7 @@ async def joining_again_fences_the_earlier_node(world: World) -> None:
 
     await world.until("the first reports it", lambda: first.errors, within_us=2 * SECOND_US)
     same("the reports", [type(error) for error in first.errors], [NodeFenced])
+    same("those of the second", [type(error) for error in second.errors], [NodeIdDisputed])
     await world.until("the first is out", lambda: not first.timer.joined)
     holds("the second is in", second.timer.joined)
     await first.timer.post("p", 0)

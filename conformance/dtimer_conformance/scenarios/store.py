@@ -130,12 +130,33 @@ async def what_an_incarnation_fences_can_be_repeated(world: World) -> None:
     store = world.store
     same("a first join", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
     same("the same again", (await store.join(member("a", "1"))).value, JoinOutcome.ALREADY_JOINED)
-    same("a later one", (await store.join(member("a", "2"))).value, JoinOutcome.JOINED)
+    same("a later one", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
 
     same("the first one again", (await store.join(member("a", "1"))).value, JoinOutcome.FENCED)
     same("its leaving", (await store.leave(member("a", "1"))).value, False)
     same("the claim of the later one", (await store.come("a", incarnation="2")).status, ClaimStatus.JOINED)
     same("that of the first", (await store.come("a", incarnation="1")).status, ClaimStatus.FENCED)
+
+
+@scenario("N1")
+async def a_join_says_whether_it_fences_a_member(world: World) -> None:
+    """A join that fences an earlier incarnation says so, if that had not left and is not due to be removed (N3).
+
+    By that two processes with one node id both learn of it.
+
+    Troubleshooting: is the earlier member's life compared with the operation's time, before it is removed?
+    """
+    store = world.store
+    short_lived = member("a", "3", poll_us=5 * MILLISECOND_US)
+    same("the first", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
+    same("one that fences it", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
+    same("the same again", (await store.join(member("a", "2"))).value, JoinOutcome.ALREADY_JOINED)
+    same("under another id", (await store.join(member("b", "3"))).value, JoinOutcome.JOINED)
+    same("its leaving", (await store.leave(member("a", "2"))).value, True)
+
+    same("one that comes after it has left", (await store.join(short_lived)).value, JoinOutcome.JOINED)
+    await world.wait(60 * MILLISECOND_US)
+    same("one that comes after its life", (await store.join(member("a", "4"))).value, JoinOutcome.JOINED)
 
 
 @scenario("F1")

@@ -25,6 +25,7 @@ def join(turn: Turn, member: Member) -> JoinOutcome:
             _renew(turn, member)
         _remove_silent(turn)
         return JoinOutcome.ALREADY_JOINED if before is ClaimStatus.JOINED else JoinOutcome.FENCED
+    earlier = _row(turn, member.node)
     _remove(turn, member.node)
     turn.joins += 1
     turn.db.execute(
@@ -32,7 +33,7 @@ def join(turn: Turn, member: Member) -> JoinOutcome:
         (turn.ns, member.node, member.incarnation, _end(turn), _expiry(turn, member)),
     )
     _remove_silent(turn)
-    return JoinOutcome.JOINED
+    return JoinOutcome.JOINED if earlier is None or earlier["expires_us"] <= turn.at_us else JoinOutcome.TOOK_OVER
 
 
 def leave(turn: Turn, member: Member) -> bool:

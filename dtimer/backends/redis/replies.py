@@ -78,7 +78,7 @@ RESEND: Final = (
     ResendOutcome.UNREADABLE,
 )
 DISCARD: Final = (DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND)
-JOIN: Final = (JoinOutcome.JOINED, JoinOutcome.ALREADY_JOINED, JoinOutcome.FENCED)
+JOIN: Final = (JoinOutcome.JOINED, JoinOutcome.ALREADY_JOINED, JoinOutcome.FENCED, JoinOutcome.TOOK_OVER)
 _STATUS: Final = (ClaimStatus.JOINED, ClaimStatus.NOT_JOINED, ClaimStatus.FENCED)
 
 

@@ -348,6 +348,10 @@ class HostRuntime:
     async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
         await asyncio.sleep(duration_us / SECOND_US)
 
+    def process_name(self) -> str:
+        """Not that of the real process, which would make each run another one."""
+        return f"{self._process.name}-{self._process.incarnation}"
+
     def token(self, num_bytes: int) -> str:
         return self._tokens.token(num_bytes)
 

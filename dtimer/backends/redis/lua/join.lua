@@ -1,6 +1,7 @@
 -- Put a member at the ring's end, fencing an earlier incarnation (N1, F1).
 -- ARGV     node, incarnation, the longest it goes without a claim in us
--- returns  1 joined, 2 this very incarnation was there, 3 a later one is there
+-- returns  1 joined, 2 this very incarnation was there, 3 a later one is there, 4 joined in place of an
+--          earlier one that was alive
 --@include ring
 --@include refusals
 
@@ -13,6 +14,7 @@ if status == 1 then
 elseif status == 3 then
   outcome = 3
 else
+  if node_info(node) and is_alive(node) then outcome = 4 end
   remove_node(node)
   position = position + 1
   place(node, incarnation, position, '-')

@@ -23,6 +23,12 @@ local function sign_of_life(node, poll)
   redis.call('ZADD', LIVES, int(at + LIMITS.MEMBER_LIFE_POLLS * tonumber(poll)), node)
 end
 
+-- It was not silent for so long that it would be removed (N3).
+local function is_alive(node)
+  local until_when = time_of(redis.call('ZSCORE', LIVES, node))
+  return until_when and until_when > at
+end
+
 local function place(node, incarnation, where, parked)
   redis.call('HSET', NODES, node, incarnation .. ' ' .. int(where) .. ' ' .. parked)
   if parked == '-' then
