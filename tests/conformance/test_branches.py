@@ -110,6 +110,8 @@ NOT_REACHED: Final = {
         ring.lua park: arm == node -> false
         ring.lua park: arm == node -> true
         ring.lua park: incarnation -> false
+        refusals.lua joins: #text <= 15 -> false
+        refusals.lua joins: string.match(text, '^%d+$') -> false
         ring.lua settle: not string.find(arm, '^[%w_.-]+$') -> true
         ring.lua settle: not string.find(arm, '^[%w_.-]+$') or #arm > 64 -> true
         upcoming.lua add: read -> false
@@ -123,6 +125,7 @@ NOT_REACHED: Final = {
         namespace.lua: meta.err -> true
         namespace.lua: meta[1] ~= 'LIMITS.SCHEMA' -> true
         namespace.lua: meta[1] ~= 'LIMITS.SCHEMA' and not string.find(meta[1], '^LIMITS.SCHEMA%.') -> true
+        namespace.lua: meta[2] -> false
         namespace.lua: meta[4] -> false
         namespace.lua: meta[5] -> false
         namespace.lua: not string.find(problem, 'WRONGTYPE', 1, true) -> false

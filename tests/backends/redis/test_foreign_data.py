@@ -17,6 +17,7 @@ from dtimer import (
     ConfirmOutcome,
     DTimer,
     EndReason,
+    Known,
     MalformedWakeup,
     Post,
     RecordUnreadable,
@@ -303,6 +304,40 @@ async def test_another_minor_schema_is_ours(world: RedisWorld, stranger: Client)
 
     assert await timer.cancel("e") is CancelOutcome.CANCELLED
     assert stranger.hget(PREFIX + "meta", "schema") == b"2.7"
+
+
+ODD = (b"", b"x", b"a b", b"-1", b"1e400", b"nan", b"9" * 400, b"\xff\xfe", b"\x1b[2J", b"1\n2", bytes(range(256)))
+
+
+@pytest.mark.parametrize("field", ["schema", "epoch", "counts", "arm", "joins", "partitions", "-", "other"])
+async def test_no_call_is_half_applied_whatever_the_fields_of_a_namespace_hold(
+    world: RedisWorld, stranger: Client, field: str
+) -> None:
+    """It is refused and has changed nothing, or it is applied; and what it says can be printed (rule F5)."""
+    timer = world.timer("n")
+    await timer.post("p", 60_000, id="e")
+    sound = stranger.hgetall(PREFIX + "meta").items()
+    for text in ODD:
+        for call, _ in CALLS.values():
+            stranger.delete(PREFIX + "meta")
+            for name, value in (*sound, (field, text)):
+                stranger.hset(PREFIX + "meta", name, value)
+            before = everything(stranger)
+            error = await failure(call(timer))
+            if error is None:
+                await timer.leave()
+            else:
+                assert error.known is Known.NOT_APPLIED, (text, error)
+                assert str(error).isprintable()
+                assert everything(stranger) == before, (text, error)
+
+
+async def failure(call: Awaitable[object]) -> BackendError | None:
+    try:
+        await call
+    except BackendError as error:
+        return error
+    return None
 
 
 NUMBERS = {"counts": ("seq", "last", "skew", "position", "dropped"), "arm": ("arm_due", "arm_at", "arm")}

@@ -41,7 +41,7 @@ if (meta[3] or '1') ~= ARGV[4] then
     .. '; see dtimer migrate-partitions')
 end
 
-local epoch = meta[2]
+local epoch = string.match(meta[2] or '', '^%w+$') -- it is part of each reply, with blanks around it
 local seq, last, skew, position, dropped = string.match(meta[4] or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
 local arm_due, arm_at, arm = 0, 0, '' -- arm: a node, or empty
 if meta[5] ~= '' then arm_due, arm_at, arm = string.match(meta[5] or '', '^(%d+) (%d+) (%S+)$') end

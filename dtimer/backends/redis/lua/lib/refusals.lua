@@ -1,8 +1,9 @@
 -- When a payload that a node could not decode is offered again (F4); the twin of semantics/refusals.py.
 
--- How often members have joined.
+-- How often members have joined; 0 if what is there is no number of ours.
 local function joins()
-  return tonumber(redis.call('HGET', META, 'joins') or 0)
+  local text = redis.call('HGET', META, 'joins')
+  return text and #text <= 15 and tonumber(string.match(text, '^%d+$') or nil) or 0
 end
 
 -- What is remembered after another refusal. A member that has joined since the last one may be able to read it.
