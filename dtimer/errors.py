@@ -186,7 +186,7 @@ class StoreDenied(StoreRefused):
 
 
 class SchemaMismatch(StoreRefused):
-    """The namespace was written by an incompatible version of dtimer (rule F7)."""
+    """The namespace was written by an incompatible version of dtimer; the text says what to upgrade (rule F7)."""
 
 
 class PartitionsMismatch(StoreRefused):

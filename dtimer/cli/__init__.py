@@ -61,7 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     purge.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
     purge.add_argument("--yes", action="store_true", help="do not ask")
-    for command in (migrate, purge):
+    upgrade = commands.add_parser(
+        "upgrade",
+        help="give a namespace of an earlier version the form that this one reads",
+        description="Rewrites what a namespace on Redis keeps for this version. No node may be joined meanwhile.",
+        epilog="Safe to run again after it was interrupted. Exits with 0 if the namespace is as this version wants it, "
+        "with 1 if it was not to be upgraded, and with 2 if it could not be.",
+    )
+    upgrade.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
+    upgrade.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (migrate, purge, upgrade):
         command.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
         kind = command.add_mutually_exclusive_group()
         kind.add_argument("--cluster", action="store_true", help="the URL is that of a server of a Redis Cluster")
@@ -91,6 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from dtimer.cli.purge import run_purge
 
         return run_purge(
+            parsed.url, namespace=parsed.namespace, yes=parsed.yes, cluster=parsed.cluster, sentinel=parsed.sentinel
+        )
+
+    if parsed.command == "upgrade":
+        from dtimer.cli.upgrade import run_upgrade
+
+        return run_upgrade(
             parsed.url, namespace=parsed.namespace, yes=parsed.yes, cluster=parsed.cluster, sentinel=parsed.sentinel
         )
 

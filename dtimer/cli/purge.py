@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from dtimer.backends.redis.migration import client_for
 from dtimer.backends.redis.removal import Remains, remains, remove
+from dtimer.cli.asking import agreed
 from dtimer.errors import DTimerError
 
 
@@ -19,7 +20,7 @@ def run_purge(url: str, *, namespace: str, yes: bool, cluster: bool, sentinel: s
             print(f"there is no namespace {namespace!r}")
             return 0
         print(f"namespace {namespace!r}: {_described(found)}")
-        if not yes and not _agreed():
+        if not yes and not agreed("remove all of it, for good?", refused="nothing is removed"):
             return 1
         asyncio.run(_remove(url, namespace, cluster, sentinel))
     except DTimerError as error:
@@ -37,13 +38,6 @@ def _described(found: Remains) -> str:
         f"{shown.live} live events, {shown.dead_letters} dead letters, {len(shown.ring)} nodes, "
         f"in {found.partitions} partitions"
     )
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        print("nothing is removed: give --yes, or answer on a terminal", file=sys.stderr)
-        return False
-    return input("remove all of it, for good? [y/N] ").strip().lower() in {"y", "yes"}
 
 
 async def _look(url: str, namespace: str, cluster: bool, sentinel: str | None) -> Remains | None:

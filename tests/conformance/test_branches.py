@@ -122,6 +122,10 @@ NOT_REACHED: Final = {
         namespace.lua: at > LIMITS.INSTANT_MAX_US -> true
         namespace.lua: at > LIMITS.INSTANT_MAX_US or at + skew > LIMITS.STORE_TIME_MAX_US -> true
         namespace.lua: epoch -> false
+        namespace.lua: its -> false
+        namespace.lua: its -> true
+        namespace.lua: tonumber(its) > LIMITS.SCHEMA -> false
+        namespace.lua: tonumber(its) > LIMITS.SCHEMA -> true
         namespace.lua: meta.err -> true
         namespace.lua: meta[1] ~= 'LIMITS.SCHEMA' -> true
         namespace.lua: meta[1] ~= 'LIMITS.SCHEMA' and not string.find(meta[1], '^LIMITS.SCHEMA%.') -> true

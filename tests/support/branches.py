@@ -209,7 +209,7 @@ def asking_scripts(branches: Branches, server: Server, folder: Path) -> Generato
     sound = dict(redis_partition._SCRIPTS)
     scripts = _Scripts(branches)
     lua = ROOT / "backends" / "redis" / "lua"
-    for path in lua.rglob("*.lua"):
+    for path in (*(lua / f"{name}.lua" for name in sound), *(lua / "lib").glob("*.lua")):
         copied = folder / path.relative_to(lua)
         copied.parent.mkdir(exist_ok=True)
         source = scripts.asking(path.name, path.read_text(encoding="utf-8"))

@@ -16,14 +16,15 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import define, frozen
+from attrs import frozen
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
 from dtimer import arguments
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Argument, Reply, Route
-from dtimer.backends.redis.keys import NAMES, Keys
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Reply
+from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
+from dtimer.backends.redis.parts import Part, require_no_nodes, text
 from dtimer.backends.redis.resp import ReplyTooLarge, as_bytes, as_list
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
@@ -32,8 +33,6 @@ from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.partitions import partition_of
 from dtimer.runtime import AsyncioRuntime
 
-SKEW: Final = 2
-"""Its place among the counts of a namespace."""
 OPERATION: Final = "migrate_partitions"
 BATCH_MAX_ITEMS: Final = 64
 """Events moved at a time: 64 MiB at most, if payloads are within their default limit."""
@@ -90,17 +89,6 @@ _EARLIER: Final = re.compile(rb"\xff\d+\Z")
 """What an earlier dead letter of an id has behind it; see lua/lib/letters.lua."""
 
 
-@define
-class _Part:
-    """One set of keys."""
-
-    route: Route
-    keys: dict[str, str]
-
-    async def do(self, *command: Argument) -> Reply:
-        return await self.route.request(OPERATION, *command)
-
-
 class _Migration:
     def __init__(self, servers: Servers, namespace: str, to: int) -> None:
         self._servers = servers
@@ -121,13 +109,13 @@ class _Migration:
             return Migrated(before, self._to)
         parts = [await self._part(place) for place in range(max(before, self._to))]
         if not target:
-            await self._require_no_nodes(parts[:before])
+            await require_no_nodes(parts[:before])
         mark = f"{before}>{self._to}"
         for place, part in enumerate(parts):
             await self._mark(place, part, mark, {str(before), str(self._to)} if place < before else None)
         try:
             # Somebody may have joined in between.
-            await self._require_no_nodes(parts[:before])
+            await require_no_nodes(parts[:before])
         except StoreRefused:
             if not target:
                 for part in reversed(parts[:before]):
@@ -143,16 +131,14 @@ class _Migration:
             await _set_number(part, self._to)
         # The first goes last: until then its mark tells that there is something to finish.
         for part in reversed(parts[: self._to]):
-            await part.do(b"DEL", *(part.keys[name] for name in ("ring", "nodes", "lives")))
-            await part.do(b"HSET", part.keys["meta"], "arm", "")
+            await part.forget_nodes()
             await _set_number(part, self._to)
         return Migrated(before, self._to, events, letters)
 
-    async def _part(self, place: int) -> _Part:
-        keys = Keys(self._namespace, place)
-        return _Part(await self._servers.route(OPERATION, keys.prefix), dict(zip(NAMES, keys.all, strict=True)))
+    async def _part(self, place: int) -> Part:
+        return await Part.at(self._servers, OPERATION, self._namespace, place)
 
-    async def _mark(self, place: int, part: _Part, mark: str, known: set[str] | None) -> None:
+    async def _mark(self, place: int, part: Part, mark: str, known: set[str] | None) -> None:
         """From now on no operation is accepted; a partition that nobody has used is made, with the mark.
 
         Args:
@@ -168,20 +154,7 @@ class _Migration:
                 raise StoreCorrupt(OPERATION, problem) from error
             await part.do(b"HSET", part.keys["meta"], "partitions", mark)
 
-    async def _require_no_nodes(self, parts: Sequence[_Part]) -> None:
-        nodes: set[str] = set()
-        for part in parts:
-            time = await part.do(b"TIME")
-            counts = await part.do(b"HGET", part.keys["meta"], "counts")
-            seconds, microseconds = map(as_bytes, as_list(time))
-            skew_us = int(counts.split()[SKEW]) if isinstance(counts, bytes) else 0
-            now_us = int(seconds) * 1_000_000 + int(microseconds) + skew_us
-            nodes.update(map(_text, as_list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
-        if nodes:
-            problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
-            raise StoreRefused(OPERATION, problem)
-
-    async def _move(self, place: int, parts: Sequence[_Part], queue: str, hashes: Sequence[str]) -> int:
+    async def _move(self, place: int, parts: Sequence[Part], queue: str, hashes: Sequence[str]) -> int:
         """What is in this partition and does not belong there any more; how many were moved."""
         source = parts[place]
         stay = moved = 0
@@ -193,7 +166,7 @@ class _Migration:
                 return moved
             groups: dict[int, list[tuple[bytes, bytes]]] = {}
             for id, score in zip(map(as_bytes, entries[::2]), map(as_bytes, entries[1::2]), strict=True):
-                groups.setdefault(partition_of(_text(_EARLIER.sub(b"", id)), self._to), []).append((id, score))
+                groups.setdefault(partition_of(text(_EARLIER.sub(b"", id)), self._to), []).append((id, score))
             stay += len(groups.pop(place, []))
             for target, group in groups.items():
                 await _copy(source, parts[target], queue, hashes, group)
@@ -205,7 +178,7 @@ class _Migration:
 
 
 async def _copy(
-    source: _Part, target: _Part, queue: str, hashes: Sequence[str], group: Sequence[tuple[bytes, bytes]]
+    source: Part, target: Part, queue: str, hashes: Sequence[str], group: Sequence[tuple[bytes, bytes]]
 ) -> None:
     for name in hashes:
         values = await _values(source, source.keys[name], [id for id, _ in group])
@@ -216,7 +189,7 @@ async def _copy(
     await target.do(b"ZADD", target.keys[queue], *(part for id, score in group for part in (score, id)))
 
 
-async def _values(part: _Part, key: str, ids: Sequence[bytes]) -> list[Reply]:
+async def _values(part: Part, key: str, ids: Sequence[bytes]) -> list[Reply]:
     """In as many replies as it takes: a few large events may be more than one can have."""
     try:
         return as_list(await part.do(b"HMGET", key, *ids))
@@ -227,20 +200,16 @@ async def _values(part: _Part, key: str, ids: Sequence[bytes]) -> list[Reply]:
     return await _values(part, key, ids[:half]) + await _values(part, key, ids[half:])
 
 
-async def _stored(part: _Part) -> str | None:
+async def _stored(part: Part) -> str | None:
     """The number that is kept; None if there is no such partition."""
     schema, number = as_list(await part.do(b"HMGET", part.keys["meta"], "schema", "partitions"))
     if schema is None:
         return None
-    return "1" if number is None else _text(number)
+    return "1" if number is None else text(number)
 
 
-async def _set_number(part: _Part, number: int) -> None:
+async def _set_number(part: Part, number: int) -> None:
     if number == 1:
         await part.do(b"HDEL", part.keys["meta"], "partitions")
     else:
         await part.do(b"HSET", part.keys["meta"], "partitions", number)
-
-
-def _text(reply: Reply) -> str:
-    return as_bytes(reply).decode("utf-8", "surrogateescape")

@@ -32,7 +32,10 @@ local is_new = not meta[1]
 if is_new then
   meta = {'LIMITS.SCHEMA', ARGV[1], ARGV[4], '0 0 0 0 0', ''}
 elseif meta[1] ~= 'LIMITS.SCHEMA' and not string.find(meta[1], '^LIMITS.SCHEMA%.') then
-  return redis.error_reply('DTSCHEMA the namespace has schema ' .. meta[1] .. ', this is schema LIMITS.SCHEMA')
+  -- Of 1>2, as it is while it is upgraded, the second one counts (F7).
+  local its = string.match(meta[1], '(%d+)[%d.]*$')
+  return redis.error_reply('DTSCHEMA the namespace has schema ' .. meta[1] .. ', this is schema LIMITS.SCHEMA; '
+    .. (its and tonumber(its) > LIMITS.SCHEMA and 'upgrade dtimer' or 'stop its nodes and run dtimer upgrade URL'))
 end
 
 -- Who counts the partitions differently would look for events where they are not.

@@ -1,0 +1,68 @@
+"""The keys of a partition as an operator's command sees them: by plain commands, whatever form they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from dtimer.backends.redis.connections import Argument, Reply, Route
+from dtimer.backends.redis.keys import NAMES, Keys
+from dtimer.backends.redis.resp import as_bytes, as_list
+from dtimer.backends.redis.servers import Servers
+from dtimer.errors import StoreRefused
+
+_SKEW = 2
+"""Its place among the counts of a namespace."""
+
+
+@frozen
+class Part:
+    """One set of keys.
+
+    Attributes:
+        operation: what errors name.
+        keys: by their names without the prefix.
+    """
+
+    operation: str
+    route: Route
+    keys: dict[str, str]
+
+    @classmethod
+    async def at(cls, servers: Servers, operation: str, namespace: str, place: int) -> Part:
+        keys = Keys(namespace, place)
+        return cls(operation, await servers.route(operation, keys.prefix), dict(zip(NAMES, keys.all, strict=True)))
+
+    async def do(self, *command: Argument) -> Reply:
+        return await self.route.request(self.operation, *command)
+
+    async def forget_nodes(self) -> None:
+        """Remove the ring and all that is known of nodes."""
+        await self.do(b"DEL", *(self.keys[name] for name in ("ring", "nodes", "lives")))
+        await self.do(b"HSET", self.keys["meta"], "arm", "")
+
+
+async def require_no_nodes(parts: Iterable[Part]) -> None:
+    """
+    Raises:
+        StoreRefused: nodes are joined; it says which.
+    """
+    nodes: set[str] = set()
+    operation = ""
+    for part in parts:
+        operation = part.operation
+        time = await part.do(b"TIME")
+        counts = await part.do(b"HGET", part.keys["meta"], "counts")
+        seconds, microseconds = map(as_bytes, as_list(time))
+        skew_us = int(counts.split()[_SKEW]) if isinstance(counts, bytes) else 0
+        now_us = int(seconds) * 1_000_000 + int(microseconds) + skew_us
+        nodes.update(map(text, as_list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
+    if nodes:
+        problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
+        raise StoreRefused(operation, problem)
+
+
+def text(reply: Reply) -> str:
+    """Whatever bytes it has."""
+    return as_bytes(reply).decode("utf-8", "surrogateescape")
