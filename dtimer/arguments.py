@@ -2,18 +2,21 @@
 
 What is refused raises :class:`dtimer.InvalidArgument` with the argument's name; nothing has been done then.
 The checks take any object: callers without a type checker are why they exist.
+What passes is plain: of a subclass, an enum for one, only what `int`, `str`, `float` or `timedelta` says is used.
 Delays are milliseconds when they are numbers, as in the original dtimer; timeouts are seconds, as there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from attrs import frozen
 
 from dtimer.errors import InvalidArgument
+from dtimer.foreign import ends_the_program
 from dtimer.limits import (
     DAY_US,
     DELAY_MAX_US,
@@ -28,7 +31,7 @@ from dtimer.limits import (
     RETRIES_MAX,
     SECOND_US,
 )
-from dtimer.shown import shown
+from dtimer.shown import name_of, said, shown
 from dtimer.values import After, At, Due, Durability, IfExists, RetryPolicy
 
 Delay: TypeAlias = float | timedelta
@@ -38,6 +41,7 @@ Timeout: TypeAlias = float | timedelta
 IfExistsName: TypeAlias = Literal["replace", "keep", "error"]
 PlainHandlers: TypeAlias = Literal["loop", "thread"]
 
+T = TypeVar("T")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT_MAX: Final = 2**63 - 1
 """Of every number: what a store, a file of JSON and a message can hold."""
@@ -47,15 +51,17 @@ _IF_EXISTS: Final[dict[str, IfExists]] = {choice.value: choice for choice in IfE
 
 def _bounded(value: int, argument: str) -> int:
     """Neither more nor less than 64 bits hold."""
-    if not -_INT_MAX <= value <= _INT_MAX:
+    number = int.__index__(value)
+    if not -_INT_MAX <= number <= _INT_MAX:
         raise InvalidArgument(argument, f"must fit into 64 bits, unlike {shown(value)}")
-    return value
+    return number
 
 
 def whole(value: object, argument: str, *, least: int | None = None, most: int = _INT_MAX) -> int:
     """A whole number between two others; without `least`, any from -`most` on."""
     lowest = -most if least is None else least
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= most:
+    number = int.__index__(value) if isinstance(value, int) and not isinstance(value, bool) else None
+    if number is None or not lowest <= number <= most:
         if least is None:
             expected = "an int" if type(value) is not int else "an int of 64 bits at most"
         elif most < _INT_MAX:
@@ -63,14 +69,14 @@ def whole(value: object, argument: str, *, least: int | None = None, most: int =
         else:
             expected = f"an int of at least {least}, and of 64 bits at most"
         raise InvalidArgument(argument, f"must be {expected}, not {shown(value)}")
-    return value
+    return number
 
 
 def finite(value: object, argument: str) -> float:
     """A number that is neither infinite nor too large for a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgument(argument, f"must be a number, not {shown(value)}")
-    number = float(_bounded(value, argument)) if isinstance(value, int) else value
+    number = float(_bounded(value, argument)) if isinstance(value, int) else float.__float__(value)
     if not math.isfinite(number):
         raise InvalidArgument(argument, f"must be finite, not {shown(value)}")
     return number
@@ -86,14 +92,15 @@ def _duration_us(value: object, unit_us: int, unit: str, argument: str) -> int:
     if type(value) is int and -_INT_MAX <= value <= _INT_MAX:  # as mostly
         return value * unit_us
     if isinstance(value, timedelta):
-        return value // _MICROSECOND
+        return timedelta.__floordiv__(value, _MICROSECOND)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidArgument(argument, f"must be a number of {unit} or a timedelta, not {shown(value)}")
     if isinstance(value, int):
         return _bounded(value, argument) * unit_us
-    if not math.isfinite(value):
+    number = float.__float__(value)
+    if not math.isfinite(number):
         raise InvalidArgument(argument, f"must be finite, not {shown(value)}")
-    numerator, denominator = value.as_integer_ratio()
+    numerator, denominator = number.as_integer_ratio()
     return (2 * numerator * unit_us + denominator) // (2 * denominator)
 
 
@@ -149,16 +156,27 @@ def due(delay: object, at: object) -> Due:
     return At(instant_us(at))
 
 
+def since_epoch_us(at: object, argument: str) -> int:
+    """An aware datetime in us since 1970."""
+    if not isinstance(at, datetime):
+        raise InvalidArgument(argument, f"must be a datetime, not {shown(at)}")
+    try:
+        # UTC itself, as mostly, need not be asked.
+        aware = at.tzinfo is UTC or datetime.utcoffset(at) is not None
+        since: timedelta | None = datetime.__sub__(at, EPOCH) if aware else None
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        raise InvalidArgument(argument, f"has a time zone that does not say what it is: {said(error)}") from error
+    if since is None:
+        raise InvalidArgument(argument, f"must have a time zone; {shown(at)} has none")
+    # As `since // timedelta(microseconds=1)`, in a third of the time.
+    return since.days * DAY_US + since.seconds * SECOND_US + since.microseconds
+
+
 def instant_us(at: object) -> int:
     """A time of day in us since 1970; 0 for any earlier one, which is past all the same (rule T6)."""
-    if not isinstance(at, datetime):
-        raise InvalidArgument("at", f"must be a datetime, not {shown(at)}")
-    # UTC itself, as mostly, need not be asked.
-    if at.tzinfo is not UTC and at.utcoffset() is None:
-        raise InvalidArgument("at", f"must have a time zone; {shown(at)} has none")
-    since = at - EPOCH
-    # As `since // timedelta(microseconds=1)`, in a third of the time.
-    result = since.days * DAY_US + since.seconds * SECOND_US + since.microseconds
+    result = since_epoch_us(at, "at")
     if result >= INSTANT_MAX_US:
         raise InvalidArgument("at", f"must be before the year 2200, not {shown(at)}")
     return result if result > 0 else 0
@@ -169,24 +187,50 @@ def from_instant(time_us: int) -> datetime:
     return EPOCH + timedelta(microseconds=time_us)
 
 
+def backend(value: object) -> None:
+    """A namespace on a store. None of a text is told: it may be a URL with a password."""
+    if isinstance(value, type) or not hasattr(value, "runtime") or not callable(getattr(value, "claim", None)):
+        what = f"the class {name_of(value)}" if isinstance(value, type) else f"a {name_of(type(value), whole=True)}"
+        raise InvalidArgument("backend", f"must be a RedisBackend, a SimBackend or another backend, not {what}")
+
+
+def codec(value: object) -> None:
+    """Something with the two methods of one."""
+    if not (callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None))):
+        raise InvalidArgument("codec", f"must have the methods encode and decode, unlike {shown(value)}")
+
+
 def event_id(value: object) -> str:
     """An event's id (rule P2)."""
     if not isinstance(value, str):
         raise InvalidArgument("id", f"must be a str, not {shown(value)}")
+    text = str.__str__(value)
     try:
-        size = len(value.encode())
+        size = len(text.encode())
     except UnicodeEncodeError:
         raise InvalidArgument("id", f"must be encodable as UTF-8, which {shown(value)} is not") from None
     if not 1 <= size <= ID_MAX_BYTES:
         raise InvalidArgument("id", f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8, not {size}")
-    return str(value)
+    return text
 
 
 def name(value: object, argument: str) -> str:
     """A namespace or a node id (rule P2)."""
-    if not isinstance(value, str) or NAME_PATTERN.fullmatch(value) is None:
+    text = str.__str__(value) if isinstance(value, str) else ""
+    if NAME_PATTERN.fullmatch(text) is None:
         raise InvalidArgument(argument, f"must match {NAME_PATTERN.pattern}, which {shown(value)} does not")
-    return value
+    return text
+
+
+def many(values: Iterable[T], argument: str) -> list[T]:
+    """What can be gone through; a text is one thing, and not its characters."""
+    try:
+        iterator = None if isinstance(values, (str, bytes)) else iter(values)
+    except TypeError:
+        iterator = None
+    if iterator is None:
+        raise InvalidArgument(argument, f"must be a list, or another iterable, not {shown(values)}")
+    return list(iterator)
 
 
 def max_retries(value: object) -> int:
@@ -268,16 +312,17 @@ def function(value: object, argument: str) -> None:
 
 def plain_handlers(value: object) -> PlainHandlers:
     """Where handlers run that are no coroutine functions."""
-    if value == "loop":
+    text = str.__str__(value) if isinstance(value, str) else ""
+    if text == "loop":
         return "loop"
-    if value == "thread":
+    if text == "thread":
         return "thread"
     raise InvalidArgument("plain_handlers", f"must be 'loop' or 'thread', not {shown(value)}")
 
 
 def if_exists(value: object) -> IfExists:
     """What a post does when a live event has its id (rule P3)."""
-    choice = _IF_EXISTS.get(value) if isinstance(value, str) else None
+    choice = _IF_EXISTS.get(str.__str__(value)) if isinstance(value, str) else None
     if choice is None:
         raise InvalidArgument("if_exists", f"must be 'replace', 'keep' or 'error', not {shown(value)}")
     return choice

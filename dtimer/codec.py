@@ -13,6 +13,7 @@ from typing import Final, NoReturn, Protocol, TypeAlias, cast
 from typing_extensions import TypeVar
 
 from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
+from dtimer.foreign import ends_the_program, is_outcome
 from dtimer.limits import HEADERS_MAX_BYTES
 from dtimer.shown import said, shown
 
@@ -121,7 +122,10 @@ def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) ->
     """
     try:
         data: object = codec.encode(payload)
-    except Exception as error:
+    except BaseException as error:
+        # In a test what pytest raises is about the test.
+        if ends_the_program(error) or is_outcome(error):
+            raise
         raise PayloadNotEncodable("payload", f"cannot be encoded: {said(error)}") from error
     if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # a codec may be wrong
         raise PayloadNotEncodable("payload", f"was encoded as {type(data).__name__}, not bytes")
@@ -139,13 +143,19 @@ def encode_headers(headers: object) -> bytes:
         return b""
     if not isinstance(headers, Mapping):
         raise InvalidArgument("headers", f"must be a mapping, not {shown(headers)}")
-    if not headers:
+    try:
+        entries = list(cast("Mapping[object, object]", headers).items())
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        raise InvalidArgument("headers", f"cannot be read: {said(error)}") from error
+    if not entries:
         return b""
     checked: dict[str, str] = {}
-    for key, value in cast("Mapping[object, object]", headers).items():
+    for key, value in entries:
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidArgument("headers", f"must map str to str, not {shown(key)} to {shown(value)}")
-        checked[key] = value
+        checked[str.__str__(key)] = str.__str__(value)
     try:
         data = json.dumps(checked, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:

@@ -14,6 +14,8 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeGuard, cast
 
+from dtimer.shown import name_of
+
 
 def ends_the_program(error: BaseException) -> TypeGuard[KeyboardInterrupt | SystemExit]:
     """Whether asyncio itself lets it through everything, so that the program ends.
@@ -35,6 +37,15 @@ def ends_the_task(error: BaseException, task: asyncio.Task[Any] | None = None) -
     if issubclass(type(error), GeneratorExit):
         return task is None or _running_task() is not task
     return ends_the_program(error)
+
+
+def is_outcome(error: BaseException) -> bool:
+    """Whether a test runner has a meaning for it: of pytest's fail, skip, xfail and exit, or unittest's skip.
+
+    By the name of the module: neither is imported for this.
+    """
+    names = [name_of(kind, whole=True) for kind in type.__getattribute__(type(error), "__mro__")]
+    return any(name.startswith("_pytest.outcomes.") or name == "unittest.case.SkipTest" for name in names)
 
 
 def _running_task() -> asyncio.Task[Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, Literal, TypeAlias, TypeVar, overload
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, overload
 
 from dtimer import arguments
 from dtimer.codec import PayloadT
@@ -17,6 +17,7 @@ from dtimer.shown import shown
 
 R = TypeVar("R")
 EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
+_NAMES: Final[tuple[EventName, ...]] = ("event", "exhausted", "error", "ready")
 
 
 class Handlers(ABC, Generic[PayloadT]):
@@ -30,6 +31,10 @@ class Handlers(ABC, Generic[PayloadT]):
     def _take_with(self, takers: Consumers[PayloadT]) -> None:
         """Who runs the handlers for events, from now on."""
         self._takers = takers
+
+    @abstractmethod
+    def _leave_closed_loop(self) -> None:
+        """Iterators that wait in a loop that was closed come to no end, and exclude nothing any more."""
 
     @abstractmethod
     def _at_home(self, call: Callable[[], object]) -> None:
@@ -70,6 +75,8 @@ class Handlers(ABC, Generic[PayloadT]):
             InvalidArgument: the name, or what is no function.
             ConsumerConflict: for ``event``, while an ``events()`` iterator is open.
         """
+        name = _checked(name)
+        self._leave_closed_loop()
         add = self._takers.add if name == "event" else self._listeners(name).add
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
@@ -87,14 +94,20 @@ class Handlers(ABC, Generic[PayloadT]):
 
     def off(self, name: EventName, handler: Callable[..., object]) -> None:
         """Take one registration of a handler back; harmless if there is none. It finishes the events it runs on."""
+        name = _checked(name)
         if name == "event":
             self._takers.remove(handler)
         else:
             self._listeners(name).remove(handler)
 
-    def _listeners(self, name: str) -> Listeners[...]:
+    def _listeners(self, name: Literal["exhausted", "error", "ready"]) -> Listeners[...]:
         """The overloads of `on` have checked that the handler fits the name."""
         found: dict[str, Listeners[...]] = {"exhausted": self._exhausted, "error": self._errors, "ready": self._ready}
-        if name not in found:
-            raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {shown(name)}")
         return found[name]
+
+
+def _checked(name: object) -> EventName:
+    for known in _NAMES:
+        if isinstance(name, str) and str.__str__(name) == known:
+            return known
+    raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {shown(name)}")

@@ -93,6 +93,11 @@ class Home:
         return not self.inherited and loop is not None and not loop.is_closed()
 
     @property
+    def ended(self) -> bool:
+        """It was in a loop that is closed or gone, of this process."""
+        return self._loop is not _no_loop and not self.inherited and not self.lives
+
+    @property
     def runs(self) -> bool:
         """Its loop is running, perhaps in another thread."""
         loop = self._loop()

@@ -72,7 +72,7 @@ class Posting(Generic[PayloadT]):
         """As :meth:`new_event`, each of them."""
         new_event = self.new_event
         news: list[NewEvent] = []
-        for post in posts:
+        for post in arguments.many(posts, "posts"):
             if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
                 raise InvalidArgument("posts", f"must each be a Post, which {shown(post)} is not")
             news.append(

@@ -124,6 +124,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Raises:
             InvalidArgument: one of them.
         """
+        arguments.backend(backend)
         runtime = backend.runtime
         self._runtime = runtime
         self._max_events_initially = arguments.max_events(max_events)
@@ -131,6 +132,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._node_id = None if node_id is None else arguments.name(node_id, "node_id")
         self._node_name = None if node_name is None else arguments.name(node_name, "node_name")
         self._codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
+        arguments.codec(self._codec)
         self._posting = Posting(self._codec, arguments.payload_max_bytes(payload_max_bytes), runtime)
 
         self._tally = Tally()
@@ -145,7 +147,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._max_run_us = arguments.timeout_us(max_run, "max_run")
         self._refused_for_us = arguments.timeout_us(refused_for, "refused_for")
         self._in_threads = arguments.plain_handlers(plain_handlers) == "thread"
-        self._settle_anew(max_events)
+        self._settle_anew(self._max_events_initially)
         when_forked(self, DTimer[PayloadT]._forked)
 
     def _settle_anew(self, max_events: int) -> None:
@@ -188,6 +190,13 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         before = self._deliveries.consumers
         self._settle_anew(before.max_events)
         self._deliveries.consumers.take_over(before)
+
+    @override
+    def _leave_closed_loop(self) -> None:
+        with self._moving:
+            there = self._settled.home
+            if there is not None and not there.lives:
+                self._move()
 
     @contextmanager
     def _node_here(self) -> Generator[Node]:
@@ -337,6 +346,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Raises:
             ConsumerConflict: there are handlers for ``event``.
         """
+        self._leave_closed_loop()
         return Events(self._deliveries.consumers, self._settled.check)
 
     # --- posting ---------------------------------------------------------------------------------------------------
@@ -445,7 +455,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
     async def cancel_many(self, ids: Iterable[str], *, repeat_within: Timeout | None = None) -> list[CancelOutcome]:
         """The same for many, in order; up to 512 of them are one call."""
         within_us = arguments.repeat_within_us(repeat_within)
-        return await self._sides.here().cancel([arguments.event_id(id) for id in ids], within_us)
+        return await self._sides.here().cancel([arguments.event_id(id) for id in arguments.many(ids, "ids")], within_us)
 
     async def confirm(self, event: str | Event[PayloadT], *, repeat_within: Timeout | None = None) -> ConfirmOutcome:
         """End an unconfirmed event (rule E1).

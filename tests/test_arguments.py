@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import enum
 import inspect
 import math
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtimer import DTimer, Durable, Post, SimBackend, arguments
+from dtimer import DTimer, Durable, JsonCodec, Post, SimBackend, arguments
 from dtimer.arguments import Retry
 from dtimer.backends.redis import RedisBackend
 from dtimer.errors import InvalidArgument, PayloadNotEncodable
 from dtimer.limits import DELAY_MAX_US, INSTANT_MAX_US
-from dtimer.sim import Simulation
+from dtimer.sim import Faults, Simulation
 from dtimer.values import After, At, IfExists, RetryPolicy
 
 
@@ -187,7 +189,48 @@ class Unprintable:
         raise ValueError("no text")
 
 
-BAD_NUMBERS = [10**5000, -(10**5000), Unprintable()]
+class Unnamed(type):
+    def __getattribute__(cls, name: str) -> Any:
+        if name == "__qualname__":
+            raise ValueError("no name")
+        return super().__getattribute__(name)
+
+
+class Nameless(Unprintable, metaclass=Unnamed):
+    pass
+
+
+class Broken(Mapping[Any, Any]):
+    """It can neither be read, nor compared, nor hashed."""
+
+    def __getitem__(self, key: Any) -> Any:
+        raise GeneratorExit
+
+    def __iter__(self) -> Any:
+        raise GeneratorExit
+
+    def __len__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise GeneratorExit
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Zone(tzinfo):
+    def __init__(self, says: Any) -> None:
+        self._says = says
+
+    def utcoffset(self, when: datetime | None) -> Any:
+        if isinstance(self._says, BaseException):
+            raise self._says
+        return self._says
+
+    dst = tzname = utcoffset
+
+
+BAD_NUMBERS = [10**5000, -(10**5000), Unprintable(), Nameless()]
 
 
 async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
@@ -219,6 +262,16 @@ async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
         ("payload", lambda bad: timer.post([{"a": bad}], 0)),
         ("payload", lambda bad: timer.post({bad: 1}, 0)),
         ("posts", lambda bad: timer.post_many([bad])),
+        ("posts", timer.post_many),
+        ("ids", timer.cancel_many),
+        ("backend", DTimer),
+        ("codec", lambda bad: DTimer(sim, codec=bad)),
+        ("plain_handlers", lambda bad: DTimer(sim, plain_handlers=bad)),
+        ("name", lambda bad: timer.off(bad, print)),
+        ("nodes", lambda bad: Simulation(nodes=bad)),
+        ("rates", lambda bad: Faults(rates=bad)),
+        ("script", lambda bad: Faults(script=bad)),
+        ("script", lambda bad: Faults(script=[bad])),
         ("delay", lambda bad: timer.post_many([Post(payload=1, delay=bad)])),
         ("id", timer.cancel),
         ("id", lambda bad: timer.cancel_many(["x", bad])),
@@ -309,3 +362,99 @@ async def test_what_only_a_tracked_event_has_needs_one(name: str, value: Any) ->
         await timer.post_many([Post(payload="x", delay=60, **given)])
     await timer.post("x", 60, max_retries=1, **given)
     await timer.post("x", 60, keep=True, **given)
+
+
+@pytest.mark.parametrize("bad", ["abc", b"abc"], ids=["str", "bytes"])
+async def test_a_text_is_no_list_of_texts(bad: Any) -> None:
+    """Its characters would be cancelled one by one."""
+    timer = DTimer(SimBackend())
+    await timer.post(1, 60_000, id="a")
+    with pytest.raises(InvalidArgument, match=r"^ids "):
+        await timer.cancel_many(bad)
+    with pytest.raises(InvalidArgument, match=r"^posts "):
+        await timer.post_many(bad)
+    assert await timer.peek("a") is not None
+
+
+@pytest.mark.parametrize(
+    "bad", [None, "redis://:Secret@h", SimBackend, object()], ids=["None", "a URL", "a class", "object"]
+)
+def test_what_is_no_backend_is_refused_without_a_word_of_a_password(bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"^backend must be a RedisBackend") as caught:
+        DTimer(bad)
+    assert "Secret" not in str(caught.value)
+
+
+def test_a_mapping_that_cannot_be_read_is_refused() -> None:
+    timer = DTimer(SimBackend())
+    for name in ("headers", "if_exists"):
+        with pytest.raises(InvalidArgument, match=rf"^{name} "):
+            asyncio.run(timer.post(1, 1, **cast("Any", {name: Broken()})))
+    with pytest.raises(InvalidArgument, match=r"^name "):
+        timer.on(cast("Any", Broken()), print)
+    with pytest.raises(InvalidArgument, match=r"^plain_handlers "):
+        DTimer(SimBackend(), plain_handlers=cast("Any", Broken()))
+
+
+@pytest.mark.parametrize("says", [GeneratorExit(), 42, timedelta(days=3)], ids=["raises", "a number", "three days"])
+async def test_a_time_zone_that_is_none_is_refused(says: Any) -> None:
+    at = datetime(2030, 1, 1, tzinfo=Zone(says))
+    sim = SimBackend()
+    for call in (lambda: DTimer(sim).post(1, at=at), lambda: sim.advance_to(at)):
+        with pytest.raises(InvalidArgument, match=r"^at has a time zone"):
+            await call()
+    with pytest.raises(InvalidArgument, match=r"^start has a time zone"):
+        SimBackend(start=at)
+
+
+class Colour(str, enum.Enum):  # noqa: UP042  # not a StrEnum: its str is another one
+    RED = "red"
+
+
+class Number(int, enum.Enum):
+    THREE = 3
+
+
+class Stubborn(float):
+    def as_integer_ratio(self) -> Any:
+        raise GeneratorExit
+
+
+class Days(timedelta):
+    def __floordiv__(self, other: Any) -> Any:
+        raise GeneratorExit
+
+
+async def test_a_member_of_an_enum_is_what_it_is_worth() -> None:
+    """Its `str` and what a format makes of it are its name, and would go to the store."""
+    sim = SimBackend(namespace=Colour.RED)
+    timer = DTimer(sim, node_id=Colour.RED, max_events=Number.THREE)
+    assert (sim.namespace, timer.node_id) == ("red", "red")
+    assert {type(sim.namespace), type(timer.node_id), type(timer.max_events)} == {str, int}
+    posted = await timer.post(
+        1, Number.THREE, id=Colour.RED, max_retries=Number.THREE, headers={Colour.RED: Colour.RED}
+    )
+    assert posted == "red"
+    pending = await timer.peek("red")
+    assert pending is not None
+    assert (pending.id, type(pending.max_retries), dict(pending.headers)) == ("red", int, {"red": "red"})
+    assert await timer.cancel(Colour.RED)
+
+
+async def test_what_a_subclass_makes_of_a_number_is_not_asked() -> None:
+    timer = DTimer(SimBackend())
+    for delay in (Stubborn(3.0), Days(days=1)):
+        assert await timer.post(1, delay)
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), asyncio.CancelledError()], ids=["GeneratorExit", "cancelled"])
+async def test_whatever_a_codec_raises_on_the_way_in_is_no_end_of_the_caller(error: BaseException) -> None:
+    """A task group would take its task for cancelled, and not say a word."""
+
+    class Refusing(JsonCodec):
+        def encode(self, payload: Any) -> bytes:
+            raise error
+
+    timer = DTimer(SimBackend(), codec=Refusing())
+    with pytest.raises(PayloadNotEncodable):
+        await timer.post(1, 1)

@@ -210,3 +210,68 @@ def test_a_simulator_stays_in_its_process() -> None:
     result = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=False, env=env)
 
     assert (result.returncode, result.stderr) == (0, "")
+
+
+async def test_the_clock_of_a_simulator_is_that_of_one_loop_at_a_time(sim: SimBackend, timer: DTimer) -> None:
+    """A call in another one would wake tasks of a loop that is not its own."""
+    await timer.post("p", 60_000)
+
+    async def limited() -> None:
+        async with sim.timeout(10):
+            pass
+
+    async def jumping() -> None:
+        async with sim.autojump():
+            pass
+
+    calls: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
+        lambda: sim.advance(10),
+        sim.run_until_idle,
+        lambda: sim.sleep(10),
+        limited,
+        jumping,
+    )
+    for call in calls:
+        with pytest.raises(WrongProcessOrLoop):
+            await in_another_thread(call)
+    await sim.advance(10)
+
+
+@pytest.mark.parametrize("ended", ["left", "not left", "waiting"])
+def test_iterators_and_handlers_of_a_closed_loop_exclude_nothing_in_another(
+    timer: DTimer, sim: SimBackend, ended: str
+) -> None:
+    loop = asyncio.new_event_loop()
+    waiting: list[object] = []
+
+    async def first() -> None:
+        await timer.join()
+        events = timer.events()
+        if ended == "waiting":
+            waiting.append(asyncio.ensure_future(anext(events)))
+            await asyncio.sleep(0)
+        elif ended == "left":
+            await timer.leave()
+
+    async def second() -> object:
+        events = timer.events()  # before the join
+        async with timer:
+            await timer.post("p", 0)
+            event = await anext(events)
+            await events.aclose()
+            return event.payload
+
+    async def third() -> list[object]:
+        done: list[object] = []
+        timer.on("event", lambda event: done.append(event.payload))
+        async with timer:
+            await timer.post("q", 0)
+            await sim.advance(0)
+        return done
+
+    loop.run_until_complete(first())
+    for task in asyncio.all_tasks(loop):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is what this is about
+    loop.close()
+    assert asyncio.run(second()) == "p"
+    assert asyncio.run(third()) == ["q"]

@@ -21,9 +21,8 @@ from dtimer.semantics.clock import CLOCK_BEYOND
 from dtimer.semantics.methods import OperationMethods
 from dtimer.semantics.operations import Claim, Operation, ReplyT_co, Upcoming
 from dtimer.shown import shown
-from dtimer.sim.durations import MICROSECOND
 from dtimer.sim.runtime import SimRuntime
-from dtimer.sim.sim_clock import EPOCH, SimClock
+from dtimer.sim.sim_clock import SimClock
 from dtimer.sim.wakeups import Channels
 from dtimer.sim.world import World
 from dtimer.values import Applied, Claimed, Message, Pace, Pulse, Wakeup, Window
@@ -86,6 +85,7 @@ class SimBackend(SimClock, OperationMethods):
         self._host_off_us = 0
         self._closed = False
         self._home = Home.nowhere()
+        world.enter = self._enter
 
     # --- the backend; its operations are those of OperationMethods -----------------------------------
 
@@ -159,19 +159,24 @@ class SimBackend(SimClock, OperationMethods):
 
     async def _reach_store(self, name: str) -> None:
         """The way to the store: other tasks go on meanwhile, as they would with a network."""
-        if not self._home.is_here():
-            self._move()
+        self._enter()
         with self._runtime.working(f"the call of {name}"):
             await asyncio.sleep(0)
         if self._closed:
             raise self._closed_error(name)
 
-    def _move(self) -> None:
-        """Use it in another event loop than before; only one at a time, as there is one virtual time (rule F8)."""
+    def _enter(self) -> None:
+        """Use it here, perhaps in another event loop than before; only one at a time, as it has one time (rule F8)."""
+        if self._home.is_here():
+            return
         if self._home.inherited:
             raise WrongProcessOrLoop("the simulator is in the process that this one was forked from: make another one")
         if self._home.runs:
             raise WrongProcessOrLoop("the simulator is in use in another event loop, which runs beside this one")
+        if self._home.ended:
+            # What waits there is not going to be woken, and must not be.
+            self._channels.forget_all()
+            self._world.begin_anew()
         self._home = Home()
 
     def _first_us(self) -> int | None:
@@ -189,11 +194,7 @@ class SimBackend(SimClock, OperationMethods):
 
 
 def _start_us(start: datetime) -> int:
-    if not isinstance(start, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
-        raise InvalidArgument("start", f"must be an aware datetime, not {shown(start)}")
-    if start.utcoffset() is None:
-        raise InvalidArgument("start", f"must be an aware datetime, not {shown(start)}")
-    start_us = (start - EPOCH) // MICROSECOND
+    start_us = arguments.since_epoch_us(start, "start")
     if not 0 <= start_us < INSTANT_MAX_US:
         raise InvalidArgument("start", f"must lie between 1970 and 2200, not at {start.isoformat()}")
     return start_us

@@ -109,6 +109,11 @@ class VirtualClock:
                 self._cancelled -= 1
         return due
 
+    def forget_all(self) -> None:
+        """No timer that is set is to fire."""
+        for _, _, timer in tuple(self._heap):
+            timer.cancel()
+
     def forgot_one(self) -> None:
         """A timer was cancelled. It leaves the heap later: taking it out at once would cost a search."""
         self._cancelled += 1

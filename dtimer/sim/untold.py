@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dtimer.shown import name_of, shown
+from dtimer.foreign import is_outcome
+from dtimer.shown import shown
 from dtimer.sim.errors import SimStuck
 
 _untold: Final[list[tuple[Untold, BaseException]]] = []
@@ -73,12 +74,3 @@ def is_for_the_test(error: BaseException, *, raise_asserts: bool) -> bool:
         elif (raise_asserts and issubclass(kind, AssertionError)) or issubclass(kind, SimStuck) or is_outcome(one):
             return True
     return False
-
-
-def is_outcome(error: BaseException) -> bool:
-    """Whether a test runner has a meaning for it: of pytest's fail, skip, xfail and exit, or unittest's skip.
-
-    By the name of the module: neither is imported for this.
-    """
-    names = [name_of(kind, whole=True) for kind in type.__getattribute__(type(error), "__mro__")]
-    return any(name.startswith("_pytest.outcomes.") or name == "unittest.case.SkipTest" for name in names)

@@ -79,6 +79,10 @@ class Channels:
             if listener.epoch == epoch:
                 listener.hear(message)
 
+    def forget_all(self) -> None:
+        """They are in an event loop that was closed."""
+        self._listeners = []
+
     def end_all(self, error: BackendError) -> None:
         """Nobody will hear anything any more."""
         listeners, self._listeners = self._listeners, []

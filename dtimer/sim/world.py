@@ -50,6 +50,8 @@ class World:
         self.turns: asyncio.Lock | None = None
         self.hang_after_s = hang_after_s
         self.sleepers = 0
+        self.enter: Callable[[], None] = _nothing
+        """Called where time is moved or waited for: raises if that is in another event loop than it may be."""
         self._mover: str | None = None
 
     @property
@@ -139,6 +141,11 @@ class World:
         finally:
             sleeping.cancel()
 
+    def begin_anew(self) -> None:
+        """The event loop was closed: nothing that is under way or waits in it comes to its end any more."""
+        self.work.give_up()
+        self.clock.forget_all()
+
     def tell(self) -> None:
         """Raise what the test has yet to hear, unless this is called from inside of work."""
         if self.untold and self.work.of_caller() is None:
@@ -157,6 +164,7 @@ class World:
     @contextmanager
     def _alarm(self, duration_us: int, callback: Callable[[], None]) -> Generator[None]:
         """Somebody waits in this block, and that long at most."""
+        self.enter()
         timer = self.clock.call_at(self.clock.now_us + duration_us, callback)
         self.sleepers += 1
         self.work.stir()
@@ -168,6 +176,7 @@ class World:
 
     def refuse_within_work(self, call: str) -> None:
         """Raises SimMisuse if the caller is part of some work."""
+        self.enter()
         own = self.work.of_caller()
         if own is not None:
             raise SimMisuse(
@@ -251,6 +260,10 @@ class World:
 
     def _pieces(self) -> tuple[str, ...]:
         return tuple(whereabouts(hold) for hold in self.work.active)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _end_if(condition: Callable[[], bool], tick: Tick) -> None:

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from dtimer import arguments
 from dtimer.errors import BackendError
+from dtimer.foreign import is_outcome
 from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import Cancellable, Signal
 from dtimer.semantics.operations import Operation
@@ -27,7 +28,6 @@ from dtimer.sim.faulty.link import Link
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import Field, Record
 from dtimer.sim.loop import Process
-from dtimer.sim.untold import is_outcome
 from dtimer.values import Applied, Claimed, EventData, NewEvent
 
 Application: TypeAlias = "Callable[[Host], Awaitable[object]]"

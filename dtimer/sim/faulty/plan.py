@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from dtimer.arguments import many
 from dtimer.errors import InvalidArgument
 from dtimer.shown import shown
 from dtimer.sim.faulty.faults import (
@@ -37,14 +38,27 @@ class Rate:
 
 
 def _rates(rates: Mapping[str, float | Rate]) -> Mapping[str, Rate]:
+    if not isinstance(rates, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
+        raise InvalidArgument("rates", f"must map kinds of faults to rates, not {shown(rates)}")
     unknown = [kind for kind in rates if kind not in KINDS]
     if unknown:
         raise InvalidArgument("rates", f"knows no fault {shown(unknown[0])}; there are {', '.join(KINDS)}")
     return {kind: rate if isinstance(rate, Rate) else Rate(rate) for kind, rate in rates.items()}
 
 
+def _moment(moment: Any) -> tuple[float, Fault]:
+    try:
+        at, fault = moment
+        if isinstance(fault, Fault):
+            return seconds(at), fault
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+    raise InvalidArgument("script", f"must be pairs of a moment and a fault, not {shown(moment)}")
+
+
 def _script(script: Iterable[tuple[Seconds, Fault]]) -> tuple[tuple[float, Fault], ...]:
-    moments = [(seconds(at), fault) for at, fault in script]
+    moments = [_moment(moment) for moment in many(script, "script")]
     if any(at < 0 for at, _ in moments):
         raise InvalidArgument("script", "must not begin before the run")
     return tuple(moments)

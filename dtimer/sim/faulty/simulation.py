@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from dtimer import arguments
 from dtimer.errors import BackendError, InvalidArgument
+from dtimer.foreign import is_outcome
 from dtimer.limits import SECOND_US
 from dtimer.shown import shown
 from dtimer.sim.chance import Chance
@@ -30,7 +31,7 @@ from dtimer.sim.faulty.server import Server, Watcher
 from dtimer.sim.faulty.trace import KEPT_DEFAULT, Record, Trace
 from dtimer.sim.faulty.world import World
 from dtimer.sim.loop import SimLoop
-from dtimer.sim.untold import is_for_the_test, is_outcome
+from dtimer.sim.untold import is_for_the_test
 
 T = TypeVar("T")
 ApplicationT = TypeVar("ApplicationT", bound=Application)
@@ -122,7 +123,7 @@ class Simulation:
             count = arguments.whole(nodes, "nodes", least=0, most=NODES_MAX)
             names = tuple(f"n{number}" for number in range(1, count + 1))
         else:
-            names = tuple(arguments.name(name, "nodes") for name in nodes)
+            names = tuple(arguments.name(name, "nodes") for name in arguments.many(nodes, "nodes"))
         wrong = [name for name in names if name in _RESERVED]
         if wrong or len(set(names)) < len(names):
             raise InvalidArgument(
