@@ -38,6 +38,7 @@ from dtimer.errors import (
     Report,
     SchemaMismatch,
     StoreBusy,
+    StoreClockLeapt,
     StoreClockStepped,
     StoreCorrupt,
     StoreDenied,
@@ -66,6 +67,7 @@ from dtimer.outcomes import (
 )
 from dtimer.posting import Post, PostedId
 from dtimer.protocol import (
+    SupportsClockReset,
     SupportsDeadLetters,
     SupportsDurability,
     SupportsExamination,
@@ -157,6 +159,7 @@ __all__ = [
     "SchemaMismatch",
     "SimBackend",
     "StoreBusy",
+    "StoreClockLeapt",
     "StoreClockStepped",
     "StoreCorrupt",
     "StoreDenied",
@@ -166,6 +169,7 @@ __all__ = [
     "StoreReadOnly",
     "StoreRefused",
     "StoreUnreachable",
+    "SupportsClockReset",
     "SupportsDeadLetters",
     "SupportsDurability",
     "SupportsExamination",

@@ -37,6 +37,7 @@ class Tally:
     lost_writes: int = 0
     """Times the store went back in its own history (rule O1)."""
     clock_steps: int = 0
+    clock_leaps: int = 0
     """Times the clock of the store's host was set back (rule T2)."""
 
     def snapshot(self) -> Counters:

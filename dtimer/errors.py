@@ -286,11 +286,31 @@ class StoreLostWrites(Report):
     """The store went back in its own history: a restart or failover lost acknowledged writes (rule O1)."""
 
 
+class StoreClockLeapt(Report):
+    """The store's clock has leapt ahead; what came due by it is delivered (rule T2).
+
+    It is told by this process's monotonic clock, which in a host that was suspended stands still meanwhile.
+
+    Attributes:
+        leap_us: by how much, at least.
+    """
+
+    def __init__(self, leap_us: int) -> None:
+        super().__init__(
+            f"the store's clock leapt ahead by {leap_us / 1e6:.3f} s, unless this host was suspended for so long; "
+            "what is due by it is delivered"
+        )
+        self.leap_us = leap_us
+
+
 class StoreClockStepped(Report):
     """The clock of the store's host was set back; the store's time goes on (rule T2)."""
 
     def __init__(self, step_us: int) -> None:
-        super().__init__(f"the clock of the store's host was set back by {step_us / 1e6:.3f} s")
+        super().__init__(
+            f"the clock of the store's host was set back by {step_us / 1e6:.3f} s; if it had been ahead for a while, "
+            "`dtimer clock-reset` puts right what was posted with at= before"
+        )
         self.step_us = step_us
 
 

@@ -57,6 +57,10 @@ EVENT_MAX_BYTES: Final = 64 << 20
 REPLY_MAX_BYTES: Final = 80 << 20
 """No reply is larger: one event, and less than 16 MiB of ids, times and what was set aside. A connection on which
 more has come without an end is closed."""
+SKEW_TOLD_US: Final = SECOND_US
+"""A clock that is so far off is worth a line; time servers correct some milliseconds all the time."""
+RESET_MAX_BYTES: Final = 1 << 20
+"""Of records, or one larger, that a reset of the clock reads at a time, in some ms: the server has other clients."""
 UNREADABLE_SHOWN_BYTES: Final = 64 << 10
 """So much of a record that cannot be read is part of a reply; it may have any size."""
 CLAIM_EXTRA_ENTRIES: Final = 64
@@ -126,5 +130,7 @@ LOOP_BLOCKED_AGAIN_US: Final = 60 * SECOND_US
 LISTENER_CALLS_MAX: Final = 100
 """Calls of ``error`` handlers that run at once, and of those for each other kind of news: one that never ends must not
 pile up tasks without bound."""
+CLOCK_LEAP_US: Final = 1 * SECOND_US
+"""A store's clock that goes so far ahead of this process's between two replies has leapt: clocks drift by some ms."""
 CLOCK_WINDOW_US: Final = 30 * SECOND_US
 """A bound on the store's clock is forgotten after one to two of these: two clocks drift by some ms in that time."""

@@ -40,6 +40,7 @@ from dtimer.outcomes import (
 from dtimer.values import (
     Applied,
     Claimed,
+    ClockReset,
     Cursor,
     DeadLetterCursor,
     DeadLetterPage,
@@ -332,6 +333,21 @@ class SupportsRepeatWithin(Protocol):
     @property
     def repeat_within_us(self) -> int:
         """Of the calls whose callers do not say; 0 is one try."""
+        ...
+
+
+@runtime_checkable
+class SupportsClockReset(Protocol):
+    """Putting a namespace's clock right, after its host's was set (rule T2)."""
+
+    async def reset_clock(self) -> ClockReset:
+        """Take the skew out of the clock and of all times that are kept, under a new epoch.
+
+        The epoch is that of :func:`dtimer.epochs.epoch_after_reset`, and the number goes on.
+
+        Raises:
+            StoreRefused: nodes are joined; it says which, and nothing was changed.
+        """
         ...
 
 

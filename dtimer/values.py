@@ -511,6 +511,21 @@ class Inspection:
 
 
 @frozen(kw_only=True)
+class ClockReset:
+    """What a reset of the clock did (rule T2).
+
+    Attributes:
+        skew_us: by how much the store's time was ahead of its host's clock, and all times were made earlier.
+        events: the live events whose times were changed.
+        dead_letters: likewise.
+    """
+
+    skew_us: int
+    events: int = 0
+    dead_letters: int = 0
+
+
+@frozen(kw_only=True)
 class Durability:
     """How far a post must have got before its caller is answered, beyond the store's own acknowledgement.
 
@@ -526,17 +541,19 @@ class Durability:
 
 
 class Risk(Enum):
-    """How the settings of a store can lose events that it acknowledged."""
+    """How the settings of a store can lose events that it acknowledged, or its clock bring them early."""
 
     EVICTION = "eviction"
     """It may drop our keys when its memory is full."""
     NO_PERSISTENCE = "no_persistence"
     """It writes nothing to disk."""
+    CLOCK = "clock"
+    """The namespace's clock is ahead of the store's host's, which was wrong for a while or was set back (rule T2)."""
 
 
 @frozen
 class Finding:
-    """A setting of the store that puts events at risk; `detail` names it and says what to do."""
+    """Something about the store that puts events at risk; `detail` names it and says what to do."""
 
     risk: Risk
     detail: str
@@ -549,6 +566,7 @@ __all__ = [
     "Arm",
     "At",
     "Claimed",
+    "ClockReset",
     "Cursor",
     "DeadLetter",
     "DeadLetterCursor",

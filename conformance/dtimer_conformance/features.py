@@ -9,7 +9,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge
+from dtimer.protocol import SupportsClockReset, SupportsDeadLetters, SupportsInspection, SupportsPurge
 
 
 @runtime_checkable
@@ -55,6 +55,8 @@ class Feature(Enum):
     """It is a :class:`dtimer.SupportsDeadLetters`: what was to be kept can be listed, resent and discarded (E5)."""
     INSPECTION = "inspection"
     """It is a :class:`dtimer.SupportsInspection`: the counts, the arm and the ring can be seen."""
+    CLOCK_RESET = "clock reset"
+    """It is a :class:`dtimer.SupportsClockReset`: what a leap of its host's clock left is taken out (T2)."""
     PURGE = "purge"
     """It is a :class:`dtimer.SupportsPurge`: a namespace can be removed, and begins anew under another epoch.
     The suite then leaves nothing behind either."""
@@ -80,6 +82,7 @@ class Feature(Enum):
 PROTOCOLS: Final[dict[Feature, type]] = {
     Feature.DEAD_LETTERS: SupportsDeadLetters,
     Feature.INSPECTION: SupportsInspection,
+    Feature.CLOCK_RESET: SupportsClockReset,
     Feature.PURGE: SupportsPurge,
     Feature.ADVANCE: SupportsAdvance,
     Feature.STEP: SupportsStep,

@@ -70,7 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     upgrade.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
     upgrade.add_argument("--yes", action="store_true", help="do not ask")
-    for command in (migrate, purge, upgrade):
+    reset = commands.add_parser(
+        "clock-reset",
+        help="put a namespace's clock right, after the server's was wrong",
+        description="Says by how much the clock of a namespace on Redis is ahead of the server's, asks, and puts it "
+        "right. No node may be joined.",
+        epilog="Safe to run again after it was interrupted. Exits with 0 if the clock is right, with 1 if it was to "
+        "stay as it is, and with 2 if it could not be put right.",
+    )
+    reset.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    for command in (migrate, purge, upgrade, reset):
         command.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
         kind = command.add_mutually_exclusive_group()
         kind.add_argument("--cluster", action="store_true", help="the URL is that of a server of a Redis Cluster")
@@ -107,6 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from dtimer.cli.upgrade import run_upgrade
 
         return run_upgrade(
+            parsed.url, namespace=parsed.namespace, yes=parsed.yes, cluster=parsed.cluster, sentinel=parsed.sentinel
+        )
+
+    if parsed.command == "clock-reset":
+        from dtimer.cli.clock_reset import run_clock_reset
+
+        return run_clock_reset(
             parsed.url, namespace=parsed.namespace, yes=parsed.yes, cluster=parsed.cluster, sentinel=parsed.sentinel
         )
 

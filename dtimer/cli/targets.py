@@ -25,7 +25,14 @@ Factory: TypeAlias = Callable[[str, Callable[[], int] | None], AbstractAsyncCont
 URL_SCHEMES: Final = ("redis://", "rediss://", "unix://")
 
 _BOTH: Final = frozenset(
-    {Feature.DEAD_LETTERS, Feature.INSPECTION, Feature.PURGE, Feature.REACH, Feature.FOREIGN_RECORDS}
+    {
+        Feature.DEAD_LETTERS,
+        Feature.INSPECTION,
+        Feature.CLOCK_RESET,
+        Feature.PURGE,
+        Feature.REACH,
+        Feature.FOREIGN_RECORDS,
+    }
 )
 SIM_FEATURES: Final = _BOTH | {Feature.ADVANCE, Feature.STEP}
 REDIS_FEATURES: Final = _BOTH | {Feature.CLOCK, Feature.FOREIGN_SCHEMA}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dtimer.errors import BackendError
 from dtimer.node.reports import Chores, Reports
 from dtimer.protocol import SupportsExamination, TimerBackend
+from dtimer.values import Risk
 
 
 class Examination:
@@ -27,4 +28,5 @@ class Examination:
             # Rights for this are a favour, and a store that is away is reported by whoever needs it.
             return
         for finding in found:
-            self._reports.warn(f"the store may lose events: {finding.detail}")
+            what = "the clock of the store was wrong" if finding.risk is Risk.CLOCK else "the store may lose events"
+            self._reports.warn(f"{what}: {finding.detail}")

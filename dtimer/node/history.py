@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from dtimer.epochs import epoch_after_reset
 from dtimer.frozen import frozen
 from dtimer.values import Applied
 
@@ -24,10 +25,12 @@ class Finding:
 
     Attributes:
         lost_writes: the store has gone back, or is another one.
+        clock_reset: an operator has put its clock right; nothing is lost.
         step_us: its host's clock was set back by this since the last reply.
     """
 
     lost_writes: bool = False
+    clock_reset: bool = False
     step_us: int = 0
 
 
@@ -58,6 +61,10 @@ class History:
         if self.epoch is None:
             self._begin(applied)
             return _NOTHING
+        if applied.epoch != self.epoch and applied.epoch == epoch_after_reset(self.epoch):
+            self.breaks += 1
+            self._begin(applied)
+            return Finding(clock_reset=True)
         if applied.epoch != self.epoch or applied.seq < mark.seq:
             if mark.breaks != self.breaks:
                 # Sent before the break and answered from the old history: it says nothing about the new one.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from dtimer.counters import Tally
-from dtimer.errors import OutcomeUnknown, StoreClockStepped, StoreLostWrites
+from dtimer.errors import OutcomeUnknown, StoreClockLeapt, StoreClockStepped, StoreLostWrites
 from dtimer.frozen import frozen
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.history import History
@@ -82,11 +82,19 @@ class Store:
             self._reports.report(StoreLostWrites(f"namespace {self.backend.namespace!r} has lost acknowledged writes"))
             if self.on_lost_writes is not None:
                 self.on_lost_writes()
+        if finding.clock_reset:
+            # Nothing is lost, but a node has no member there any more, and listens under another epoch.
+            self.clock.forget()
+            if self.on_lost_writes is not None:
+                self.on_lost_writes()
         if finding.step_us:
             self._tally.clock_steps += 1
             self._reports.report(StoreClockStepped(finding.step_us))
         if applied.epoch == self.history.epoch:
-            self.clock.learn(applied.at_us, self.runtime.now_us(), sent_us=sent_us)
+            leap_us = self.clock.learn(applied.at_us, self.runtime.now_us(), sent_us=sent_us)
+            if leap_us:
+                self._tally.clock_leaps += 1
+                self._reports.report(StoreClockLeapt(leap_us))
         return applied
 
     async def call(

@@ -8,7 +8,7 @@ A clock that is set back breaks this; the next reply proves it, and what was kno
 
 from __future__ import annotations
 
-from dtimer.limits import CLOCK_WINDOW_US
+from dtimer.limits import CLOCK_LEAP_US, CLOCK_WINDOW_US
 
 
 class ClockBound:
@@ -21,9 +21,20 @@ class ClockBound:
         self._window_start_us = 0
         self._current_us: int | None = None
         self._previous_us: int | None = None
+        # The least upper bound that the newest reply gave, and when.
+        self._most_us: int | None = None
+        self._most_since_us = 0
 
-    def learn(self, at_us: int, now_us: int, *, sent_us: int) -> None:
-        """A reply with the store's time `at_us` is here at the local time `now_us`, and was asked for at `sent_us`."""
+    def learn(self, at_us: int, now_us: int, *, sent_us: int) -> int:
+        """A reply with the store's time `at_us` is here at the local time `now_us`, and was asked for at `sent_us`.
+
+        Returns:
+            By how much the store's clock has leapt ahead of the local one since the reply before, at least; mostly 0.
+        """
+        leap_us = 0
+        if self._most_us is not None and now_us - self._most_since_us < CLOCK_WINDOW_US:
+            leap_us = at_us - now_us - self._most_us
+        self._most_us, self._most_since_us = at_us - sent_us, now_us
         bound_us = self.offset_us()
         if bound_us is not None and bound_us > at_us - sent_us:
             # The store's clock stood at `at_us` after `sent_us`, so it is not that far ahead: it was set back.
@@ -34,10 +45,11 @@ class ClockBound:
             self._current_us = at_us - now_us
         else:
             self._current_us = max(self._current_us, at_us - now_us)
+        return leap_us if leap_us >= CLOCK_LEAP_US else 0
 
     def forget(self) -> None:
         """The next reply comes from another clock perhaps: another server, another epoch."""
-        self._current_us = self._previous_us = None
+        self._current_us = self._previous_us = self._most_us = None
 
     def offset_us(self) -> int | None:
         """The bound; None before the first reply."""

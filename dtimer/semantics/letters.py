@@ -52,6 +52,14 @@ class DeadLetters:
     def count(self, at_us: int) -> int:
         return sum(_exists(letter, at_us) for letter in self._letters.values())
 
+    def moved(self, by_us: int, at_us: int) -> int:
+        """Make all their times earlier; how many there are. What does not exist any more goes."""
+        letters = [letter for letter in self._letters.values() if _exists(letter, at_us)]
+        earlier = {letter.name: _earlier(letter, by_us) for letter in letters}
+        self._last = {id: earlier[last.name] for id, last in self._last.items() if last.name in earlier}
+        self._letters = {letter.name: letter for letter in earlier.values()}
+        return len(letters)
+
     def page(self, cursor: DeadLetterCursor | None, limit: int, at_us: int) -> DeadLetterPage:
         """The oldest first."""
         after = (-1, "") if cursor is None else (cursor.after_us, cursor.after_id)
@@ -75,3 +83,13 @@ class DeadLetters:
 
 def _exists(letter: DeadLetter, at_us: int) -> bool:
     return letter.buried_us > at_us - DEAD_LETTER_AGE_US
+
+
+def _earlier(letter: DeadLetter, by_us: int) -> DeadLetter:
+    error = letter.last_error
+    return evolve(
+        letter,
+        buried_us=letter.buried_us - by_us,
+        due_us=max(letter.due_us - by_us, 0),
+        last_error=None if error is None else evolve(error, at_us=max(error.at_us - by_us, 0)),
+    )

@@ -71,6 +71,7 @@ from dtimer.values import (
     Applied,
     At,
     Claimed,
+    ClockReset,
     Cursor,
     DeadLetter,
     DeadLetterPage,
@@ -230,6 +231,34 @@ class Machine:
         twin._ring = self._ring.copy()
         twin._letters = self._letters.copy()
         return twin
+
+    def joined(self, at_us: int) -> tuple[str, ...]:
+        """The members that have not been silent for too long (N3)."""
+        return tuple(member.node for member in self._ring.members() if member.expires_us > at_us)
+
+    def reset_clock(self, epoch: str, *, at_us: int, skew_us: int) -> ClockReset:
+        """Take the skew out of all times: from now on the store's time is its host's (T2).
+
+        Args:
+            epoch: the one from now on, since times of both would have no order.
+            at_us: the store's time; the next operation's is not before that less the skew.
+        """
+        assert not self.joined(at_us), "a node would be told times of another clock"
+        for id, entry in tuple(self._live.items()):
+            by_us = skew_us if entry.wall_skew_us is None else entry.wall_skew_us
+            entry.due_us = max(entry.due_us - by_us, 0)
+            if entry.refusals is not None:
+                entry.refusals = evolve(entry.refusals, since_us=max(entry.refusals.since_us - skew_us, 0))
+            if entry.error is not None:
+                entry.error = evolve(entry.error, at_us=max(entry.error.at_us - skew_us, 0))
+            if entry.wall_skew_us is not None:
+                entry.wall_skew_us = 0
+            # A delivery that is out, or was given back, has a place that is counted from then.
+            self._move(id, entry, max(entry.next_us - (skew_us if entry.number else by_us), 0))
+        letters = self._letters.moved(skew_us, at_us)
+        self._ring.clear()
+        self.epoch, self.seq, self.last_us = epoch, self.seq + 1, max(self.last_us - skew_us, 0)
+        return ClockReset(skew_us=skew_us, events=len(self._live), dead_letters=letters)
 
     def plant(self, id: str, raw: bytes, due_us: int) -> None:
         """Put an unreadable record into the queue, as something else that writes to the store would (F4)."""

@@ -101,6 +101,11 @@ class Ring:
         if self.arm is not None and self.arm.node != member.node and at_us > self.arm.at_us + ARM_GRACE_US:
             self.park(self.arm.node, Parked.SUSPECT)
 
+    def clear(self) -> None:
+        """Nobody is a member any more."""
+        self._nodes.clear()
+        self.arm = None
+
     def expire(self, at_us: int) -> None:
         """Remove members that gave no sign of life for too long, those first that have been silent longest (N3)."""
         dead = sorted((node.expires_us, name) for name, node in self._nodes.items() if node.expires_us <= at_us)

@@ -12,7 +12,8 @@ from typing import Final, Self, cast
 from typing_extensions import override
 
 from dtimer import arguments
-from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, WrongProcessOrLoop
+from dtimer.epochs import epoch_after_reset
+from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, StoreRefused, WrongProcessOrLoop
 from dtimer.home import Home
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import Runtime
@@ -25,7 +26,7 @@ from dtimer.sim.runtime import SimRuntime
 from dtimer.sim.sim_clock import SimClock
 from dtimer.sim.wakeups import Channels
 from dtimer.sim.world import World
-from dtimer.values import Applied, Claimed, Message, Pace, Pulse, Wakeup, Window
+from dtimer.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
 
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """A round date, far enough from today that nobody takes virtual time for real time."""
@@ -129,6 +130,19 @@ class SimBackend(SimClock, OperationMethods):
             yield listener
         finally:
             self._channels.leave(listener, BackendClosed("wakeups", "the subscription was left"))
+
+    async def reset_clock(self) -> ClockReset:
+        await self._reach_store("reset_clock")
+        machine, clock = self._machine, self._store_clock
+        at_us = clock.read(self._world.clock.now_us + self._host_off_us, machine.last_us)
+        joined = machine.joined(at_us)
+        if joined:
+            raise StoreRefused("reset_clock", f"nodes are joined: {', '.join(sorted(joined))}")
+        if not clock.skew_us:
+            return ClockReset(skew_us=0)
+        done = machine.reset_clock(epoch_after_reset(machine.epoch), at_us=at_us, skew_us=clock.skew_us)
+        clock.skew_us = 0
+        return done
 
     async def purge(self) -> None:
         await self._reach_store("purge")

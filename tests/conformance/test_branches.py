@@ -139,6 +139,10 @@ NOT_REACHED: Final = {
         namespace.lua: whole -> false
         namespace.lua: wrong -> true
         """,
+    "a clock that is being reset: tests/backends/redis/test_clock_reset.py": """
+        namespace.lua: string.find(meta[3] or '', '^clock%-reset ') -> false
+        namespace.lua: string.find(meta[3] or '', '^clock%-reset ') -> true
+        """,
     "a namespace in partitions: its programs are those of tests/test_partitions.py": """
         namespace.lua save: ARGV[4] ~= '1' -> true
         """,

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 from attrs import frozen
 
-from dtimer import DTimer, Post, StoreClockStepped
+from dtimer import DTimer, Post, StoreClockLeapt, StoreClockStepped
 from dtimer.limits import SECOND_US, YEAR_US
 from support.bounds import LATE_MS
 from support.figures import Figure
@@ -143,7 +143,9 @@ async def test_a_clock_set_forward_makes_what_was_posted_early_by_that_and_loses
         first = next(event for event in load.events if event.id == "in an hour")
         assert lateness_ms(first) < 60_000 + LATE_MS
         load.judge(late_ms=60_000 + LATE_MS)
-        assert not any(node.errors for node in load.nodes)
+        assert all(node.error_types() == [StoreClockLeapt] for node in load.nodes)
+        assert all(round(node.errors[0].leap_us / 1e6) == HOUR_S + 60 for node in load.nodes)  # type: ignore[attr-defined]
+        assert all(node.timer.counters.clock_leaps == 1 for node in load.nodes)
 
 
 async def test_a_node_that_was_forgotten_while_it_was_away_joins_again(clocked: Clocked) -> None:
@@ -156,7 +158,7 @@ async def test_a_node_that_was_forgotten_while_it_was_away_joins_again(clocked: 
         await world.timer().post("p", 0)
         await until(lambda: any(node.events for node in nodes))
 
-        assert not any(node.errors for node in nodes)
+        assert all(node.error_types() == [StoreClockLeapt] for node in nodes)
 
 
 @pytest.mark.parametrize("years", [130, 200, 300, 10_000])
@@ -221,6 +223,38 @@ async def set_and_claim(clocked: Clocked, node: Node, offset_s: float) -> None:
     await until(lambda: abs(seconds_ahead(clocked.server) - offset_s) < 1)
     claims = answered(node)
     await until(lambda: answered(node) > claims, timeout_s=15)
+
+
+async def test_a_reset_puts_right_what_was_posted_before_a_leap(clocked: Clocked, figure: Figure) -> None:
+    """Rules T2 and T6: what was posted for a time of day before the clock was a day ahead is due at that time again;
+    a delay that the leap made overdue comes at once; other delays keep what the leap left of them."""
+    async with RedisWorld(clocked.server) as world:
+        backend = world.backend()
+        timer: DTimer = DTimer(backend)
+        due = datetime.now(UTC) + timedelta(seconds=3)
+        await timer.post("p", at=due, id="at")
+        await timer.post("p", HOUR_S * 1_000, id="overdue")
+        await timer.post("p", timedelta(days=2), id="after")
+        for offset_s in (24 * HOUR_S, 0.0):
+            clocked.set(offset_s)
+            await until(lambda wanted_s=offset_s: abs(seconds_ahead(clocked.server) - wanted_s) < 1)  # type: ignore[misc]
+            await timer.cancel("none")
+
+        done = await backend.reset_clock()
+        node = await world.node()
+        await until(lambda: len(node.events) == 2)
+        late_ms = (datetime.now(UTC) - due) / timedelta(milliseconds=1)
+        figure(late_ms=late_ms)
+        left = await timer.peek("after")
+
+        assert round(done.skew_us / 1e6) == 24 * HOUR_S
+        assert node.ids == ["overdue", "at"]
+        assert node.events[1].due == due
+        assert 0 <= late_ms < LATE_MS
+        assert left is not None
+        assert timedelta(hours=23) < left.time_left < timedelta(hours=24)
+        assert (await backend.open()).skew_us == 0
+        assert not node.errors
 
 
 async def test_a_clock_that_jumps_about_loses_nothing(clocked: Clocked, figure: Figure) -> None:

@@ -24,6 +24,7 @@ from dtimer import (
     PayloadRefused,
     Post,
     RecordUnreadable,
+    StoreClockLeapt,
     StoreClockStepped,
     StoreLostWrites,
 )
@@ -162,6 +163,17 @@ async def rejoins(world: RedisWorld, server: Server) -> tuple[Node, None]:
 
 
 async def clock_steps(world: RedisWorld, server: Server) -> tuple[Node, type[DTimerError]]:
+    node = await clock_of(world, -SECOND_US)
+    return node, StoreClockStepped
+
+
+async def clock_leaps(world: RedisWorld, server: Server) -> tuple[Node, type[DTimerError]]:
+    node = await clock_of(world, 5 * SECOND_US)
+    return node, StoreClockLeapt
+
+
+async def clock_of(world: RedisWorld, step_us: int) -> Node:
+    """A node, and a store whose clock is set by so much between two calls."""
     now_us = [2_000_000_000 * SECOND_US]
     timer: DTimer = DTimer(world.backend(clock_for_tests=lambda: now_us[0]))
     world.keep(timer)
@@ -169,9 +181,9 @@ async def clock_steps(world: RedisWorld, server: Server) -> tuple[Node, type[DTi
     timer.on("error", node.errors.append)
     await timer.join()
     await timer.post("p", 60_000)
-    now_us[0] -= SECOND_US
+    now_us[0] += step_us
     await timer.post("p", 60_000)
-    return node, StoreClockStepped
+    return node
 
 
 async def failed_subscriptions(world: RedisWorld, server: Server) -> tuple[Node, type[DTimerError]]:
@@ -206,8 +218,8 @@ CAUSES: Final[dict[str, Cause]] = {
     cause.__name__: cause
     for cause in (
         delivered, retried, confirmed, exhausted, expired, handler_errors, refused_payloads, unreadable,
-        malformed_wakeups, pulses_heard, claims, lost_writes, rejoins, clock_steps, failed_subscriptions, reconnects,
-        confirmed_too_late, loop_blocks,
+        malformed_wakeups, pulses_heard, claims, lost_writes, rejoins, clock_steps, clock_leaps, failed_subscriptions,
+        reconnects,        confirmed_too_late, loop_blocks,
     )
 }  # fmt: skip
 

@@ -21,7 +21,10 @@ from support.servers import Server
 
 PARTS: Final = ("letters", "refusals", "ring", "machine")
 """The later ones import from the earlier ones."""
-NO_OPERATIONS: Final = {"check", "copy", "plant", "num_live"}
+NO_OPERATIONS: Final = {"check", "copy", "plant", "num_live", "joined", "reset_clock", "moved", "_earlier", "clear"}
+"""What no program calls. A reset of the clock is compared by tests/backends/redis/test_clock_reset.py."""
+NO_SCRIPTS: Final = {"reset_begin.lua", "reset_some.lua"}
+"""Those of it."""
 KEY: Final = "branches"
 
 
@@ -212,7 +215,9 @@ def asking_scripts(branches: Branches, server: Server, folder: Path) -> Generato
     for path in (*(lua / f"{name}.lua" for name in sound), *(lua / "lib").glob("*.lua")):
         copied = folder / path.relative_to(lua)
         copied.parent.mkdir(exist_ok=True)
-        source = scripts.asking(path.name, path.read_text(encoding="utf-8"))
+        source = path.read_text(encoding="utf-8")
+        if path.name not in NO_SCRIPTS:
+            source = scripts.asking(path.name, source)
         copied.write_text(_ASKING + source if path.name == "namespace.lua" else source, encoding="utf-8")
     redis_partition._SCRIPTS.update({name: load_script(name, folder) for name in sound})
     try:

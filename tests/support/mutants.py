@@ -75,6 +75,21 @@ MUTANTS: Final = (
     _machine("T5", "the past is due in the past", "return max(now_us, min(due_us,", "return max(0, min(due_us,"),
     _machine("T2", "any time will do", "return host_us <= INSTANT_MAX_US and", "return", file="clock"),
     _machine("T2", "any skew will do", " and host_us + self.skew_us <= STORE_TIME_MAX_US", "", file="clock"),
+    _machine(
+        "T2",
+        "a reset forgets times of day",
+        "by_us = skew_us if entry.wall_skew_us is None else entry.wall_skew_us",
+        "by_us = skew_us",
+    ),
+    _machine(
+        "T2", "a reset leaves deadlines", "(skew_us if entry.number else by_us)", "(0 if entry.number else by_us)"
+    ),
+    _machine(
+        "T2",
+        "a time of day outlives a change of delay",
+        "        entry.due_us, entry.wall_skew_us = due_us, None\n",
+        "        entry.due_us = due_us\n",
+    ),
     _machine("T6", "a time of day knows no skew", "due.due_us + self._skew_us", "due.due_us"),
     _machine("T6", "a time has no end", "min(due_us, STORE_TIME_MAX_US)", "due_us"),
     _machine(
@@ -335,6 +350,14 @@ MUTANTS: Final = (
         "lib/namespace",
         "math.max(seq, last, skew, position, dropped, arm_due, arm_at) <=",
         "seq + last + skew + position + dropped <=",
+    ),
+    _lua("T2", "a reset forgets times of day", "reset_some", "(not state_bytes and wall_skew or by)", "by"),
+    _lua(
+        "T2",
+        "a time of day outlives a change of delay",
+        "change_delay",
+        "if read and read.wall_skew then",
+        "if not read then",
     ),
     _lua("T6", "a time of day knows no skew", "lib/namespace", "number > 0 and number + skew", "number > 0 and number"),
     _lua(

@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import evolve
 
-from dtimer import InvalidArgument, StoreBusy, StoreClockStepped
+from dtimer import BackendError, InvalidArgument, StoreBusy, StoreClockStepped
+from dtimer.epochs import epoch_after_reset
 from dtimer.limits import (
     CLOCK_STEP_US,
     DAY_US,
@@ -19,9 +20,10 @@ from dtimer.limits import (
     STORE_TIME_MAX_US,
     YEAR_US,
 )
+from dtimer.protocol import SupportsClockReset
 from dtimer.semantics.operations import Operation
 from dtimer.values import After, Applied, At, NewEvent, Release
-from dtimer_conformance.client import event, ids
+from dtimer_conformance.client import event, ids, member
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario, with_nodes
 from dtimer_conformance.verdicts import Broken, holds, same
@@ -151,6 +153,63 @@ async def a_clock_beyond_2200_is_refused_until_it_is_right_again(world: World) -
         raise Broken("an operation was accepted at a time beyond 2255")
     await world.set_clock(-130 * YEAR_US)
     await store.cancel(["f"])
+
+
+@scenario("T2", "T6", needs=(Feature.CLOCK_LEAPS, Feature.CLOCK_RESET))
+async def a_reset_takes_the_skew_out_of_all_times(world: World) -> None:
+    """A reset of the clock is refused while a node is joined. Without one it makes the skew 0, under the epoch that
+    follows: events are due again at the times of day that they were posted for, and what is left of delays and
+    deadlines is left still.
+
+    Troubleshooting: is it kept with an event that it was posted for a time of day, and under which skew? A change of
+    delay takes that away.
+    """
+    store, backend = world.store, world.store.backend
+    assert isinstance(backend, SupportsClockReset), "the feature is there"
+    # Its reply is none of the protocol's, so the machine cannot follow.
+    world.journal.replayable = False
+    await store.enter("a")
+    host_us = store.last.at_us
+    await store.put("taken", max_retries=1, expires_after_us=DAY_US)
+    await store.take("a", timeout_us=10 * DAY_US)
+    for id in ("at", "moved"):
+        await store.put(id, at_us=host_us + 3 * DAY_US)
+    await store.put("after", 5 * DAY_US)
+    await store.change_delay("moved", delay_us=5 * DAY_US)
+    await world.set_clock(DAY_US)
+    await store.cancel(["none"])
+    await world.set_clock(-DAY_US)
+    await store.put("later", at_us=host_us + 6 * DAY_US)
+    # The leap has made it silent for too long.
+    await store.enter("a")
+    before, skew_us = {item.event.id: item.next_us for item in await store.queue()}, store.last.skew_us
+    epoch, seq, at_us = store.last.epoch, store.last.seq, store.last.at_us
+
+    try:
+        await backend.reset_clock()
+    except BackendError as error:
+        holds("the refusal names the node", "a" in str(error), seen=error)
+    else:
+        raise Broken("the clock was reset while a node was joined")
+    same("the skew then", (await store.peek("none")).skew_us, skew_us)
+    await store.leave(member("a"))
+    done = await backend.reset_clock()
+
+    same("what was done", (done.skew_us, done.events), (skew_us, 5))
+    after = {item.event.id: item.next_us for item in await store.queue()}
+    same("the time of day of a post before the leap", after["at"], host_us + 3 * DAY_US)
+    same("the time of day of a post after the leap", after["later"], host_us + 6 * DAY_US)
+    moved = {id: before[id] - after[id] for id in ("taken", "after", "moved")}
+    same("by how much a deadline and delays are earlier", set(moved.values()), {skew_us})
+    await store.cancel(["none"])
+    last = store.last
+    same("the epoch", last.epoch, epoch_after_reset(epoch))
+    holds("the number goes on", last.seq > seq, seen=last.seq)
+    same("the skew", last.skew_us, 0)
+    holds("the time is the host's", abs(at_us - skew_us - last.at_us) < 20 * SECOND_US, seen=(at_us, skew_us, last))
+    await store.enter("a")
+    await world.wait(3 * DAY_US)
+    same("what comes on the third day", ids(await store.come("a")), ["at"])
 
 
 @scenario("T2", needs=Feature.CLOCK)

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from dtimer import arguments
 from dtimer.arguments import Durable, Timeout
+from dtimer.backends.redis.clock_reset import Reset
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
@@ -22,7 +23,7 @@ from dtimer.backends.redis.urls import client_of
 from dtimer.errors import Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT, REPEAT_WITHIN_US, SECOND_US
 from dtimer.runtime import AsyncioRuntime
-from dtimer.values import Applied, Finding, Inspection, RingMember
+from dtimer.values import Applied, ClockReset, Finding, Inspection, RingMember
 
 REPEAT_WITHIN_DEFAULT_S: Final = REPEAT_WITHIN_US / SECOND_US
 
@@ -238,6 +239,18 @@ class RedisBackend(RedisPartition):
         if len(self._parts) == 1:
             return await super().examine()
         return await self._parts[0].examine()
+
+    async def reset_clock(self) -> ClockReset:
+        """Take the skew out of the clock, and out of all times that the namespace keeps (rule T2).
+
+        It takes many short scripts; until the last of them calls are refused with `StoreBusy`.
+        After an interruption they are refused until it is called again, which goes on from there.
+
+        Raises:
+            StoreRefused: nodes are joined; it says which, and nothing was changed.
+            BackendError: it was interrupted.
+        """
+        return await Reset(self._servers, self.namespace, len(self._parts), self._clock_for_tests).run()
 
     @override
     async def purge(self) -> None:

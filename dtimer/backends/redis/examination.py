@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from dtimer.errors import printable
+from dtimer.limits import SKEW_TOLD_US
 from dtimer.values import Finding, Risk
 
 _EVICTING_PREFIX: Final = "allkeys-"
 """Such a policy takes any key. The others take none, or only keys that expire, and ours do not."""
 
 
-def findings(info: str, save: str | None) -> tuple[Finding, ...]:
+def findings(info: str, save: str | None, skew_us: int = 0) -> tuple[Finding, ...]:
     """
     Args:
+        skew_us: by how much the namespace's clock is ahead of the server's.
         info: the reply to ``INFO``.
         save: the value of ``CONFIG GET save``, empty if no snapshots are taken; None if it could not be asked for.
     """
@@ -29,4 +32,11 @@ def findings(info: str, save: str | None) -> tuple[Finding, ...]:
     if fields.get("aof_enabled") == "0" and save == "":
         detail = "neither an append-only file nor snapshots are written: a restart loses every event"
         found.append(Finding(Risk.NO_PERSISTENCE, detail))
+
+    if skew_us >= SKEW_TOLD_US:
+        detail = (
+            f"the namespace's clock is {timedelta(microseconds=skew_us)} ahead of the server's, which was wrong for a "
+            "while or was set back: what was posted with at= before comes early by that; see dtimer clock-reset"
+        )
+        found.append(Finding(Risk.CLOCK, detail))
     return tuple(found)

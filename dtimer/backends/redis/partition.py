@@ -67,6 +67,7 @@ _SCRIPTS: Final = {
     for name in (
         "open", "post", "cancel", "change_delay", "claim", "confirm", "confirm_newest", "release", "extend", "bury",
         "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect",
+        "reset_begin", "reset_some",
     )
 }  # fmt: skip
 _POSTED: Final = replies.each_of(replies.POST)
@@ -247,7 +248,7 @@ class RedisPartition:
             save = _text(await route.request("examine", b"CONFIG", b"GET", b"save"))
         except StoreRefused:  # managed servers often forbid it
             save = None
-        return examination.findings(info, save)
+        return examination.findings(info, save, (await self.open()).skew_us)
 
     async def purge(self) -> None:
         route = await self._servers.route("purge", self._keys.prefix)

@@ -40,6 +40,10 @@ end
 
 -- Who counts the partitions differently would look for events where they are not.
 if (meta[3] or '1') ~= ARGV[4] then
+  if string.find(meta[3] or '', '^clock%-reset ') then
+    return redis.error_reply('DTCLOCK the clock of the namespace is being reset; '
+      .. 'if that was interrupted, run dtimer clock-reset again')
+  end
   return redis.error_reply('DTPARTITIONS the namespace is in ' .. (meta[3] or '1') .. ' partitions, not in ' .. ARGV[4]
     .. '; see dtimer migrate-partitions')
 end

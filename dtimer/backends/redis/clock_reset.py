@@ -1,0 +1,218 @@
+"""Putting the clock of a namespace right after its server's was set, while no node is joined (rule T2).
+
+Theory of operation
+-------------------
+All times that a namespace keeps are by its own clock, which is ahead of the server's by the skew.
+A reset makes each of them earlier by that, and the skew 0.
+That is done in many short scripts, between which the server serves its other clients.
+From the first to the last of them the number of partitions that is kept is ``clock-reset 1``, say: operations are
+refused as of a busy store, so nothing else changes the namespace meanwhile.
+Each script keeps in the namespace how far it has got. So being interrupted anywhere does no harm: the reset can be run
+again, and goes on from there. ``lua/reset_begin.lua`` and ``lua/reset_some.lua`` say what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from attrs import frozen
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import InvalidResponse
+
+from dtimer import arguments
+from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.keys import Keys
+from dtimer.backends.redis.partition import RedisPartition
+from dtimer.backends.redis.resp import Reply, as_bytes, as_int, as_list, utf8
+from dtimer.backends.redis.servers import Servers
+from dtimer.epochs import epoch_after_reset
+from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreRefused
+from dtimer.limits import NAMESPACE_DEFAULT
+from dtimer.runtime import AsyncioRuntime
+from dtimer.values import ClockReset
+
+OPERATION: Final = "reset_clock"
+_MARK: Final = "clock-reset "
+
+
+@frozen
+class _Begun:
+    """A reset that can go on.
+
+    Attributes:
+        fresh: it was begun just now, and has changed nothing yet.
+    """
+
+    skew_us: int
+    epoch: str
+    fresh: bool
+
+
+@frozen
+class Clocks:
+    """What there is to reset.
+
+    Attributes:
+        skew_us: by how much the namespace's time is ahead of the server's clock; the largest of its partitions.
+        interrupted: a reset was begun and not finished.
+    """
+
+    skew_us: int
+    partitions: int
+    interrupted: bool
+
+
+class _Part(RedisPartition):
+    """A partition while its clock is reset."""
+
+    async def begin(self) -> tuple[int, tuple[str, ...], str]:
+        """The skew, the nodes that are joined, and the epoch."""
+        applied = await self._run("reset_begin", (), _begun)
+        return *applied.value, applied.epoch
+
+    async def some(self, epoch: str) -> tuple[bool, int, int]:
+        """Whether all is done, and how many events and dead letters were done so far."""
+        return (await self._run("reset_some", (epoch,), _done)).value
+
+    async def ask(self, *command: bytes) -> Reply:
+        """By a plain command about its meta."""
+        name, *rest = command
+        route = await self._servers.route(OPERATION, self._keys.prefix)
+        return await route.request(OPERATION, name, self._keys.all[0], *rest)
+
+
+def _begun(reply: Reply) -> tuple[int, tuple[str, ...]]:
+    skew_us, nodes = as_list(reply)
+    return as_int(skew_us), tuple(as_bytes(node).decode("utf-8", "replace") for node in as_list(nodes))
+
+
+def _done(reply: Reply) -> tuple[bool, int, int]:
+    done, events, letters = map(as_int, as_list(reply))
+    return done == 1, events, letters
+
+
+class Reset:
+    """The reset of one namespace, partition by partition."""
+
+    def __init__(
+        self, servers: Servers, namespace: str, partitions: int, clock_for_tests: Callable[[], int] | None = None
+    ) -> None:
+        def all_of_them(number: int | str) -> list[_Part]:
+            return [_part(servers, namespace, place, number, clock_for_tests) for place in range(partitions)]
+
+        self._plain = all_of_them(partitions)
+        self._marked = all_of_them(f"{_MARK}{partitions}")
+        self._number = partitions
+
+    async def skew_us(self) -> int:
+        """The largest of the partitions; changes nothing."""
+        return max([await self._skew_of(place) for place in range(self._number)])
+
+    async def run(self) -> ClockReset:
+        """Begin or go on, and finish it."""
+        begun: list[_Begun | None] = []
+        try:
+            for place in range(self._number):
+                begun.append(await self._begin(place))
+        except StoreRefused:
+            for place, was in enumerate(begun):
+                if was is not None and was.fresh:
+                    await self._take_back(place)
+            raise
+        events = letters = 0
+        for part, was in zip(self._marked, begun, strict=True):
+            if was is not None:
+                done, (its_events, its_letters) = False, (0, 0)
+                while not done:
+                    done, its_events, its_letters = await part.some(epoch_after_reset(was.epoch))
+                events += its_events
+                letters += its_letters
+        skew_us = max([0 if was is None else was.skew_us for was in begun])
+        return ClockReset(skew_us=skew_us, events=events, dead_letters=letters)
+
+    async def _skew_of(self, place: int) -> int:
+        interrupted = await self._interrupted(place)
+        return (await self._plain[place].open()).skew_us if interrupted is None else interrupted.skew_us
+
+    async def _begin(self, place: int) -> _Begun | None:
+        """None if its clock is right."""
+        interrupted = await self._interrupted(place)
+        if interrupted is not None:
+            return interrupted
+        skew_us, nodes, epoch = await self._plain[place].begin()
+        if nodes:
+            problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
+            raise StoreRefused(OPERATION, problem)
+        return _Begun(skew_us, epoch, fresh=True) if skew_us else None
+
+    async def _interrupted(self, place: int) -> _Begun | None:
+        stored, reset, epoch = as_list(await self._plain[place].ask(b"HMGET", b"partitions", b"reset", b"epoch"))
+        if not (isinstance(stored, bytes) and stored.startswith(utf8(_MARK))):
+            return None
+        return _Begun(int(as_bytes(reset).split()[0]), as_bytes(epoch).decode(), fresh=False)
+
+    async def _take_back(self, place: int) -> None:
+        part = self._plain[place]
+        await part.ask(b"HDEL", b"reset")
+        if self._number == 1:
+            await part.ask(b"HDEL", b"partitions")
+        else:
+            await part.ask(b"HSET", b"partitions", b"%d" % self._number)
+
+
+def _part(
+    servers: Servers, namespace: str, place: int, number: int | str, clock_for_tests: Callable[[], int] | None = None
+) -> _Part:
+    return _Part(
+        servers, Keys(namespace, place), AsyncioRuntime(), num_partitions=number, clock_for_tests=clock_for_tests
+    )
+
+
+async def look(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> Clocks | None:
+    """What there is to reset; None if there is no such namespace. Changes nothing.
+
+    Raises:
+        InvalidArgument: before any I/O.
+        PartitionsMismatch: the namespace is being moved into another number of partitions.
+        BackendError: it could not be looked at.
+    """
+    name = arguments.name(namespace, "namespace")
+    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    try:
+        schema, stored = as_list(await _part(servers, name, 0, 1).ask(b"HMGET", b"schema", b"partitions"))
+        if schema is None:
+            return None
+        number = "1" if stored is None else as_bytes(stored).decode("ascii", "replace")
+        if not number.removeprefix(_MARK).isdecimal():
+            raise PartitionsMismatch(
+                OPERATION, f"the namespace is in {number} partitions; see dtimer migrate-partitions"
+            )
+        partitions = int(number.removeprefix(_MARK))
+        skew_us = await Reset(servers, name, partitions).skew_us()
+        return Clocks(skew_us, partitions, interrupted=number.startswith(_MARK))
+    except (InvalidResponse, ValueError, LookupError) as error:
+        raise OutcomeUnknown(OPERATION, f"the server's reply is none that was asked for: {error}") from error
+    finally:
+        await servers.close()
+
+
+async def reset_clock(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> ClockReset | None:
+    """Take the skew out of a namespace; None if there is no such namespace. Safe to call again after an interruption.
+
+    Raises:
+        InvalidArgument: before any I/O.
+        StoreRefused: nodes are joined; nothing was changed.
+        PartitionsMismatch: the namespace is being moved into another number of partitions.
+        BackendError: it was interrupted.
+    """
+    found = await look(client, namespace)
+    if found is None:
+        return None
+    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    try:
+        return await Reset(servers, namespace, found.partitions).run()
+    except (InvalidResponse, ValueError, LookupError) as error:
+        raise OutcomeUnknown(OPERATION, f"the server's reply is none that was asked for: {error}") from error
+    finally:
+        await servers.close()

@@ -1,0 +1,245 @@
+"""The reset of a namespace's clock: compared with the machine, refused, interrupted, and in parts (T2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from attrs import define
+from hypothesis import HealthCheck, given, settings
+from redis.asyncio import Redis
+
+from dtimer import DTimer, RedisBackend, StoreBusy, StoreRefused
+from dtimer.backends.redis.clock_reset import Reset, look, reset_clock
+from dtimer.epochs import epoch_after_reset
+from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, SECOND_US, YEAR_US
+from dtimer.semantics import Machine
+from dtimer.semantics import operations as op
+from dtimer.values import After, At, EventData, Failure, IfExists, Member, NewEvent, Release, Window
+from dtimer_conformance.programs import (
+    NO_RECEIPT,
+    ClaimMore,
+    Leap,
+    OfDelivery,
+    OnDelivery,
+    Runner,
+    Step,
+    Wait,
+    programs,
+)
+from dtimer_conformance.replay import Heard, in_order
+from support.servers import Server
+
+START_US = 1_800_000_000 * SECOND_US
+NODES = [Member(node, incarnation) for node in "abc" for incarnation in ("i1", "i2", "i3")]
+
+
+_DUE_AT_ONCE: tuple[After | At, ...] = (After(0), At(1))
+
+
+@define
+class Clock:
+    now_us: int = START_US
+
+    def read(self) -> int:
+        return self.now_us
+
+    async def step(self, by_us: int) -> None:
+        self.now_us += by_us
+
+
+@asynccontextmanager
+async def backend_of(server: Server, clock: Clock, *, partitions: int = 1) -> AsyncGenerator[RedisBackend]:
+    client = Redis.from_url(server.url)
+    async with RedisBackend(client, "reset", partitions=partitions, clock_for_tests=clock.read) as backend:
+        await backend.purge()
+        yield backend
+
+
+async def compare(server: Server, before: list[Step], after: list[Step]) -> None:
+    """A program, a reset, and another program: every reply is the machine's."""
+    clock = Clock()
+    async with backend_of(server, clock) as backend:
+        runner = Runner(backend, clock.step, leap=clock.step)
+        await runner.run([*before, *(op.Leave(member) for member in NODES)])
+        machine = Machine(runner.history[0].reply.epoch)
+        replay_on(machine, runner)
+        done = await backend.reset_clock()
+        if done.skew_us:
+            at_us = max(clock.now_us + done.skew_us, machine.last_us)
+            expected = machine.reset_clock(epoch_after_reset(machine.epoch), at_us=at_us, skew_us=done.skew_us)
+            assert done == expected
+        await runner.run(after)
+        replay_on(machine, runner)
+
+
+def replay_on(machine: Machine, runner: Runner) -> None:
+    for record in in_order(runner.history):
+        reply = record.reply
+        heard = Heard(reply.announced)
+        expected = machine.apply(record.operation, at_us=reply.at_us, reach=heard, skew_us=reply.skew_us)
+        assert expected == reply, record.operation
+        machine.check()
+    runner.history.clear()
+
+
+def posted(name: str, due: After | At, *, keep: bool = True) -> op.Post:
+    event = EventData(id=name, payload=b"p", max_retries=2, expires_after_us=2 * DAY_US, keep=keep)
+    return op.Post((NewEvent(event, due, IfExists.REPLACE),))
+
+
+def everything(leap_us: int) -> list[Step]:
+    """Events in each state, before a leap, during it and after it."""
+    claim = ClaimMore(Member("a", "i1", DAY_US), 8, False, (), (), 5 * SECOND_US)
+    steps: list[Step] = [op.Join(Member("a", "i1", DAY_US))]
+    failure = Failure("Err\u00e4\n", "no\n")
+    backs: list[OfDelivery] = [
+        *(
+            op.GiveBack(receipt=NO_RECEIPT, how=how, delay_us=DAY_US, failure=failure, refused_for_us=DAY_US)
+            for how in Release
+        ),
+        op.Bury(NO_RECEIPT, "enough \u00e4"),
+    ]
+    for phase, leap in enumerate((leap_us, -leap_us, 0)):
+        for number, back in enumerate((None, *backs)):
+            for kind, due in enumerate(_DUE_AT_ONCE):
+                steps += [posted(f"{phase}{number}{kind}", due), Wait(60_000), claim]
+                steps += [] if back is None else [OnDelivery(0, back)]
+        again: list[Step] = [
+            posted(f"{phase}again", At(1)),
+            Wait(60_000),
+            claim,
+            OnDelivery(0, op.Bury(NO_RECEIPT, "")),
+        ]
+        steps += again * 3
+        for number, hours in enumerate((1, 30, 60)):
+            steps += [posted(f"{phase}at{number}", At(START_US + hours * DAY_US // 24))]
+            steps += [posted(f"{phase}after{number}", After(hours * DAY_US // 24), keep=False)]
+        steps += [posted(f"{phase}moved", At(START_US + 9 * DAY_US)), op.ChangeDelay(f"{phase}moved", DAY_US)]
+        steps += [Leap(leap), op.Cancel(("none",))]
+    return steps
+
+
+@pytest.mark.parametrize("leap_us", [SECOND_US, DAY_US, 40 * DAY_US, 130 * YEAR_US])
+async def test_every_state_is_moved_as_by_the_machine(server: Server, leap_us: int) -> None:
+    claim = ClaimMore(Member("b", "i4", DAY_US), BATCH_MAX_ITEMS, False, (), (), 5 * SECOND_US)
+    steps: list[Step] = [op.Upcoming(Window(), 256), op.ListDeadLetters(None, 256), op.Inspect()]
+    steps += [op.Join(Member("b", "i4", DAY_US))]
+    for hours in (0, 1, 12, 24, 48, 96, 31 * 24):
+        steps += [Wait(hours * DAY_US // 24), claim, op.Upcoming(Window(), 256), op.ListDeadLetters(None, 256)]
+
+    await compare(server, everything(leap_us), steps)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+@given(before=programs(), after=programs())
+def test_any_program_goes_on_as_the_machine_does(server: Server, before: list[Step], after: list[Step]) -> None:
+    back: list[Step] = [Leap(DAY_US), op.Cancel(("none",)), Leap(-DAY_US)]
+    asyncio.run(compare(server, [*before, *back], after))
+
+
+async def skewed(backend: RedisBackend, clock: Clock, *, num: int = 1) -> DTimer:
+    """Post events for times of day and with delays, and let the clock leap a day ahead and back."""
+    timer: DTimer = DTimer(backend)
+    for part in backend.partitions:
+        await part.open()
+    for number in range(num):
+        await timer.post(number, timedelta(days=2), id=f"after{number}")
+    for offset_us in (DAY_US, -DAY_US):
+        clock.now_us += offset_us
+        for part in backend.partitions:
+            await part.cancel(["none"])
+    return timer
+
+
+async def test_what_was_interrupted_refuses_all_calls_and_goes_on_where_it_was(server: Server) -> None:
+    """A script moves a bounded number of events: beside this one the server has other clients."""
+    clock = Clock()
+    num = 1_200
+    async with backend_of(server, clock) as backend:
+        await backend.open()
+        for first in range(0, num, 100):
+            events = [
+                NewEvent(
+                    EventData(id=f"{n}", payload=b""), At(START_US + n * SECOND_US) if n % 2 else After(n * SECOND_US)
+                )
+                for n in range(first, first + 100)
+            ]
+            await backend.post(events)
+        await skewed(backend, clock, num=0)
+        reset = Reset(backend._servers, "reset", 1, clock.read)
+        begun = await reset._begin(0)
+        assert begun is not None
+        assert await reset._marked[0].some(epoch_after_reset(begun.epoch)) == (False, BATCH_MAX_ITEMS, 0)
+
+        with pytest.raises(StoreBusy, match="dtimer clock-reset"):
+            await backend.peek("1")
+        found = await look(Redis.from_url(server.url), "reset")
+        assert found is not None
+        assert (found.skew_us, found.interrupted) == (begun.skew_us, True)
+        done = await backend.reset_clock()
+
+        assert (done.skew_us, done.events) == (begun.skew_us, num)
+        page = (await backend.upcoming(Window(), limit=256)).value
+        items = list(page.items)
+        while page.next is not None:
+            page = (await backend.upcoming(page.next, limit=256)).value
+            items += page.items
+        assert len(items) == num
+        for item in items:
+            # Of a delay the leap has taken a day; a time of day is what it was.
+            number = int(item.event.id)
+            meant_us = START_US + number * SECOND_US - (0 if number % 2 else done.skew_us)
+            off_us = item.next_us - meant_us
+            assert 0 <= off_us < SECOND_US, item
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_nothing_is_changed_while_a_node_is_joined(server: Server, partitions: int) -> None:
+    """Nor in the partitions that it was not found in."""
+    clock = Clock()
+    async with backend_of(server, clock, partitions=partitions) as backend:
+        timer = await skewed(backend, clock)
+        await backend.partitions[-1].join(Member("clerk", "1"))
+        with pytest.raises(StoreRefused, match="clerk"):
+            await backend.reset_clock()
+        shown = await timer.peek("after0")
+        assert shown is not None
+        assert (await backend.open()).skew_us == DAY_US
+        await backend.partitions[-1].leave(Member("clerk", "1"))
+
+        done = await backend.reset_clock()
+
+        assert (done.skew_us, done.events) == (DAY_US, 1)
+        assert (await backend.open()).skew_us == 0
+        assert (await backend.reset_clock()).skew_us == 0
+        shown_again = await timer.peek("after0")
+        assert shown_again is not None
+        assert abs(shown_again.time_left - shown.time_left).total_seconds() < 1
+
+
+async def test_a_timer_that_was_there_before_is_told_of_no_loss(server: Server) -> None:
+    """Nothing is lost, though the epoch is another: that of the next history has a name that follows from the old."""
+    clock = Clock()
+    async with backend_of(server, clock) as backend:
+        timer = await skewed(backend, clock)
+        errors: list[Exception] = []
+        timer.on("error", errors.append)
+        await backend.reset_clock()
+        await timer.post("more", 5_000, id="more")
+
+        assert not errors
+        assert timer.counters.lost_writes == 0
+        timer.on("event", print)
+        async with timer:
+            assert [event.id for event in await timer.upcoming()] == ["more", "after0"]
+        assert not errors
+
+
+async def test_there_is_no_namespace(server: Server) -> None:
+    assert await reset_clock(Redis.from_url(server.url), "none") is None
