@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from attrs import define, field
 
-from dtimer import BackendError, DTimer, Event, Known, NodeFenced
+from dtimer import BackendError, DTimer, Event, Known, NodeFenced, NodeIdDisputed
 from dtimer.node import outbox
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
@@ -166,4 +166,4 @@ def test_a_join_that_is_repeated_fences_nobody_who_came_later() -> None:
 
     assert simulation.run(scenario).result == 1
     assert joined == {"early": False, "late": True}
-    assert errors == {"early": [NodeFenced], "late": []}
+    assert errors == {"early": [NodeFenced], "late": [NodeIdDisputed]}
