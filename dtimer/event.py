@@ -318,6 +318,19 @@ standing: Final[Callable[[Event[Any]], Standing]] = attrgetter("_standing")
 """For the node; an application has no use for it."""
 
 
+_delivery: Final[Callable[[Event[Any]], Delivery]] = attrgetter("_delivery")
+
+
+def own_timeout_us(event: Event[Any]) -> int:
+    """From its delivery to its deadline, before any extension; 0 if it is not tracked."""
+    delivery = _delivery(event)
+    return 0 if delivery.deadline_us is None else delivery.deadline_us - delivery.at_us
+
+
+hears_of_its_loss: Final[Callable[[Event[Any]], object]] = attrgetter("_lost")
+"""Whether its `lost` has been asked for, so that it may be waited for: not None then."""
+
+
 @frozen(kw_only=True)
 class Exhausted(Generic[PayloadT]):
     """An event that ended without having been confirmed; told to one node only (rules E5 and P7).

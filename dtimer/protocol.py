@@ -20,6 +20,7 @@ What holds for every method:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -108,6 +109,10 @@ class Runtime(Protocol):
             within: the call of the application that waits here for its handlers, if one does.
                 A simulator says so when nothing moves its clock meanwhile.
         """
+        ...
+
+    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
+        """Until when of :meth:`now_us` this task waits for nothing but time; None if it does not, or none can know."""
         ...
 
     def signal(self, name: str) -> Signal:

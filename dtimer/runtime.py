@@ -78,6 +78,10 @@ class AsyncioRuntime:
     async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
         await asyncio.sleep(duration_us / 1e6)
 
+    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
+        """Of a sleep that is asyncio's own nothing is known."""
+        return None
+
     def signal(self, name: str) -> Signal:
         return AsyncioSignal()
 

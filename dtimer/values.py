@@ -247,14 +247,14 @@ class Pace:
         pulse_silence_us: a node that has heard no pulse for so long looks itself,
         pulse_jitter_us: and a random time up to this, so that not all do at once.
         poll_us: each node claims at least so often, as its sign of life.
-        extend_growing: the deadline of what is worked on may be moved by as long as that has lasted already,
-            for no node is lost in the middle of it (rule D4).
+        stretch_deadlines: the deadline of what is worked on may be moved until its handler wakes up that merely sleeps,
+            or by as long as it has been worked on already, for no node is lost in the middle of it (rule D4).
     """
 
     pulse_silence_us: int = PULSE_SILENCE_US
     pulse_jitter_us: int = PULSE_JITTER_US
     poll_us: int = POLL_MAX_US
-    extend_growing: bool = False
+    stretch_deadlines: bool = False
 
 
 @frozen(kw_only=True)

@@ -131,8 +131,11 @@ async def test_a_failed_extension_is_tried_again(sim: SimBackend) -> None:
     assert (timer.counters.delivered, timer.counters.confirmed) == (1, 1)
 
 
-async def test_a_handler_that_sleeps_for_a_day_costs_a_few_looks(sim: SimBackend) -> None:
-    timer = DTimer(sim, max_run=timedelta(days=2))
+@pytest.mark.parametrize("days", [1, 10, 300])
+async def test_what_a_handler_costs_that_sleeps_for_days_does_not_depend_on_how_many(
+    sim: SimBackend, days: int
+) -> None:
+    timer = DTimer(sim, max_run=timedelta(days=2 * days))
     looks = 0
 
     def counted() -> None:
@@ -143,16 +146,84 @@ async def test_a_handler_that_sleeps_for_a_day_costs_a_few_looks(sim: SimBackend
     @timer.on("event")
     async def handle(event: Event) -> None:
         async with event:
-            await sim.sleep(timedelta(days=1))
+            await sim.sleep(timedelta(days=days))
 
     async with timer:
         look = timer._deliveries.upkeep._look
         timer._deliveries.upkeep._look = counted  # type: ignore[method-assign]
         await timer.post("p", 0, max_retries=1)
-        await sim.advance(timedelta(days=1, seconds=1))
+        await sim.advance(timedelta(days=days, seconds=1))
         assert timer.counters.confirmed == 1
+        assert timer.counters.delivered == 1
 
-    assert looks < 200  # twelve for each doubling of what it has lasted
+    assert looks <= 10
+
+
+@pytest.mark.parametrize("how", ["returns", "raises", "is cancelled", "leaves an iterator"])
+async def test_what_was_slow_and_is_not_settled_comes_again_as_soon_as_in_production(sim: SimBackend, how: str) -> None:
+    """Although the simulator moves deadlines further: one timeout after the handler's end at most."""
+    timer, other = DTimer(sim, max_run=timedelta(days=2)), DTimer(sim)
+    again: list[Event] = []
+    tasks: list[asyncio.Task[Any] | None] = []
+    noting(timer)
+    other.on("event", again.append)
+
+    async def handle(event: Event) -> None:
+        tasks.append(asyncio.current_task())
+        if how == "returns":
+            await sim.sleep(timedelta(hours=10))
+        else:
+            async with event:
+                await sim.sleep(timedelta(hours=20 if how == "is cancelled" else 10))
+                raise ValueError
+
+    await timer.join()
+    await timer.post("p", 0, id="x", max_retries=1)
+    if how == "leaves an iterator":
+        events = timer.events()
+        taking = asyncio.ensure_future(anext(events))
+        await sim.advance(timedelta(hours=10))
+        await taking
+        await events.aclose()
+    else:
+        timer.on("event", handle)
+        await sim.advance(timedelta(hours=10))
+        if how == "is cancelled":
+            assert tasks[0] is not None
+            tasks[0].cancel()
+    await timer.leave(drain=False)
+    await other.join()
+    await sim.advance(11_000)
+
+    assert [event.num_retries for event in again] == [1]
+    await other.leave()
+
+
+async def test_a_handler_that_hears_of_its_loss_does_so_while_it_sleeps(sim: SimBackend) -> None:
+    """Another task of it waits for that, so that it does not merely sleep."""
+    timer = DTimer(sim, max_run=timedelta(days=2))
+    lost: list[float] = []
+    start = sim.now
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        async def listen() -> None:
+            await event.lost.wait()
+            lost.append((sim.now - start).total_seconds())
+
+        listening = asyncio.create_task(listen())
+        await asyncio.sleep(0)
+        async with event:
+            await sim.sleep(timedelta(days=1))
+        await listening
+
+    async with timer:
+        await timer.post("p", 0, id="x", max_retries=1)
+        await sim.advance(60_000)
+        await timer.cancel("x")
+        await sim.advance(120_000)
+        assert lost
+        await sim.advance(timedelta(days=1))
 
 
 @pytest.mark.parametrize("policy", [None, Retry(1_000)])

@@ -73,6 +73,8 @@ class Holding(Generic[PayloadT]):
     """To which it was set from then; 0 for one that was not looked at yet."""
     asking_us: int = 0
     """To which it is to be set next."""
+    stretched: bool = False
+    """That is further than its own timeout, as only the simulator has it."""
     extending: bool = False
     over: bool = False
     """It has run for too long, and is not extended any more."""
@@ -110,9 +112,11 @@ class Consumers(Generic[PayloadT]):
         on_failure: Callable[[Event[PayloadT], BaseException, Ending], None],
         on_unwanted: Callable[[Event[PayloadT]], None],
         on_unsettled: Callable[[Holding[PayloadT]], None],
+        on_abandoned: Callable[[Holding[PayloadT]], None],
     ) -> None:
         """
         Args:
+            on_abandoned: nothing works on it any more, although its deadline was stretched.
             on_unsettled: all handlers of an event have ended, and none has settled it.
             on_change: room or the number of unfinished events may have changed.
             on_failure: a handler raised, or was cancelled.
@@ -128,6 +132,7 @@ class Consumers(Generic[PayloadT]):
         self._on_failure = on_failure
         self._on_unwanted = on_unwanted
         self._on_unsettled = on_unsettled
+        self._on_abandoned = on_abandoned
         # A handler, how its tasks are called but for the event, and whether it is a plain function.
         # A tuple, so that a delivery can go through it while a handler adds another.
         self._handlers: tuple[tuple[EventHandler[PayloadT], str, bool], ...] = ()
@@ -225,6 +230,8 @@ class Consumers(Generic[PayloadT]):
         holding = self.unfinished.pop(event, None)
         if holding is not None:
             self._num_ending -= holding.ending
+            if holding.stretched and not standing(event).asked:
+                self._on_abandoned(holding)
             self._on_change()
 
     def finish_if_iterated(self, event: Event[PayloadT]) -> None:

@@ -75,6 +75,7 @@ class Deliveries(Generic[PayloadT]):
             on_failure=self._handler_failed,
             on_unwanted=self.give_back,
             on_unsettled=self._all_ended,
+            on_abandoned=self._abandoned,
         )
         self.upkeep: Upkeep
         self._max_run_us = max_run_us
@@ -317,6 +318,9 @@ class Deliveries(Generic[PayloadT]):
             event.failure = failure_of(error)
         if not self.consumers.vote(event, failed=True) and first:
             self._give_up(event)
+
+    def _abandoned(self, holding: Holding[PayloadT]) -> None:
+        self.upkeep.abandoned(holding)
 
     def _all_ended(self, holding: Holding[PayloadT]) -> None:
         """All handlers of an event have, and none has settled it: their votes do (rule N2)."""

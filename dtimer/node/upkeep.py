@@ -10,11 +10,10 @@ One that is two thirds of it old goes in a call of its own, which leaves time to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from dtimer.errors import BackendError
-from dtimer.event import Event, standing
+from dtimer.event import Event, hears_of_its_loss, own_timeout_us, standing
 from dtimer.limits import BATCH_MAX_ITEMS, DELAY_MAX_US, MILLISECOND_US
 from dtimer.node.consumers import Consumers, Holding
 from dtimer.node.partitions import Partitions
@@ -27,12 +26,6 @@ from dtimer.values import Delivery, Extension
 LOOKS: Final = 12
 """In each confirm timeout."""
 NEVER_US: Final = 1 << 62
-
-
-def _timeout_us(event: Event[Any]) -> int:
-    """From its delivery to its deadline, before any extension; it is tracked."""
-    since_deadline = event.deadline - event.delivered_at if event.deadline is not None else timedelta()
-    return since_deadline // timedelta(microseconds=1)
 
 
 class Upkeep:
@@ -63,9 +56,10 @@ class Upkeep:
         self._chores = chores
         self._max_run_us = max_run_us
         self._on_overrun = on_overrun
-        # The simulator loses no node, so a delivery may be kept for as long as it has been worked on already:
-        # a handler that sleeps for a day costs a few looks.
-        self._growing = partitions.all[0].store.backend.pace.extend_growing
+        # The simulator loses no node, so a deadline may be stretched: until a handler that merely sleeps wakes up,
+        # which costs no more for a year than for a day, or else by as long as the delivery has been worked on already.
+        self._stretching = partitions.all[0].store.backend.pace.stretch_deadlines
+        self._abandoned: list[Holding[Any]] = []
         self._looked_us = 0
         self._alarm: Cancellable | None = None
         self._riding: dict[Store, list[Holding[Any]]] = {}
@@ -143,8 +137,8 @@ class Upkeep:
             holding.extending = False
 
     def rest(self) -> None:
-        """The node has left: if nothing is unfinished any more, look no more."""
-        if self._alarm is not None and not self._consumers.unfinished:
+        """The node has left: if nothing is left to be done, look no more."""
+        if self._alarm is not None and not self._consumers.unfinished and not self._abandoned:
             self._alarm.cancel()
             self._alarm, self.shortest_us = None, NEVER_US
 
@@ -172,14 +166,30 @@ class Upkeep:
             shortest_us, next_us = min(shortest_us, max_run_us), min(next_us, ends_us)
             if not extended:
                 continue
+            asleep_us = self._asleep_until(holding) if self._stretching else 0
+            if asleep_us > now_us:
+                own_us = own_timeout_us(event)
+                # Just before it wakes up, so that it knows then if the delivery was lost meanwhile, as in production.
+                last_look_us = asleep_us - own_us // LOOKS
+                short = holding.since_us + holding.timeout_us < asleep_us + own_us // 3
+                last = now_us >= last_look_us and now_us - holding.since_us >= 2 * own_us // 3
+                if not holding.extending and (short or last):
+                    self._stretch(holding, asleep_us - now_us + own_us, ends_us - now_us)
+                    alone.setdefault(self._partitions.of(event.id).store, []).append(holding)
+                next_us = min(next_us, last_look_us if last_look_us > now_us else asleep_us + own_us // LOOKS)
+                continue
             shortest_us = min(shortest_us, holding.timeout_us)
             age_us = now_us - holding.since_us
             if not holding.extending and age_us >= holding.timeout_us // 3:
                 due = alone if age_us >= 2 * holding.timeout_us // 3 else self._riding
                 holding.asking_us = holding.timeout_us
-                if self._growing:
-                    holding.asking_us = min(max(holding.timeout_us, now_us - holding.begun_us), DELAY_MAX_US)
+                if self._stretching:
+                    self._stretch(holding, max(holding.timeout_us, now_us - holding.begun_us), ends_us - now_us)
                 due.setdefault(self._partitions.of(event.id).store, []).append(holding)
+        for holding in self._abandoned:
+            holding.asking_us = own_timeout_us(holding.event)
+            alone.setdefault(self._partitions.of(holding.event.id).store, []).append(holding)
+        self._abandoned = []
         self._looked_us = now_us
         self.shortest_us = shortest_us
         if shortest_us != NEVER_US:
@@ -191,11 +201,30 @@ class Upkeep:
         for holding in overrun:
             self._on_overrun(holding)
 
+    def _asleep_until(self, holding: Holding[Any]) -> int:
+        """When the first of its handlers wakes up, if all of them merely sleep and none hears of its loss; else 0."""
+        if holding.open != len(holding.tasks) or hears_of_its_loss(holding.event) is not None:
+            return 0
+        return min((self._runtime.asleep_until(task) or 0 for task in holding.tasks), default=0)
+
+    @staticmethod
+    def _stretch(holding: Holding[Any], timeout_us: int, left_us: int) -> None:
+        """Ask for so much, but not for longer than it may run, and one timeout."""
+        own_us = own_timeout_us(holding.event)
+        holding.asking_us = max(min(timeout_us, left_us + own_us, DELAY_MAX_US), own_us)
+        holding.stretched = True
+
+    def abandoned(self, holding: Holding[Any]) -> None:
+        """Nothing works on it any more, and it was not settled: it comes again as soon as it would in production."""
+        self._abandoned.append(holding)
+        # Not at once: the loop may be about to end, and a task that is started then would never run.
+        self._set_alarm(self._runtime.now_us())
+
     def _begin(self, event: Event[Any], holding: Holding[Any]) -> None:
         """If it is seen for the first time: it has come since the last look."""
         if not holding.timeout_us:
             holding.begun_us = holding.since_us = self._looked_us
-            holding.timeout_us = max(_timeout_us(event), MILLISECOND_US)
+            holding.timeout_us = max(own_timeout_us(event), MILLISECOND_US)
 
     def _send(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
         for holding in holdings:

@@ -34,7 +34,7 @@ HANG_AFTER_S: Final = 5.0
 """Longer than any step of a unit test, shorter than anybody's patience."""
 EPOCH_BYTES: Final = 8
 PACE: Final = Pace(
-    pulse_silence_us=3_600 * SECOND_US, pulse_jitter_us=SECOND_US, poll_us=3_600 * SECOND_US, extend_growing=True
+    pulse_silence_us=3_600 * SECOND_US, pulse_jitter_us=SECOND_US, poll_us=3_600 * SECOND_US, stretch_deadlines=True
 )
 """No announcement gets lost here, so nodes need to look by themselves but seldom, and a virtual year passes quickly."""
 

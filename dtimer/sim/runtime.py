@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -34,6 +35,9 @@ class SimRuntime:
             await self._world.sleep(duration_us)
         else:
             await self._world.wait(duration_us, within)
+
+    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
+        return self._world.asleep.get(task)
 
     def signal(self, name: str) -> Signal:
         return SimSignal(self._world.work, name)

@@ -11,14 +11,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from dtimer.sim.clock import VirtualClock
 from dtimer.sim.errors import SimMisuse, SimStuck
 from dtimer.sim.untold import Untold
 from dtimer.sim.watchdog import Tick
 from dtimer.sim.whereabouts import whereabouts
-from dtimer.sim.work import Work
+from dtimer.sim.work import Work, current_task
 
 QUIET_TURNS: Final = 16
 """So many turns of the loop in which no work begins or ends make the world at rest.
@@ -38,6 +38,7 @@ class World:
         clock: set timers and read the time here.
         work: tell here what is under way.
         hang_after_s: so much real time without a change is a hang.
+        asleep: tasks that wait for nothing but virtual time, and until when.
         sleepers: how many wait for virtual time itself.
         untold: what handlers raised and the test must hear of.
         turns: who moves the clock by itself hands it over here, if anybody does.
@@ -49,6 +50,7 @@ class World:
         self.work = Work()
         self.turns: asyncio.Lock | None = None
         self.hang_after_s = hang_after_s
+        self.asleep: dict[asyncio.Task[Any], int] = {}
         self.sleepers = 0
         self.enter: Callable[[], None] = _nothing
         """Called where time is moved or waited for: raises if that is in another event loop than it may be."""
@@ -97,10 +99,15 @@ class World:
             return
         woken = asyncio.get_running_loop().create_future()
         suspension = self.work.suspend_current()
+        task = current_task()
+        if task is not None:
+            self.asleep[task] = self.clock.now_us + duration_us
 
         def wake() -> None:
             # Here, not when the sleeper runs again: by then the clock might have moved on.
             suspension.end()
+            if task is not None:
+                self.asleep.pop(task, None)
             if not woken.done():
                 woken.set_result(None)
 
@@ -109,6 +116,8 @@ class World:
                 await woken
         finally:
             suspension.end()
+            if task is not None:
+                self.asleep.pop(task, None)
 
     async def wait(self, duration_us: int, within: str) -> None:
         """As :meth:`sleep`, for a call that waits for handlers.

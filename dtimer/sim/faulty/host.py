@@ -375,6 +375,10 @@ class HostRuntime:
     def handing(self, event: EventData) -> None:
         self._host.descent.handing(event, self.caught)
 
+    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
+        """Unknown, so that deliveries are extended as in production, where a node may crash or be paused."""
+        return None
+
     def signal(self, name: str) -> Signal:
         return HostSignal(self._loop)
 
