@@ -537,8 +537,8 @@ MUTANTS: Final = (
         "T6",
         "take naive times for UTC",
         "arguments",
-        "if at.tzinfo is not UTC and at.utcoffset() is None:",
-        "if at.utcoffset() is not None and at.year < 0:",
+        "datetime.__sub__(at, EPOCH) if aware else None",
+        "datetime.__sub__(at if aware else at.replace(tzinfo=UTC), EPOCH)",
     ),
     _node("P6", "any size will do", "codec", "if len(data) > max_bytes:", "if len(data) < 0:"),
     _node(
@@ -647,8 +647,8 @@ MUTANTS: Final = (
         "T5",
         "endless delays are taken",
         "arguments",
-        "if not math.isfinite(value):",
-        "if value != value:",
+        'if not math.isfinite(number):\n        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")\n    num',
+        'if number != number:\n        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")\n    num',
         original=True,
     ),
 )
