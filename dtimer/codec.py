@@ -20,6 +20,8 @@ from dtimer.shown import said, shown
 JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 """What JSON can hold. Arrays may be lists or tuples, and come back as lists; objects are dicts."""
 
+_HOW_TO: Final = "for other types see the guide 'Use your own codec', docs/how-to/use-your-own-codec.md"
+
 PayloadT = TypeVar("PayloadT", default=JsonValue)
 
 
@@ -126,7 +128,7 @@ def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) ->
         # In a test what pytest raises is about the test.
         if ends_the_program(error) or is_outcome(error):
             raise
-        raise PayloadNotEncodable("payload", f"cannot be encoded: {said(error)}") from error
+        raise PayloadNotEncodable("payload", f"cannot be encoded: {said(error)}; {_HOW_TO}") from error
     if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # a codec may be wrong
         raise PayloadNotEncodable("payload", f"was encoded as {type(data).__name__}, not bytes")
     if len(data) > max_bytes:

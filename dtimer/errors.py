@@ -13,14 +13,8 @@ from typing import Final
 from typing_extensions import override
 
 from dtimer.outcomes import ConfirmOutcome
+from dtimer.shown import printable
 from dtimer.values import Unreadable
-
-
-def printable(text: str) -> str:
-    """Text of somebody else, a server for one, with its control characters escaped: a terminal would obey them."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 class DTimerError(Exception):
@@ -44,7 +38,7 @@ class InvalidArgument(DTimerError, ValueError):
 
 
 class PayloadNotEncodable(InvalidArgument):
-    """The codec could not encode the payload."""
+    """The codec could not encode the payload; the guide "Use your own codec" has one for other types."""
 
 
 class PayloadTooLarge(InvalidArgument):
@@ -99,10 +93,12 @@ REPEATABLE: frozenset[str] = frozenset(
         "extend",
         "release",
         "bury",
+        "migrate_partitions",
+        "upgrade_namespace",
     }
 )
 """The operations that may be repeated after a lost reply, whatever other clients have done since (rule F1): reads, and
-what names a receipt or an incarnation, which count once at most.
+what names a receipt or an incarnation, which count once at most. And an operator's two, which finish what was begun.
 """
 
 _WHAT_TO_DO: Final[dict[str, str]] = {

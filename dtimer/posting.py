@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, Generic
 
+from typing_extensions import override
+
 from dtimer import arguments
 from dtimer.arguments import Delay, IfExistsName, Retry, Timeout
 from dtimer.codec import Codec, PayloadT, encode_headers, encode_payload
@@ -38,6 +40,11 @@ class PostedId(str):
         posted = cls(id)
         posted.outcome = outcome
         return posted
+
+    @override
+    def __repr__(self) -> str:
+        outcome = getattr(self, "outcome", None)  # one that `of` did not make has none
+        return str.__repr__(self) if outcome is None else f"PostedId({str.__repr__(self)}, {outcome.value})"
 
 
 @frozen(kw_only=True)

@@ -38,13 +38,25 @@ class _Short(Repr):
 _SHORT: Final = _Short()
 
 
+def printable(text: str) -> str:
+    """Text of somebody else, a server for one, with its control characters escaped: a terminal would obey them."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def shown(value: object) -> str:
-    """The `repr` of a value for a message, cut to ``SHOWN_MAX`` characters."""
-    return _text(_SHORT.repr, value)
+    """The `repr` of a value for a message, in one line, cut to ``SHOWN_MAX`` characters."""
+    return _cut(printable(_text(_SHORT.repr, value, SHOWN_MAX)), SHOWN_MAX)
 
 
-def said(error: BaseException, most: int = SHOWN_MAX) -> str:
-    """The `str` of an exception for a message, likewise, or of `most` characters."""
+def said(error: BaseException) -> str:
+    """The `str` of an exception for a message, likewise."""
+    return _cut(printable(text_of(error, SHOWN_MAX)), SHOWN_MAX)
+
+
+def text_of(error: BaseException, most: int) -> str:
+    """The `str` of an exception as it is, of at most `most` characters."""
     return _text(str, error, most)
 
 
@@ -61,7 +73,7 @@ def name_of(kind: type, *, whole: bool = False) -> str:
     return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
 
 
-def _text(write: Callable[[object], str], value: object, most: int = SHOWN_MAX) -> str:
+def _text(write: Callable[[object], str], value: object, most: int) -> str:
     try:
         # A subclass of str would be asked for its length and its parts.
         text = str.__str__(write(value))
@@ -70,4 +82,8 @@ def _text(write: Callable[[object], str], value: object, most: int = SHOWN_MAX) 
     except BaseException:
         # Whatever a class of somebody's raises: its name has to do.
         text = f"<{name_of(type(value))} that cannot be shown>"
+    return _cut(text, most)
+
+
+def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"

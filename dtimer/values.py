@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from dtimer.frozen import frozen
 from dtimer.limits import DELAY_MAX_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILENCE_US
 from dtimer.outcomes import ClaimStatus, ConfirmOutcome, ExtendOutcome
+from dtimer.shown import printable
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -348,7 +349,7 @@ class LastError:
     def __str__(self) -> str:
         """In one line, for people."""
         what = "not confirmed in time" if self.failure is None else f"{self.failure.type}: {self.failure.text}"
-        return f"{what} (delivery {self.delivery}, node {self.node})"
+        return printable(f"{what} (delivery {self.delivery}, node {self.node})")
 
 
 @frozen(kw_only=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Generic
 
 from attrs import field, frozen
+from typing_extensions import override
 
 from dtimer.arguments import from_instant
 from dtimer.codec import Codec, PayloadT, decode_headers
@@ -15,13 +16,22 @@ from dtimer.foreign import ends_the_program
 from dtimer.values import DeadLetter, EndReason, EventData, EventState, LastError, Pending
 
 
-@frozen
+@frozen(repr=False)
 class Upcoming(Generic[PayloadT]):
     """A live event as it stood when the store was asked (rules R1 and R2)."""
 
     _pending: Pending
     _at_us: int
-    _codec: Codec[PayloadT] = field(repr=False, eq=False)
+    _codec: Codec[PayloadT] = field(eq=False)
+
+    @override
+    def __repr__(self) -> str:
+        """Without the payload, which may be large."""
+        return (
+            f"Upcoming(id={self.id!r}, state={self.state.value}, time_left={self.time_left}, "
+            f"num_retries={self.num_retries}, max_retries={self.max_retries})"
+        )
+
     _skew_us: int = 0
 
     @property
@@ -83,12 +93,21 @@ class Upcoming(Generic[PayloadT]):
         return from_instant(self._pending.next_us - self._skew_us)
 
 
-@frozen
+@frozen(repr=False)
 class DeadEvent(Generic[PayloadT]):
     """A dead letter: an event that ended unconfirmed and was kept (rule E5)."""
 
     letter: DeadLetter
-    _codec: Codec[PayloadT] = field(repr=False, eq=False)
+    _codec: Codec[PayloadT] = field(eq=False)
+
+    @override
+    def __repr__(self) -> str:
+        """Without the payload, which may be large."""
+        return (
+            f"DeadEvent(id={self.id!r}, reason={self.reason.value}, detail={self.detail!r}, "
+            f"buried_at={self.buried_at.isoformat()})"
+        )
+
     _skew_us: int = 0
 
     @property

@@ -111,6 +111,7 @@ def test_what_json_cannot_hold_is_refused_before_it_is_sent(make: MakeCodec, pay
         encode_payload(make(), payload, 1000)
     assert caught.value.argument == "payload"
     assert caught.value.__cause__ is not None
+    assert "docs/how-to/use-your-own-codec.md" in str(caught.value)
 
 
 class Text(str):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dtimer.shown import SHOWN_MAX, said, shown
+from dtimer.shown import SHOWN_MAX, said, shown, text_of
+from dtimer.values import Failure, LastError
 
 
 class RustPanic(BaseException):
@@ -64,3 +65,28 @@ def test_an_exception_is_told_by_its_text() -> None:
     assert said(ValueError("no room")) == "no room"
     assert "Mute" in said(Mute())
     assert len(said(ValueError("x" * 10**6))) <= SHOWN_MAX
+
+
+TITLE = "\x1b]0;owned\x07\x1b[2J\nand a line"
+
+
+class Obeyed:
+    def __repr__(self) -> str:
+        return TITLE
+
+
+@pytest.mark.parametrize("text", [shown(Obeyed()), shown([Obeyed()]), said(ValueError(TITLE)), shown(TITLE)])
+def test_no_message_has_control_characters(text: str) -> None:
+    """A terminal would obey them, and a log would have a line that nothing wrote."""
+    assert text.isprintable()
+    assert "owned" in text
+
+
+def test_the_text_that_is_kept_is_the_error_s_own() -> None:
+    """A dead letter has it whole, with its lines; in a message it is one line."""
+    assert text_of(ValueError(TITLE), 1_000) == TITLE
+    assert str(LastError(delivery=1, node="n", at_us=1, failure=Failure("ValueError", TITLE))).isprintable()
+
+
+def test_what_is_escaped_is_cut_as_well() -> None:
+    assert len(said(ValueError("\x1b" * SHOWN_MAX))) == SHOWN_MAX

@@ -223,3 +223,22 @@ async def test_without_that_ability_dead_letters_are_a_clear_error(sim: SimBacke
         await timer.resend("x")
     with pytest.raises(Unsupported):
         await timer.discard("x")
+
+
+async def test_what_is_printed_names_the_event_and_not_its_payload(sim: SimBackend) -> None:
+    """In a shell or in a log the id is what is looked for; the payload may be large, or private."""
+    async with DTimer(backend=sim) as timer:
+        timer.on("event", lambda event: event.bury("why"))
+        posted = await timer.post("secret", 60_000, id="later\n", max_retries=2)
+        assert repr(posted) == r"PostedId('later\n', created)"
+        assert (str(posted), f"{posted}") == ("later\n", "later\n")
+        assert repr(type(posted)("x")) == "'x'"
+        (upcoming,) = await timer.upcoming()
+        said = r"Upcoming(id='later\n', state=scheduled, time_left=0:01:00, num_retries=0, max_retries=2)"
+        assert repr(upcoming) == said
+        await timer.post("secret", 0, id="dead", keep=True)
+        await sim.run_until_idle()
+        (letter,) = await timer.dead_letters()
+        assert repr(letter).startswith("DeadEvent(id='dead', reason=buried, detail='why', buried_at=")
+        assert "secret" not in repr(letter)
+        assert repr(timer).startswith("DTimer(node_id=")

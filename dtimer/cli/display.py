@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
+
+from dtimer.shown import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,7 +31,7 @@ class Said:
     at_s: float
     node: str
     what: str
-    id: str
+    id: str = field(converter=printable)
     num_retries: int
     lateness_ms: float
 

@@ -32,7 +32,7 @@ from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.node.upkeep import Upkeep
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol import Runtime
-from dtimer.shown import name_of, said, shown
+from dtimer.shown import name_of, shown, text_of
 from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
 
 PORTION: Final = 32
@@ -471,7 +471,7 @@ def asked_for(event: Event[Any]) -> Asked:
 
 def failure_of(error: BaseException) -> Failure:
     """What is kept of an exception that a handler or a codec raised (rule E5)."""
-    name, text = name_of(type(error), whole=True), said(error, REASON_MAX_BYTES)
+    name, text = name_of(type(error), whole=True), text_of(error, REASON_MAX_BYTES)
     return Failure(cut_to_bytes(name, REASON_MAX_BYTES), cut_to_bytes(text, REASON_MAX_BYTES))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from dtimer.errors import printable
 from dtimer.limits import SKEW_TOLD_US
+from dtimer.shown import printable
 from dtimer.values import Finding, Risk
 
 _EVICTING_PREFIX: Final = "allkeys-"

@@ -289,13 +289,14 @@ async def test_the_doctor_says_in_a_line_what_is_no_redis(kind: str, capsys: pyt
 async def test_an_operators_commands_say_in_a_line_what_is_no_redis(
     kind: str, option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finite = [answer if isinstance(answer, bytes) else endless(b"$9999999999\r\n", b"x") for answer in SERVERS[kind]]
-    async with answering(*finite) as server:
-        if kind != "nothing at all":
-            await shown_in_one_line(capsys, "migrate-partitions", server.url, "--to", "2", *option)
-    async with answering(*finite) as server:
-        if kind != "nothing at all":
-            await shown_in_one_line(capsys, "purge", server.url, "--yes", *option)
+    if kind == "nothing at all":
+        return
+    for name, *arguments in (["migrate-partitions", "--to", "2"], ["purge", "--yes"], ["upgrade", "--yes"]):
+        finite = [
+            answer if isinstance(answer, bytes) else endless(b"$9999999999\r\n", b"x") for answer in SERVERS[kind]
+        ]
+        async with answering(*finite) as server:
+            await shown_in_one_line(capsys, name, server.url, *arguments, *option)
 
 
 async def test_the_doctor_expects_no_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
