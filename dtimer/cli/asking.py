@@ -6,8 +6,14 @@ import sys
 
 
 def agreed(question: str, *, refused: str) -> bool:
-    """Whether the answer on the terminal is yes; without a terminal it is no, and `refused` is said."""
+    """Whether the answer on the terminal is yes; the end of input is no.
+
+    Without a terminal it is no, and `refused` is said.
+    """
     if not sys.stdin.isatty():
         print(f"{refused}: give --yes, or answer on a terminal", file=sys.stderr)
         return False
-    return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False

@@ -7,7 +7,10 @@ import os
 import sys
 from pathlib import Path
 
+from dtimer.cli.files import check_writable
 from dtimer.cli.targets import UnknownTarget, find_target
+from dtimer.errors import InvalidArgument
+from dtimer.shown import printable
 from dtimer_conformance.court import Result, Status
 from dtimer_conformance.report import Unreached, make_report
 
@@ -29,12 +32,13 @@ def run_conformance(target: str, *, json_path: str | None = None, name: str | No
     # What nodes log about failures that the scenarios cause would only be read as failures.
     logging.getLogger("dtimer").addHandler(logging.NullHandler())
     try:
+        check_writable(json_path)
         found = find_target(target)
-    except UnknownTarget as error:
+    except (InvalidArgument, UnknownTarget) as error:
         print(f"dtimer conformance: {error}", file=sys.stderr)
         return 2
     try:
-        report = make_report(found, name or _without_password(target), progress=_show)
+        report = make_report(found, printable(name or _without_password(target)), progress=_show)
     except Unreached as error:
         print(f"dtimer conformance: {error}", file=sys.stderr)
         return 2

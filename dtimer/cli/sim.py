@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, fields
 
+from dtimer.cli.files import check_writable, read
 from dtimer.errors import InvalidArgument
+from dtimer.shown import printable
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.faults import Fault
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_sim(given: argparse.Namespace) -> int:
     """0 if all is well, 1 if something is not as promised, 2 for bad arguments, 130 after Ctrl-C."""
     try:
-        _check_folders(given.timeline, given.save)
+        check_writable(given.timeline, given.save)
         if given.replay is not None:
             return _replay(_read_case(given.replay), given)
         return _campaign(given)
@@ -59,22 +61,6 @@ def run_sim(given: argparse.Namespace) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-
-
-def _check_folders(*paths: str | None) -> None:
-    """Before anything is run: a failure found in an hour must have a place to go."""
-    for path in paths:
-        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-            raise InvalidArgument(path, "cannot be written: it must be a file in a directory that exists")
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidArgument(path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidArgument(path, f"is no text: {error}") from error
 
 
 # --- many seeds -----------------------------------------------------------------------------------------------
@@ -94,7 +80,7 @@ def _campaign(given: argparse.Namespace) -> int:
         raise InvalidArgument("--seed", f"must not be negative, as {given.seed} is")
     options = Options(nodes=given.nodes, hours=given.hours, rate=given.rate)
     if given.faults is not None:
-        options = evolve(options, faults=Faults.from_json(_read(given.faults)))
+        options = evolve(options, faults=Faults.from_json(read(given.faults)))
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
     seeds = range(first, first + given.seeds)
     print(
@@ -179,7 +165,7 @@ def _explain(case: Case, given: argparse.Namespace) -> int:
     path.write_text(small.to_json(), encoding="utf-8")
     if given.timeline is not None:
         _draw(outcome, given.timeline)
-    print(f"\nreplay: dtimer sim --replay {path}")
+    print(f"\nreplay: dtimer sim --replay {printable(str(path))}")
     return 1
 
 
@@ -222,11 +208,11 @@ def _draw(outcome: Outcome, path: str) -> None:
 
     page = timeline_html(outcome.run.trace, title=f"dtimer sim, seed {outcome.case.seed}")
     Path(path).write_text(page, encoding="utf-8")
-    print(f"timeline: {path}")
+    print(f"timeline: {printable(path)}")
 
 
 def _read_case(path: str) -> Case:
-    return _case_of(_read(path))
+    return _case_of(read(path))
 
 
 def _case_of(text: str) -> Case:

@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 from dtimer import RedisBackend, SimBackend
 from dtimer.errors import InvalidArgument
 from dtimer.protocol import TimerBackend
+from dtimer.shown import shown
 from dtimer.sim.durations import MICROSECOND
 from dtimer_conformance.features import Feature
 from dtimer_conformance.suite import BackendSuite
@@ -135,16 +136,17 @@ def find_target(name: str) -> Target:
     if not colon:
         raise UnknownTarget(f"{name!r} is neither 'sim', nor a {', '.join(URL_SCHEMES)} URL, nor a module:factory")
     try:
-        found: Any = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownTarget(f"{name!r} cannot be imported: {error}") from error
-    return _made_by(name, found)
+        return _made_by(name, getattr(importlib.import_module(module_name), attribute))
+    except UnknownTarget:
+        raise
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
+        raise UnknownTarget(f"{name!r} cannot be imported: {shown(error)}") from error
 
 
 def _made_by(name: str, found: Any) -> Target:
     if inspect.isclass(found) and issubclass(found, BackendSuite):
         return found()
     if not callable(found):
-        raise UnknownTarget(f"{name!r} is {found!r}, which makes nothing")
+        raise UnknownTarget(f"{name!r} is {shown(found)}, which makes nothing")
     features: AbstractSet[Feature] = getattr(found, "features", frozenset[Feature]())
     return FactoryTarget(cast("Factory", found), features)

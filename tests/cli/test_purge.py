@@ -114,3 +114,39 @@ async def test_what_an_earlier_number_of_partitions_left_goes_too(server: Server
 async def test_it_names_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert await command("http://h", "--yes") == 2
     assert "url" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "0", "-1", "x", ""])
+async def test_it_removes_what_has_an_odd_number_of_partitions(server: Server, number: str) -> None:
+    """A number of more than 4,300 digits is none for Python."""
+    await use(server.url, "shop")
+    with server.client() as client:
+        client.hset("{shop}:meta", "partitions", number)
+
+    assert await command(server.url, "--namespace", "shop", "--yes") == 0
+    assert not keys(server)
+
+
+@pytest.mark.parametrize("key", ["meta", "queue", "records"])
+async def test_it_removes_keys_that_are_of_another_type(server: Server, key: str) -> None:
+    await use(server.url, "shop")
+    with server.client() as client:
+        client.delete(f"{{shop}}:{key}")
+        client.set(f"{{shop}}:{key}", "x")
+
+    assert await command(server.url, "--namespace", "shop", "--yes") == 0
+    assert not keys(server)
+
+
+async def test_it_removes_nothing_when_the_terminal_is_closed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-D is no answer."""
+    await use(server.url, "shop")
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+
+    assert await command(server.url, "--namespace", "shop") == 1
+    assert keys(server)
+    assert "for good?" in capsys.readouterr().out

@@ -133,6 +133,13 @@ BAD: Final = {
     "--faults list.json": "faults are not what Faults.to_json writes: ",
     "--faults quake.json": "rates knows no fault 'quake'; there are crash, stop, ",
     "--save nowhere/case.json": "nowhere/case.json cannot be written: it must be a file in a directory that exists",
+    "--save x/../case.json": "x/../case.json cannot be written: it must be a file in a directory that exists",
+    f"--save {'x' * 300}": f"{'x' * 300} cannot be written: File name too long",
+    "--timeline nul\0": "nul\\x00 cannot be written: ",
+    "--replay nul\0": "nul\\x00 cannot be read: ",
+    "--replay \x1b[2J": "\\x1b[2J cannot be read: No such file or directory",
+    "--replay deep.json": "case is not what Case.to_json writes: RecursionError(",
+    "--faults deep.json": "faults are not what Faults.to_json writes: RecursionError(",
     "--timeline .": ". cannot be written: it must be a file in a directory that exists",
 }
 
@@ -145,6 +152,7 @@ def test_bad_arguments_and_files_get_one_clear_line(
     Path("binary").write_bytes(b"\xff\xfe")
     Path("half.json").write_text('{"rates": ', encoding="utf-8")
     Path("list.json").write_text("[]", encoding="utf-8")
+    Path("deep.json").write_text("[" * 200_000, encoding="utf-8")
     Path("later.json").write_text('{"dtimer_case": 2}', encoding="utf-8")
     Path("quake.json").write_text('{"rates": {"quake": 1}}', encoding="utf-8")
 

@@ -207,13 +207,44 @@ def test_the_command_takes_a_factory_and_tells_by_its_status(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "no.such.module:thing", "dtimer:NoSuchThing", "dtimer:__all__", "redis://[", "http://x"]
+    "name",
+    [
+        "nothing",
+        "no.such.module:thing",
+        "dtimer:NoSuchThing",
+        "dtimer:__all__",
+        "redis://[",
+        "http://x",
+        ":",
+        ".:x",
+        "..a:x",
+        "not_python:x",
+        "raises:x",
+        "exits:x",
+    ],
 )
-def test_what_is_no_target_is_an_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_target_is_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its module does while it is imported."""
+    for module, source in (("not_python", "def (:"), ("raises", "raise KeyError"), ("exits", "raise SystemExit(0)")):
+        (tmp_path / f"{module}.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UnknownTarget):
         find_target(name)
     assert main(["conformance", name]) == 2
     assert capsys.readouterr().err.startswith("dtimer conformance: ")
+
+
+@pytest.mark.parametrize("path", ["nowhere/report.json", "."])
+def test_a_report_that_cannot_be_written_is_an_error_before_anything_runs(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conformance", "sim", "--json", path]) == 2
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"dtimer conformance: {path} cannot be written")
 
 
 def test_a_server_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

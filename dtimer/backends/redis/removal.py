@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from attrs import frozen
@@ -19,6 +20,7 @@ from dtimer.limits import NAMESPACE_DEFAULT, PARTITIONS_MAX
 from dtimer.values import Inspection
 
 OPERATION: Final = "purge"
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
 @frozen
@@ -48,13 +50,15 @@ async def remains(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAU
         if not as_int(await route.request(OPERATION, b"EXISTS", keys.all[0])):
             return None
         stored = await route.request(OPERATION, b"HGET", keys.all[0], b"partitions")
+    except StoreCorrupt:
+        return Remains("", None)  # what stands there is of another type
     except InvalidResponse as error:
         raise OutcomeUnknown(OPERATION, f"the server's reply is none that was asked for: {error}") from error
     finally:
         await servers.close()
     number = stored.decode("ascii", "replace") if isinstance(stored, bytes) else "1"
-    if not (number.isdecimal() and 1 <= int(number) <= PARTITIONS_MAX):
-        return Remains(number, None)  # a migration was interrupted
+    if not (_NUMBER.fullmatch(number) and 1 <= int(number) <= PARTITIONS_MAX):
+        return Remains(number, None)  # a migration was interrupted, or something else wrote it
     backend = RedisBackend(client, namespace, partitions=int(number))
     try:
         return Remains(number, (await backend.inspect()).value)

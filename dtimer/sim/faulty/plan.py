@@ -115,7 +115,7 @@ class Faults:
             rates = {kind: _rate_from_json(rate) for kind, rate in parts.pop("rates", {}).items()}
             script = script_from_json(parts.pop("script", []))
             return cls(script=script, rates=rates, **parts)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, InvalidArgument):
                 raise
             raise InvalidArgument("faults", f"are not what Faults.to_json writes: {shown(error)}") from error

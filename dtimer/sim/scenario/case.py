@@ -69,7 +69,7 @@ class Case:
                 options=Options.from_json(parts["options"]),
                 steps=steps_from_json(parts["steps"]),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, InvalidArgument):
                 raise
             raise InvalidArgument("case", f"is not what Case.to_json writes: {shown(error)}") from error

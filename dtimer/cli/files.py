@@ -1,0 +1,52 @@
+"""Files that a user names on the command line; what is wrong with one is an `InvalidArgument`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dtimer.errors import InvalidArgument
+from dtimer.shown import printable
+
+
+def check_writable(*paths: str | None) -> None:
+    """Before anything is run: what is found in an hour must have a place to go.
+
+    Raises:
+        InvalidArgument: one of them cannot be written.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        try:
+            existed = Path(path).exists()
+            if Path(path).is_dir() or not Path(path).parent.is_dir():
+                raise InvalidArgument(
+                    printable(path), "cannot be written: it must be a file in a directory that exists"
+                )
+            with Path(path).open("ab"):
+                pass
+            if not existed:
+                Path(path).unlink()
+        except InvalidArgument:
+            raise
+        except (OSError, ValueError) as error:
+            raise InvalidArgument(printable(path), f"cannot be written: {_reason(error)}") from error
+
+
+def read(path: str) -> str:
+    """Its text.
+
+    Raises:
+        InvalidArgument: it cannot be read, or is no text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(printable(path), f"is no text: {error}") from error
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(printable(path), f"cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Without the path, which stands beside it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
