@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 from typing import Any, cast
 
@@ -685,3 +686,58 @@ async def test_a_failed_handler_tells_the_store_once(sim: SimBackend) -> None:
         await sim.advance(10)
 
     assert len(watched.count("release")) == 1
+
+
+@pytest.mark.parametrize("away_s", [6, 12, 28])
+@pytest.mark.parametrize("max_events", [1, 8])
+async def test_a_node_does_not_take_its_own_event_again_when_its_store_is_back(
+    sim: SimBackend, max_events: int, away_s: float
+) -> None:
+    """The deadline has passed, but the claim that would take the event extends it first."""
+    watched = Watched(sim)
+    timer = DTimer(watched, confirm_timeout=3, max_events=max_events)
+    errors, _ = noting(timer)
+    runs: list[int] = []
+
+    @timer.on("event")
+    async def handle(event: Event) -> None:
+        runs.append(event.num_retries)
+        async with event:
+            await sim.sleep(60_000)
+
+    async with timer:
+        await timer.post("p", 0, max_retries=3)
+        await sim.advance(2_000)
+        for operation in ("claim", "extend"):
+            watched.fail(operation, StoreUnreachable, times=10_000)
+        await sim.advance(1_000 * away_s)
+        watched.heal()
+        await sim.advance(100_000)
+
+    assert runs == [0]
+    assert timer.counters.confirmed == 1
+    assert not [error for error in errors if isinstance(error, ConfirmedTooLate)]
+
+
+async def test_a_node_whose_loop_was_blocked_does_not_take_its_own_event_again(server: Server) -> None:
+    """Unless another node has: nothing could be extended meanwhile."""
+    async with RedisBackend.from_url(server.url) as backend:
+        timer = DTimer(backend, confirm_timeout=0.3)
+        noting(timer)
+        runs: list[int] = []
+
+        @timer.on("event")
+        async def handle(event: Event) -> None:
+            runs.append(event.num_retries)
+            async with event:
+                await asyncio.sleep(0)
+                time.sleep(0.7)  # noqa: ASYNC251  # as code does that does not await
+                claims = timer.counters.claims
+                await until(lambda: timer.counters.claims >= claims + 2)
+
+        async with timer:
+            for number in range(5):
+                await timer.post("p", 0, id=str(number), max_retries=3)
+                await until(lambda number=number: timer.counters.confirmed > number)
+
+    assert runs == [0] * 5

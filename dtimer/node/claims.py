@@ -290,7 +290,6 @@ class Claims:
                 )
             )
         except BaseException as error:
-            upkeep.failed(kept)
             if ends_the_task(error):
                 if batch is not None:
                     batch.cancel()

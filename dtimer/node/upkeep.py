@@ -86,12 +86,20 @@ class Upkeep:
     # --- with a claim ------------------------------------------------------------------------------------------
 
     def take(self, store: Store) -> list[Holding[Any]]:
-        """What a claim takes along. It is `answered`, or `failed`."""
-        holdings = self._riding.pop(store, [])[:BATCH_MAX_ITEMS]
-        taken = [holding for holding in holdings if not standing(holding.event).asked]
-        for holding in taken:
-            holding.extending = True
-        return taken
+        """What a claim takes along, those among them that are on their way alone: the claim may take what is overdue.
+
+        It is `answered`; if the claim fails, the next one takes it along.
+        """
+        now_us = self._runtime.now_us()
+        if self._alarm is not None and now_us - self._looked_us > 2 * self.shortest_us // LOOKS:
+            self._look()  # the loop was blocked
+        due = [holding for holding in self._riding.get(store, ()) if self._is_due(holding, now_us)]
+        return due[:BATCH_MAX_ITEMS]
+
+    @staticmethod
+    def _is_due(holding: Holding[Any], now_us: int) -> bool:
+        its = standing(holding.event)
+        return not its.asked and not its.lost and now_us - holding.since_us >= holding.timeout_us // 3
 
     def extensions(self, holdings: Sequence[Holding[Any]]) -> tuple[Extension, ...]:
         return tuple(Extension(holding.event.receipt, holding.asking_us) for holding in holdings)
@@ -100,9 +108,8 @@ class Upkeep:
         self, holdings: Sequence[Holding[Any]], outcomes: Sequence[ExtendOutcome], *, sent_us: int, at_us: int
     ) -> None:
         for holding, outcome in zip(holdings, outcomes, strict=False):
-            holding.extending = False
             if outcome is ExtendOutcome.EXTENDED:
-                holding.since_us, holding.timeout_us = sent_us, holding.asking_us
+                holding.since_us, holding.timeout_us = max(holding.since_us, sent_us), holding.asking_us
                 standing(holding.event).deadline_us = at_us + holding.asking_us
             elif not standing(holding.event).asked:
                 # Else its own confirm, say, has come first.
@@ -131,11 +138,6 @@ class Upkeep:
         its.lost = True
         event.lost.set()
 
-    def failed(self, holdings: Sequence[Holding[Any]]) -> None:
-        """They are tried again at the next look."""
-        for holding in holdings:
-            holding.extending = False
-
     def rest(self) -> None:
         """The node has left: if nothing is left to be done, look no more."""
         if self._alarm is not None and not self._consumers.unfinished and not self._abandoned:
@@ -145,7 +147,9 @@ class Upkeep:
     # --- alone -------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        self._alarm = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         now_us = self._runtime.now_us()
         shortest_us, next_us = NEVER_US, NEVER_US
         alone: dict[Store, list[Holding[Any]]] = {}
@@ -180,12 +184,14 @@ class Upkeep:
                 continue
             shortest_us = min(shortest_us, holding.timeout_us)
             age_us = now_us - holding.since_us
-            if not holding.extending and age_us >= holding.timeout_us // 3:
-                due = alone if age_us >= 2 * holding.timeout_us // 3 else self._riding
+            if age_us >= holding.timeout_us // 3:
+                store = self._partitions.of(event.id).store
                 holding.asking_us = holding.timeout_us
                 if self._stretching:
                     self._stretch(holding, max(holding.timeout_us, now_us - holding.begun_us), ends_us - now_us)
-                due.setdefault(self._partitions.of(event.id).store, []).append(holding)
+                self._riding.setdefault(store, []).append(holding)
+                if age_us >= 2 * holding.timeout_us // 3 and not holding.extending:
+                    alone.setdefault(store, []).append(holding)
         for holding in self._abandoned:
             holding.asking_us = own_timeout_us(holding.event)
             alone.setdefault(self._partitions.of(holding.event.id).store, []).append(holding)
@@ -236,13 +242,12 @@ class Upkeep:
         try:
             answer = await store.call(lambda: store.backend.extend(self.extensions(holdings)))
         except BackendError:
-            # The node's own calls tell of it; the next look tries again.
-            self.failed(holdings)
-        except BaseException:
-            self.failed(holdings)
-            raise
+            pass  # the node's own calls tell of it; the next look tries again
         else:
             self.answered(holdings, answer.value, sent_us=sent_us, at_us=answer.at_us)
+        finally:
+            for holding in holdings:
+                holding.extending = False
 
     def _set_alarm(self, at_us: int) -> None:
         if self._alarm is not None:
