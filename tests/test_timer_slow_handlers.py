@@ -735,9 +735,12 @@ async def test_a_node_whose_loop_was_blocked_does_not_take_its_own_event_again(s
                 claims = timer.counters.claims
                 await until(lambda: timer.counters.claims >= claims + 2)
 
+        async def handled(number: int) -> None:
+            await timer.post("p", 0, id=str(number), max_retries=3)
+            await until(lambda: timer.counters.confirmed > number)
+
         async with timer:
             for number in range(5):
-                await timer.post("p", 0, id=str(number), max_retries=3)
-                await until(lambda number=number: timer.counters.confirmed > number)
+                await handled(number)
 
     assert runs == [0] * 5

@@ -19,6 +19,7 @@ from dtimer import (
     EndReason,
     Known,
     MalformedWakeup,
+    NodeFenced,
     Post,
     RecordUnreadable,
     SchemaMismatch,
@@ -36,6 +37,7 @@ from dtimer.values import (
     Release,
 )
 from support.servers import Server, StartServer
+from support.waiting import until
 from support.worlds import NAMESPACE, Node, RedisWorld
 
 PREFIX = f"{{{NAMESPACE}}}:"
@@ -394,6 +396,19 @@ async def test_members_that_nobody_can_read_are_passed_over(world: RedisWorld, s
 
     assert "good" in [member.node for member in (await world.inspect()).ring]
     assert not node.errors
+
+
+@pytest.mark.parametrize("entry", [b"\xff 3 -", b"[[[[ 3 -", b"Z 1 -", b"~ 1 full", b"", b"9", b"1 x -"])
+async def test_a_strange_entry_of_a_node_does_not_stop_it(world: RedisWorld, stranger: Client, entry: bytes) -> None:
+    """It joins again; only another join may fence it."""
+    node = await world.node("a")
+    stranger.hset(PREFIX + "nodes", "a", entry)
+    await node.timer.post("p", 0, id="x")
+
+    await until(lambda: node.events)
+
+    assert node.timer.joined
+    assert not [error for error in node.errors if isinstance(error, NodeFenced)]
 
 
 async def test_a_dead_letter_that_nobody_can_read_hides_no_other(world: RedisWorld, stranger: Client) -> None:

@@ -7,7 +7,8 @@
 local function node_info(node)
   local info = redis.call('HGET', NODES, node)
   if not info then return nil end
-  return string.match(info, '^(%S+) (%d+) (%S+)$')
+  -- What no client gives itself as an incarnation does not fence one.
+  return string.match(info, '^([%l%d-]+) (%d+) (%S+)$')
 end
 
 -- 1 joined, 2 not joined (or known as an earlier incarnation: the later join was lost), 3 fenced (N1);
