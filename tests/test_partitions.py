@@ -384,6 +384,10 @@ class _Spread:
     def runtime(self) -> Runtime:
         return self.partitions[0].runtime
 
+    def claim(self) -> None:
+        """By this a timer knows a backend from what is none; each partition has one of its own."""
+        raise NotImplementedError
+
 
 def spread(*partitions: TimerBackend) -> TimerBackend:
     return cast("TimerBackend", _Spread(partitions))
