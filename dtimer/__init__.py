@@ -47,6 +47,7 @@ from dtimer.errors import (
     StoreNotWritable,
     StoreReadOnly,
     StoreRefused,
+    StoreRestarted,
     StoreUnreachable,
     Unsupported,
     WrongProcessOrLoop,
@@ -67,6 +68,7 @@ from dtimer.outcomes import (
 )
 from dtimer.posting import Post, PostedId
 from dtimer.protocol import (
+    SupportsBranches,
     SupportsClockReset,
     SupportsDeadLetters,
     SupportsDurability,
@@ -78,7 +80,7 @@ from dtimer.protocol import (
     TimerBackend,
 )
 from dtimer.timer import DTimer
-from dtimer.values import EndReason, EventState, Failure, Finding, LastError, Risk
+from dtimer.values import AcknowledgedCall, EndReason, EventState, Failure, Finding, LastError, Risk
 from dtimer.views import DeadEvent, Upcoming
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "AcknowledgedCall",
     "BackendClosed",
     "BackendError",
     "BuryOutcome",
@@ -168,7 +171,9 @@ __all__ = [
     "StoreNotWritable",
     "StoreReadOnly",
     "StoreRefused",
+    "StoreRestarted",
     "StoreUnreachable",
+    "SupportsBranches",
     "SupportsClockReset",
     "SupportsDeadLetters",
     "SupportsDurability",

@@ -36,6 +36,8 @@ class Tally:
     """Times the event loop was found not to have gone round for half a second or more."""
     lost_writes: int = 0
     """Times the store went back in its own history (rule O1)."""
+    store_restarts: int = 0
+    """Times another server answered than before, and nothing was lost that is known of (rule O2)."""
     clock_steps: int = 0
     clock_leaps: int = 0
     """Times the clock of the store's host was set back (rule T2)."""

@@ -14,7 +14,10 @@ from typing_extensions import override
 
 from dtimer.outcomes import ConfirmOutcome
 from dtimer.shown import printable
-from dtimer.values import Unreadable
+from dtimer.values import AcknowledgedCall, Unreadable
+
+SHOWN_CALLS: Final = 10
+"""Of those that are lost, in the text of a report."""
 
 
 class DTimerError(Exception):
@@ -87,6 +90,7 @@ REPEATABLE: frozenset[str] = frozenset(
         "upcoming",
         "dead_letters",
         "inspect",
+        "branches",
         "join",
         "leave",
         "confirm",
@@ -279,7 +283,41 @@ class NodeIdDisputed(Report):
 
 
 class StoreLostWrites(Report):
-    """The store went back in its own history: a restart or failover lost acknowledged writes (rule O1)."""
+    """The store went back in its own history: a restart or failover lost acknowledged writes (rules O1 and O2).
+
+    Attributes:
+        calls: those of this timer's that are lost, oldest first: posts are gone, what was confirmed comes again.
+            Of calls long ago that are lost, too, the last 4,096 ids are known.
+    """
+
+    def __init__(self, namespace: str, calls: tuple[AcknowledgedCall, ...] = ()) -> None:
+        told = listed(calls) if calls else "none that had an id was this timer's"
+        super().__init__(f"namespace {namespace!r} has lost acknowledged writes: {told}")
+        self.calls = calls
+
+
+class StoreRestarted(Report):
+    """The store's server was restarted, or another one has taken over from it (rule O2).
+
+    Attributes:
+        perhaps_lost: calls of this timer's that were acknowledged before, if the server does not tell whether it has
+            lost any: its user may not run INFO. Empty if nothing is lost that was acknowledged to this timer.
+    """
+
+    def __init__(self, namespace: str, perhaps_lost: tuple[AcknowledgedCall, ...] = ()) -> None:
+        words = "nothing is lost that was acknowledged to this timer"
+        if perhaps_lost:
+            words = f"INFO is denied, so whether these are lost is not known: {listed(perhaps_lost)}"
+        super().__init__(f"the server of namespace {namespace!r} was restarted, or another one has taken over; {words}")
+        self.perhaps_lost = perhaps_lost
+
+
+def listed(calls: tuple[AcknowledgedCall, ...]) -> str:
+    """Calls for people: the last few, by operation and id."""
+    named = [f"{call.operation} of {id!r}" for call in calls for id in call.ids]
+    named += [call.operation for call in calls if not call.ids]
+    more = len(named) - SHOWN_CALLS
+    return ", ".join(named[-SHOWN_CALLS:]) + (f" and {more} more of this timer's" if more > 0 else "")
 
 
 class StoreClockLeapt(Report):

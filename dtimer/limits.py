@@ -104,6 +104,10 @@ REFUSAL_WAIT_MAX_US: Final = 4 * SECOND_US
 """With a round after it this stays below the 5 s in which a node that has joined gets what waits for it."""
 DEAD_LETTERS_MAX: Final = 10_000
 DEAD_LETTER_AGE_US: Final = 30 * DAY_US
+BRANCHES_MAX: Final = 32
+"""Of a namespace's history. A client that comes back after more restarts is told of a loss that may be none."""
+CALLS_REMEMBERED_MAX: Final = 4_096
+"""Ids of acknowledged calls that a timer can name when a store has lost them."""
 REPEAT_WITHIN_US: Final = 5 * SECOND_US
 """Calls that are safe to repeat are repeated inside for so long."""
 BACKOFF_MIN_US: Final = 50 * MILLISECOND_US

@@ -6,7 +6,7 @@ What holds for every method:
 
 * One call is one atomic operation, applied whole or not at all, validated before anything is written (F5).
 * Every reply carries the namespace's epoch, its sequence number and the store's time, read once (O1, T1).
-  `open`, `peek`, `upcoming`, `dead_letters` and `inspect` show the current number;
+  `open`, `peek`, `upcoming`, `dead_letters`, `inspect` and `branches` show the current number;
   every other call adds one to it, whatever it did.
 * After every operation, if anything is queued and a member is eligible, one is armed for no later than
   the head's time (W2).
@@ -40,6 +40,7 @@ from dtimer.outcomes import (
 )
 from dtimer.values import (
     Applied,
+    Branch,
     Claimed,
     ClockReset,
     Cursor,
@@ -292,6 +293,18 @@ class SupportsInspection(Protocol):
     """A look at the namespace as a whole."""
 
     async def inspect(self) -> Applied[Inspection]: ...
+
+
+@runtime_checkable
+class SupportsBranches(Protocol):
+    """Telling by which servers a namespace's history was made, so that no lost call goes untold (rule O2).
+
+    Each reply names the branch that it belongs to; that of a store which never loses anything may be without one.
+    """
+
+    async def branches(self) -> Applied[tuple[Branch, ...]]:
+        """The last ``BRANCHES_MAX`` branches, the newest last: that of the server which answers. A read."""
+        ...
 
 
 @runtime_checkable

@@ -37,6 +37,7 @@ from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.node import Node
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Reports
+from dtimer.node.store import did
 from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
 from dtimer.posting import Post, PostedId, Posting
 from dtimer.protocol import TimerBackend
@@ -475,4 +476,4 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         within_us = arguments.repeat_within_us(repeat_within)
         store = self._sides.here().of(id).store
         request = partial(store.backend.change_delay, id, delay_us=delay_us)
-        return (await store.call(request, repeat_within_us=within_us)).value
+        return (await store.call(request, did("change_delay", id), repeat_within_us=within_us)).value

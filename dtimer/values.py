@@ -420,6 +420,34 @@ class Announcement:
 
 
 @frozen
+class Branch:
+    """A part of a namespace's history that one server has made (rule O2).
+
+    Attributes:
+        server: the name of that server; another one after each restart and each promotion.
+        seq: the namespace's number when it began; what had a higher one in the branch before is not in this history.
+    """
+
+    server: str
+    seq: int
+
+
+@frozen
+class AcknowledgedCall:
+    """A call other than a read that a timer was told is done (rule O2).
+
+    Attributes:
+        operation: the method of :class:`dtimer.TimerBackend` that it is.
+        ids: of the events that it was about; of a claim, those that it took.
+        seq: its number in the history of the namespace.
+    """
+
+    operation: str
+    ids: tuple[str, ...]
+    seq: int
+
+
+@frozen
 class Applied(Generic[T_co]):
     """A reply: a value, and its place in the namespace's one history (rule O1).
 
@@ -429,6 +457,9 @@ class Applied(Generic[T_co]):
         at_us: the store's time, read once.
         announced: who was told to come, in order.
         skew_us: by how much the store's time runs ahead of its host's clock (rule T2).
+        branch: the name of the server whose branch of the history this is (rule O2). Empty if the store has no
+            branches. One that begins with ``?`` stands for a server that does not tell its name, as long as some
+            connection to it lasts.
     """
 
     epoch: str
@@ -437,6 +468,7 @@ class Applied(Generic[T_co]):
     value: T_co
     announced: tuple[Announcement, ...] = ()
     skew_us: int = 0
+    branch: str = ""
 
 
 @frozen
@@ -561,11 +593,13 @@ class Finding:
 
 
 __all__ = [
+    "AcknowledgedCall",
     "After",
     "Announcement",
     "Applied",
     "Arm",
     "At",
+    "Branch",
     "Claimed",
     "ClockReset",
     "Cursor",

@@ -9,7 +9,13 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
-from dtimer.protocol import SupportsClockReset, SupportsDeadLetters, SupportsInspection, SupportsPurge
+from dtimer.protocol import (
+    SupportsBranches,
+    SupportsClockReset,
+    SupportsDeadLetters,
+    SupportsInspection,
+    SupportsPurge,
+)
 
 
 @runtime_checkable
@@ -48,6 +54,14 @@ class SupportsForeignSchema(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsServerNames(SupportsBranches, Protocol):
+    """A :class:`dtimer.SupportsBranches` of which a test can say on which server it is."""
+
+    server_for_tests: str | None
+    """The name of the server that answers from now on (O2); None leaves it to the server."""
+
+
 class Feature(Enum):
     """What a backend may declare in the `features` of its test class."""
 
@@ -62,6 +76,8 @@ class Feature(Enum):
     The suite then leaves nothing behind either."""
     CLOCK = "clock"
     """It takes its time from the function that `backend` is handed: microseconds since 1970, as the host's clock."""
+    BRANCHES = "branches"
+    """It is a :class:`SupportsServerNames`: a server that has lost writes can be told from what it was before (O2)."""
     ADVANCE = "advance"
     """It is a :class:`SupportsAdvance`: time is virtual, for nodes too, and moved by its method `advance`."""
     STEP = "step"
@@ -84,6 +100,7 @@ PROTOCOLS: Final[dict[Feature, type]] = {
     Feature.INSPECTION: SupportsInspection,
     Feature.CLOCK_RESET: SupportsClockReset,
     Feature.PURGE: SupportsPurge,
+    Feature.BRANCHES: SupportsServerNames,
     Feature.ADVANCE: SupportsAdvance,
     Feature.STEP: SupportsStep,
     Feature.FOREIGN_RECORDS: SupportsForeignRecords,

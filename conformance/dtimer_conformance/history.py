@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from attrs import frozen
 
-from dtimer.protocol import Runtime, SupportsDeadLetters, SupportsInspection, TimerBackend
+from dtimer.protocol import Runtime, SupportsBranches, SupportsDeadLetters, SupportsInspection, TimerBackend
 from dtimer.semantics import operations as op
 from dtimer.semantics.methods import OperationMethods
 from dtimer.semantics.operations import Operation, ReplyT_co
@@ -16,7 +16,7 @@ from dtimer.values import Applied, Message, Pace
 
 
 class FullBackend(TimerBackend, SupportsDeadLetters, SupportsInspection, Protocol):
-    """A backend with every ability."""
+    """A backend with every ability that programs need."""
 
 
 @frozen
@@ -91,6 +91,9 @@ async def _call(backend: FullBackend, operation: Operation[object]) -> Applied[o
             return await backend.discard(letters)
         case op.Inspect():
             return await backend.inspect()
+        case op.ListBranches():
+            assert isinstance(backend, SupportsBranches), "only such a backend is asked"
+            return await backend.branches()
         case _:
             pass
     raise AssertionError(f"an operation that no backend has a method for: {operation}")

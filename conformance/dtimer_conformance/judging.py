@@ -93,7 +93,11 @@ class _Replay:
             problem = f"the store's time went back: {machine.last_us} was given out before\n{line(record)}"
             return Finding("T2", problem, lines_of(self.records[:index]))
         expected: Applied[object] = machine.apply(
-            record.operation, at_us=reply.at_us, reach=Heard(reply.announced), skew_us=reply.skew_us
+            record.operation,
+            at_us=reply.at_us,
+            reach=Heard(reply.announced),
+            skew_us=reply.skew_us,
+            server=reply.branch,
         )
         if expected != reply:
             rule, problem = explained(Difference(record, expected, ()))
@@ -101,13 +105,14 @@ class _Replay:
         return None
 
     def _gap(self, machine: Machine, index: int, lost: list[Operation[object]]) -> Finding | None:
-        next_us, skew_us = self.records[index].reply.at_us, self.records[index].reply.skew_us
+        reply = self.records[index].reply
+        next_us, skew_us, server = reply.at_us, reply.skew_us, reply.branch
         for chosen, operation in enumerate(lost):
             rest = lost[:chosen] + lost[chosen + 1 :]
             for at_us in sorted({machine.last_us, max(next_us, machine.last_us)}):
                 for heard in (_nobody, _everybody):
                     tried = copy.deepcopy(machine)
-                    tried.apply(operation, at_us=at_us, reach=heard, skew_us=skew_us)
+                    tried.apply(operation, at_us=at_us, reach=heard, skew_us=skew_us, server=server)
                     if self.run(tried, index, rest) is None:
                         return None
         record = self.records[index]

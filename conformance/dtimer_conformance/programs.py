@@ -20,6 +20,7 @@ from dtimer.limits import (
     REFUSAL_ROUNDS,
     SECOND_US,
 )
+from dtimer.protocol import SupportsBranches
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.values import (
@@ -44,10 +45,12 @@ from dtimer.values import (
     RetryPolicy,
     Window,
 )
+from dtimer_conformance.features import SupportsServerNames
 from dtimer_conformance.history import FullBackend, Record, perform
 from dtimer_conformance.listening import Listening
 
 NODES = ("a", "b", "c")
+SERVERS = ("s1", "s2", "s3", "?s", "")
 NO_RECEIPT = Receipt("", 0, "")
 OfDelivery = op.Confirm | op.ConfirmNewest | op.GiveBack | op.Extend | op.Bury
 IDS = ("x", "y", "z", "ä", "\U0001f600")
@@ -73,6 +76,13 @@ class Listen:
 
     node: str
     heard: bool
+
+
+@frozen
+class Serve:
+    """From now on a server of this name answers (O2)."""
+
+    server: str
 
 
 @frozen
@@ -135,7 +145,7 @@ class NextPage:
     limit: int
 
 
-Step = Operation[object] | Wait | Leap | Listen | OnDelivery | OnLetter | ClaimMore | NextPage
+Step = Operation[object] | Wait | Leap | Listen | Serve | OnDelivery | OnLetter | ClaimMore | NextPage
 
 _ids = st.sampled_from(IDS)
 _members = st.builds(
@@ -234,6 +244,7 @@ _seldom: st.SearchStrategy[Step] = st.one_of(
     st.builds(op.Join, _members),
     st.builds(op.Leave, _members),
     st.builds(Listen, st.sampled_from(NODES), st.booleans()),
+    st.builds(Serve, st.sampled_from(SERVERS)),
     st.builds(op.Cancel, st.lists(_ids, min_size=1, max_size=3).map(tuple)),
     st.builds(op.ChangeDelay, _ids, _delays),
     st.builds(op.ConfirmNewest, _ids),
@@ -375,7 +386,7 @@ def large_program() -> list[Step]:
     heavy = [
         _numbered("heavy", place, b"x" * PAYLOAD_MAX_BYTES) for place in range(BATCH_MAX_BYTES // PAYLOAD_MAX_BYTES + 1)
     ]
-    program: list[Step] = [op.Join(Member("a", "i1", DAY_US))]
+    program: list[Step] = [Serve(""), op.ListBranches(), Serve("s1"), op.Join(Member("a", "i1", DAY_US))]
     # A page that ends between two of one time.
     same = [evolve(_numbered("same", place, b""), due=_at(DAY_US)) for place in range(2)]
     program += [op.Post(tuple(same)), op.Upcoming(Window(), 1), NextPage(False, 1), op.Cancel(("same0", "same1"))]
@@ -437,6 +448,8 @@ class Runner:
             await self._do(op.Upcoming(Window(), PAGE_MAX_ITEMS))
             await self._do(op.ListDeadLetters(None, PAGE_MAX_ITEMS))
             await self._do(op.Inspect())
+            if isinstance(self.backend, SupportsBranches):
+                await self._do(op.ListBranches())
         finally:
             for listener in listeners.values():
                 await listener.stop()
@@ -451,6 +464,9 @@ class Runner:
             case Leap(by_us):
                 if self.leap is not None:
                     await self.leap(by_us)
+            case Serve(server):
+                if isinstance(self.backend, SupportsServerNames):
+                    self.backend.server_for_tests = server
             case Listen(node, heard):
                 if node in listeners:
                     await listeners.pop(node).stop()

@@ -60,7 +60,9 @@ def replay(history: Iterable[Record]) -> Difference | None:
         if reply.at_us < machine.last_us:
             raise ValueError(f"the store's time went back: {machine.last_us} was given out before {_line(record)}")
         heard = Heard(reply.announced)
-        expected = machine.apply(record.operation, at_us=reply.at_us, reach=heard, skew_us=reply.skew_us)
+        expected = machine.apply(
+            record.operation, at_us=reply.at_us, reach=heard, skew_us=reply.skew_us, server=reply.branch
+        )
         if expected != reply:
             return Difference(record, expected, tuple(records[:place]))
         machine.check()

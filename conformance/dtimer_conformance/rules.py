@@ -12,6 +12,7 @@ RULES: Final[dict[str, str]] = {
     "T5": "Delays",
     "T6": "Times of day",
     "O1": "One history",
+    "O2": "No lost call goes untold",
     "P1": "Posting needs no node",
     "P2": "Names",
     "P3": "Afterwards exactly one event has the id",

@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from dtimer.limits import (
     BATCH_MAX_ITEMS,
+    BRANCHES_MAX,
     DAY_US,
     DEAD_LETTER_AGE_US,
     DELAY_MAX_US,
@@ -44,6 +45,7 @@ from dtimer_conformance.programs import (
     OfDelivery,
     OnDelivery,
     OnLetter,
+    Serve,
     Step,
     Wait,
 )
@@ -131,7 +133,7 @@ def tour_program() -> list[Step]:
         program += _round(state, first_claim)
     for how in Release:
         program += _given_back_to_the_end(how)
-    return [*program, *_letters(), *_leaps(), *_members()]
+    return [*program, *_letters(), *_leaps(), *_members(), *_servers()]
 
 
 def _posts_and_pages() -> list[Step]:
@@ -276,6 +278,14 @@ def _members() -> list[Step]:
                 steps += [posted, _wait(waiting_ms), step, op.Inspect(), _claim(SECOND_US), op.Inspect()]
                 steps += [op.Leave(Member("b", name, SECOND_US)) for name in ("i2", "i3")]
                 steps.append(op.Leave(_MEMBER))
+    return steps
+
+
+def _servers() -> list[Step]:
+    """More servers than are remembered, each of which reads before it writes; old names, and those that are none."""
+    steps: list[Step] = []
+    for name in ("", "?", *(f"s{number}" for number in range(BRANCHES_MAX + 1)), "s5", "", "?", "s0"):
+        steps += [Serve(name), op.ListBranches(), op.Cancel(("x",)), op.ListBranches()]
     return steps
 
 

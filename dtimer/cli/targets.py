@@ -16,6 +16,7 @@ from dtimer import RedisBackend, SimBackend
 from dtimer.errors import InvalidArgument
 from dtimer.protocol import TimerBackend
 from dtimer.shown import shown
+from dtimer.sim.backend import SERVER
 from dtimer.sim.durations import MICROSECOND
 from dtimer_conformance.features import Feature
 from dtimer_conformance.suite import BackendSuite
@@ -33,6 +34,7 @@ _BOTH: Final = frozenset(
         Feature.PURGE,
         Feature.REACH,
         Feature.FOREIGN_RECORDS,
+        Feature.BRANCHES,
     }
 )
 SIM_FEATURES: Final = _BOTH | {Feature.ADVANCE, Feature.STEP}
@@ -45,6 +47,14 @@ class UnknownTarget(ValueError):
 
 class _OpenSim(SimBackend):
     """A simulator into which others can write, and whose clock they can set."""
+
+    @property
+    def server_for_tests(self) -> str | None:
+        return self._server
+
+    @server_for_tests.setter
+    def server_for_tests(self, name: str | None) -> None:
+        self._server = SERVER if name is None else name
 
     async def write_record(self, id: str, raw: bytes, due_us: int) -> None:
         self._machine.plant(id, raw, due_us)

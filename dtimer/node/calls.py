@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
 from dtimer.errors import Unsupported
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Ticket, in_calls
-from dtimer.node.store import Store
+from dtimer.node.store import Did, Store, did
 from dtimer.outcomes import CancelOutcome, PostOutcome
 from dtimer.protocol import SupportsDurability
 from dtimer.values import Durability, NewEvent
@@ -30,10 +31,10 @@ class Calls:
         self._durable: dict[Durability, Lane[NewEvent, PostOutcome]] = {}
 
         async def post(events: Sequence[NewEvent]) -> Sequence[PostOutcome]:
-            return (await store.once(lambda: store.backend.post(events))).value
+            return (await store.once(lambda: store.backend.post(events), _posted(events))).value
 
         async def cancel(ids: Sequence[str]) -> Sequence[CancelOutcome]:
-            return (await store.once(lambda: store.backend.cancel(ids))).value
+            return (await store.once(lambda: store.backend.cancel(ids), did("cancel", *ids))).value
 
         self._posts = self._lane("post", post)
         self._cancels = self._lane("cancel", cancel)
@@ -67,7 +68,8 @@ class Calls:
                 raise Unsupported(f"{type(backend).__name__} keeps no replicas: it is no SupportsDurability")
 
             async def send(events: Sequence[NewEvent]) -> Sequence[PostOutcome]:
-                return (await store.once(lambda: backend.post_durably(events, durability))).value
+                posting = partial(backend.post_durably, events, durability)
+                return (await store.once(posting, _posted(events))).value
 
             posts = self._durable[durability] = self._lane("post", send)
         return posts
@@ -77,6 +79,10 @@ class Calls:
     ) -> Lane[ItemT, ReplyT]:
         store = self._store
         return Lane(operation, request, self._unheard, runtime=store.runtime, repeat_within_us=store.repeat_within_us)
+
+
+def _posted(events: Sequence[NewEvent]) -> Did[object]:
+    return did("post", *[new.event.id for new in events])
 
 
 async def _in_order(tickets: Sequence[Ticket[ItemT, ReplyT]]) -> list[ReplyT]:

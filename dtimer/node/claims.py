@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, assert_never
 
 from attrs import evolve
@@ -15,15 +15,16 @@ from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
 from dtimer.node.ears import Ears
+from dtimer.node.history import Done
 from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.planner import ClaimNow, Planner
 from dtimer.node.repeat import PASSING
 from dtimer.node.reports import Reports
 from dtimer.node.room import Room
-from dtimer.node.store import Store
+from dtimer.node.store import Store, did
 from dtimer.node.tasks import start_task
 from dtimer.outcomes import ClaimStatus, JoinOutcome
-from dtimer.values import Applied, Claimed, Member, Message, Pulse, Wakeup
+from dtimer.values import Applied, Claimed, Member, Message, Pulse, Receipt, Wakeup
 
 HEX_DIGITS: Final = 14
 """Of a time in us: enough for two thousand years. Of a place in the store's history: no double counts further."""
@@ -185,7 +186,7 @@ class Claims:
 
     async def tell_store(self) -> None:
         """It is a member no more."""
-        await self._store.call(lambda: self._store.backend.leave(self.member))
+        await self._store.call(lambda: self._store.backend.leave(self.member), did("leave"))
         self.known = False
 
     async def close(self) -> None:
@@ -287,7 +288,8 @@ class Claims:
                     confirming=receipts,
                     extending=upkeep.extensions(kept),
                     pulse=claim.pulse,
-                )
+                ),
+                lambda claimed: _claimed(receipts, claimed),
             )
         except BaseException as error:
             if ends_the_task(error):
@@ -346,7 +348,8 @@ class Claims:
 
     async def _confirm(self, batch: ConfirmBatch) -> None:
         try:
-            applied = await self._store.once(lambda: self._store.backend.confirm(batch.items))
+            done = did("confirm", *[receipt.id for receipt in batch.items])
+            applied = await self._store.once(lambda: self._store.backend.confirm(batch.items), done)
         except BaseException as error:
             if ends_the_task(error):
                 batch.cancel()
@@ -371,7 +374,7 @@ class Claims:
     async def _join(self) -> None:
         self.known = True
         try:
-            joined = await self._store.call(lambda: self._store.backend.join(self.member))
+            joined = await self._store.call(lambda: self._store.backend.join(self.member), did("join"))
         except BackendError as error:
             self.known = error.known is not Known.NOT_APPLIED
             raise
@@ -393,7 +396,7 @@ class Claims:
         try:
             if self._store.history.epoch != self._epoch:
                 await (await self._subscribe())
-            joined = await self._store.once(lambda: self._store.backend.join(self.member))
+            joined = await self._store.once(lambda: self._store.backend.join(self.member), did("join"))
         except Exception:
             self._rejoin = True
             raise
@@ -441,3 +444,13 @@ class Claims:
             self._closed = error
         self._disturbance.began(f"wake-ups{self._partition}", error)
         self._signal.set()
+
+
+def _claimed(receipts: Sequence[Receipt], claimed: Claimed) -> list[Done]:
+    """What came of a claim; nothing that would be missed came of most."""
+    done: list[Done] = []
+    if receipts:
+        done.append(("confirm", [receipt.id for receipt in receipts]))
+    if claimed.deliveries:
+        done.append(("claim", [delivery.receipt.id for delivery in claimed.deliveries]))
+    return done

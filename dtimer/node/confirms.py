@@ -14,7 +14,7 @@ from dtimer.counters import Tally
 from dtimer.errors import OutcomeUnknown
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Batch, Ticket
-from dtimer.node.store import Store
+from dtimer.node.store import Store, did
 from dtimer.outcomes import ConfirmOutcome
 from dtimer.values import Receipt
 
@@ -45,7 +45,8 @@ class Confirms:
     async def newest(self, id: str, repeat_within_us: int | None = None) -> ConfirmOutcome:
         """End the event whoever holds its receipt."""
         backend = self._store.backend
-        answer = await self._store.call(lambda: backend.confirm_newest(id), repeat_within_us=repeat_within_us)
+        done = did("confirm_newest", id)
+        answer = await self._store.call(lambda: backend.confirm_newest(id), done, repeat_within_us=repeat_within_us)
         self._count([answer.value])
         return answer.value
 
@@ -92,7 +93,8 @@ class Confirms:
     # --- sent alone ----------------------------------------------------------------------------------------
 
     async def _send(self, receipts: Sequence[Receipt]) -> Sequence[ConfirmOutcome]:
-        return (await self._store.once(lambda: self._store.backend.confirm(receipts))).value
+        done = did("confirm", *[receipt.id for receipt in receipts])
+        return (await self._store.once(lambda: self._store.backend.confirm(receipts), done)).value
 
     def _count(self, outcomes: Sequence[ConfirmOutcome]) -> int:
         # That `bool(outcome)` says the same is E6; asking each costs more than all else that is done with it here.

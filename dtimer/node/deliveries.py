@@ -29,6 +29,7 @@ from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.outbox import Ticket
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
+from dtimer.node.store import did
 from dtimer.node.upkeep import Upkeep
 from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol import Runtime
@@ -293,7 +294,8 @@ class Deliveries(Generic[PayloadT]):
         self._require_tracked(event)
         timeout_us = arguments.timeout_us(lasting, "timeout")
         store = self._partitions.of(event.id).store
-        answer = await store.call(lambda: store.backend.extend((Extension(event.receipt, timeout_us),)))
+        extension = Extension(event.receipt, timeout_us)
+        answer = await store.call(lambda: store.backend.extend((extension,)), did("extend", event.id))
         self.upkeep.extended(event, timeout_us, answer.value[0], at_us=answer.at_us)
         return answer.value[0]
 
@@ -304,7 +306,8 @@ class Deliveries(Generic[PayloadT]):
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
         store, asked = self._partitions.of(event.id).store, asked_for(event)
         try:
-            answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail))
+            done = did("bury", event.id)
+            answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail), done)
             asked.outcome = outcome = answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
         finally:
             asked.failed = asked.outcome is None
@@ -444,7 +447,8 @@ class Deliveries(Generic[PayloadT]):
         answer = await store.call(
             lambda: store.backend.release(
                 receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
-            )
+            ),
+            did("release", receipt.id),
         )
         return answer.told("release", ReleaseOutcome.STALE, ReleaseOutcome.NOT_FOUND)
 

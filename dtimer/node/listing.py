@@ -14,7 +14,7 @@ from dtimer.errors import Unsupported
 from dtimer.home import PerLoop
 from dtimer.limits import PAGE_MAX_ITEMS
 from dtimer.node.partitions import Partitions
-from dtimer.node.store import Store
+from dtimer.node.store import Store, did
 from dtimer.outcomes import DiscardOutcome, ResendOutcome
 from dtimer.protocol import SupportsDeadLetters
 from dtimer.values import Cursor, DeadLetterCursor, Due, IfExists, LetterName, Window
@@ -89,12 +89,13 @@ class Listing(Generic[PayloadT]):
         store = self._sides.here().of(letter.id).store
         backend = _keeper(store)
         request = partial(backend.resend, letter, due=due, if_exists=if_exists)
-        return (await store.call(request, repeat_within_us=within_us)).value
+        return (await store.call(request, did("resend", letter.id), repeat_within_us=within_us)).value
 
     async def discard(self, letter: LetterName, within_us: int | None) -> DiscardOutcome:
         store = self._sides.here().of(letter.id).store
         backend = _keeper(store)
-        return (await store.call(lambda: backend.discard([letter]), repeat_within_us=within_us)).value[0]
+        done = did("discard", letter.id)
+        return (await store.call(lambda: backend.discard([letter]), done, repeat_within_us=within_us)).value[0]
 
 
 def _keeper(store: Store) -> SupportsDeadLetters:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 from dtimer.counters import Tally
-from dtimer.errors import OutcomeUnknown, StoreClockLeapt, StoreClockStepped, StoreLostWrites
+from dtimer.errors import (
+    BackendError,
+    OutcomeUnknown,
+    StoreClockLeapt,
+    StoreClockStepped,
+    StoreLostWrites,
+    StoreRestarted,
+)
 from dtimer.frozen import frozen
 from dtimer.limits import REPEAT_WITHIN_US
-from dtimer.node.history import History
+from dtimer.node.history import NOTHING, Done, Finding, History
 from dtimer.node.repeat import repeating
 from dtimer.node.reports import Reports
 from dtimer.node.store_clock import ClockBound
-from dtimer.protocol import Runtime, SupportsRepeatWithin, TimerBackend
+from dtimer.protocol import Runtime, SupportsBranches, SupportsRepeatWithin, TimerBackend
 from dtimer.values import Applied
 
 T = TypeVar("T")
+
+Did: TypeAlias = Callable[[T], Sequence[Done]]
+"""What was acknowledged, given the value of a reply."""
 
 
 @frozen
@@ -48,8 +58,14 @@ class Answer(Generic[T]):
         return self.value
 
 
+def did(operation: str, *ids: str) -> Did[object]:
+    """A call of one kind, whatever its reply says."""
+    done = ((operation, ids),)
+    return lambda _: done
+
+
 class Store:
-    """A backend, watched (rules O1 and T2).
+    """A backend, watched (rules O1, O2 and T2).
 
     Attributes:
         clock: where the store's clock stands.
@@ -67,29 +83,22 @@ class Store:
             backend.repeat_within_us if isinstance(backend, SupportsRepeatWithin) else REPEAT_WITHIN_US
         )
         self.on_lost_writes: Callable[[], None] | None = None
+        self._asking = False
         self._reports = reports
         self._tally = tally
 
-    async def once(self, request: Callable[[], Awaitable[Applied[T]]]) -> Applied[T]:
-        """One call."""
+    async def once(self, request: Callable[[], Awaitable[Applied[T]]], done: Did[T] | None = None) -> Applied[T]:
+        """One call.
+
+        Args:
+            done: what was acknowledged, given the reply's value; None for a read.
+        """
         mark = self.history.mark()
         sent_us = self.runtime.now_us()
         applied = await request()
-        finding = self.history.saw(applied, mark)
-        if finding.lost_writes:
-            self._tally.lost_writes += 1
-            self.clock.forget()
-            self._reports.report(StoreLostWrites(f"namespace {self.backend.namespace!r} has lost acknowledged writes"))
-            if self.on_lost_writes is not None:
-                self.on_lost_writes()
-        if finding.clock_reset:
-            # Nothing is lost, but a node has no member there any more, and listens under another epoch.
-            self.clock.forget()
-            if self.on_lost_writes is not None:
-                self.on_lost_writes()
-        if finding.step_us:
-            self._tally.clock_steps += 1
-            self._reports.report(StoreClockStepped(finding.step_us))
+        finding = self.history.saw(applied, mark, () if done is None else done(applied.value))
+        if finding is not NOTHING:
+            self._found(await self._elsewhere() if finding.elsewhere else finding)
         if applied.epoch == self.history.epoch:
             leap_us = self.clock.learn(applied.at_us, self.runtime.now_us(), sent_us=sent_us)
             if leap_us:
@@ -98,9 +107,49 @@ class Store:
         return applied
 
     async def call(
-        self, request: Callable[[], Awaitable[Applied[T]]], *, repeat_within_us: int | None = None
+        self,
+        request: Callable[[], Awaitable[Applied[T]]],
+        done: Did[T] | None = None,
+        *,
+        repeat_within_us: int | None = None,
     ) -> Answer[T]:
         """A call that is repeated as far as that is safe (rule F1)."""
         within_us = self.repeat_within_us if repeat_within_us is None else repeat_within_us
-        applied, lost = await repeating(self.runtime, lambda: self.once(request), within_us)
+        applied, lost = await repeating(self.runtime, lambda: self.once(request, done), within_us)
         return Answer(applied.value, applied.at_us, applied.skew_us, lost)
+
+    async def _elsewhere(self) -> Finding:
+        """Another server answers: what has come along to it (rule O2)?"""
+        if self._asking or not isinstance(self.backend, SupportsBranches):
+            return NOTHING
+        self._asking = True
+        try:
+            return self.history.told(await self.backend.branches())
+        except BackendError:
+            return NOTHING  # the next reply is from there, too
+        finally:
+            self._asking = False
+
+    def _found(self, finding: Finding) -> None:
+        if finding.lost_writes:
+            self._tally.lost_writes += 1
+            self.clock.forget()
+            self._reports.report(StoreLostWrites(self.backend.namespace, finding.calls))
+            if self.on_lost_writes is not None:
+                self.on_lost_writes()
+        if finding.clock_reset:
+            # Nothing is lost, but a node has no member there any more, and listens under another epoch.
+            self.clock.forget()
+            if self.on_lost_writes is not None:
+                self.on_lost_writes()
+        if finding.restarted:
+            self._tally.store_restarts += 1
+            self.clock.forget()
+            report = StoreRestarted(self.backend.namespace, finding.perhaps_lost)
+            if finding.perhaps_lost or self._reports.listeners:
+                self._reports.report(report)
+            else:
+                self._reports.warn(str(report))  # no error, for all that is known
+        if finding.step_us:
+            self._tally.clock_steps += 1
+            self._reports.report(StoreClockStepped(finding.step_us))

@@ -18,7 +18,7 @@ from dtimer.limits import BATCH_MAX_ITEMS, DELAY_MAX_US, MILLISECOND_US
 from dtimer.node.consumers import Consumers, Holding
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores
-from dtimer.node.store import Store
+from dtimer.node.store import Store, did
 from dtimer.outcomes import ExtendOutcome
 from dtimer.protocol import Cancellable
 from dtimer.values import Delivery, Extension
@@ -240,7 +240,8 @@ class Upkeep:
     async def _extend(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
         sent_us = self._runtime.now_us()
         try:
-            answer = await store.call(lambda: store.backend.extend(self.extensions(holdings)))
+            done = did("extend", *[holding.event.id for holding in holdings])
+            answer = await store.call(lambda: store.backend.extend(self.extensions(holdings)), done)
         except BackendError:
             pass  # the node's own calls tell of it; the next look tries again
         else:

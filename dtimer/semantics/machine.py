@@ -1,7 +1,8 @@
 """What happens to an event: every rule of dtimer, once, as a pure state machine.
 
 Rule 1: everything that decides what happens to an event is in this file; who is told to come is in ``ring.py``, what
-is kept of the dead in ``letters.py``, what time it is in ``clock.py``, and nothing of it anywhere else in Python.
+is kept of the dead in ``letters.py``, what time it is in ``clock.py``, which servers it was on in ``branches.py``, and
+nothing of it anywhere else in Python.
 
 Rule 2: this package cannot wait, read a clock, roll dice or reach anything. What a store could not decide alone
 comes in with the operation: the time, the tokens, and whether an announcement reached anybody.
@@ -62,6 +63,7 @@ from dtimer.outcomes import (
     ResendOutcome,
 )
 from dtimer.semantics import operations as op
+from dtimer.semantics.branches import Branches
 from dtimer.semantics.letters import DeadLetters
 from dtimer.semantics.operations import Operation, ReplyT_co
 from dtimer.semantics.refusals import Refusals, one_more, wait_after
@@ -70,6 +72,7 @@ from dtimer.values import (
     After,
     Applied,
     At,
+    Branch,
     Claimed,
     ClockReset,
     Cursor,
@@ -176,8 +179,10 @@ class Machine:
         self._queue: list[tuple[int, str]] = []
         self._ring = Ring()
         self._letters = DeadLetters()
+        self._servers = Branches()
         self._at_us = 0
         self._skew_us = 0
+        self._server = ""
         self._claimer: str | None = None
 
     @property
@@ -186,7 +191,7 @@ class Machine:
         return len(self._live)
 
     def apply(
-        self, operation: Operation[ReplyT_co], *, at_us: int, reach: Reach, skew_us: int = 0
+        self, operation: Operation[ReplyT_co], *, at_us: int, reach: Reach, skew_us: int = 0, server: str = ""
     ) -> Applied[ReplyT_co]:
         """Apply one operation at the store's time `at_us`.
 
@@ -194,11 +199,14 @@ class Machine:
             at_us: not before the time of the operation before (T2).
             reach: whether an announcement to a node reached anybody; asked once for each, in order (N3).
             skew_us: by how much that is ahead of the host's clock (T2).
+            server: the name of the server that it comes to (O2).
         """
         assert at_us >= self.last_us, "store time never goes back"
-        self._at_us, self._skew_us = at_us, skew_us
+        self._at_us, self._skew_us, self._server = at_us, skew_us, server
+        branch = self._servers.shown(server)
         if isinstance(operation, op.Read):
-            return Applied(self.epoch, self.seq, at_us, self._perform(operation), (), skew_us)
+            return Applied(self.epoch, self.seq, at_us, self._perform(operation), (), skew_us, branch)
+        self._servers.begin(server, self.seq)
         self.seq += 1
         value: object = self._perform(operation)
         self.last_us = max(self.last_us, at_us)
@@ -207,7 +215,7 @@ class Machine:
         arm = self._ring.arm
         if isinstance(value, Claimed) and arm is not None and arm.node == claimer:
             value = evolve(value, come_at_us=arm.due_us)
-        return Applied(self.epoch, self.seq, at_us, cast("ReplyT_co", value), announced, skew_us)
+        return Applied(self.epoch, self.seq, at_us, cast("ReplyT_co", value), announced, skew_us, branch)
 
     def check(self) -> None:
         """Assert what holds after every operation, whatever the history."""
@@ -230,6 +238,7 @@ class Machine:
         twin._queue = self._queue.copy()
         twin._ring = self._ring.copy()
         twin._letters = self._letters.copy()
+        twin._servers = self._servers.copy()
         return twin
 
     def joined(self, at_us: int) -> tuple[str, ...]:
@@ -559,6 +568,10 @@ class Machine:
             arm=self._ring.arm,
             ring=self._ring.members(),
         )
+
+    def _branches(self, _: op.ListBranches) -> tuple[Branch, ...]:
+        """O2."""
+        return self._servers.of(self._server, self.seq)
 
     # --- what they share ---------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation, ReplyT_co
 from dtimer.values import (
     Applied,
+    Branch,
     Claimed,
     Cursor,
     DeadLetterCursor,
@@ -131,3 +132,6 @@ class OperationMethods(ABC):
 
     async def inspect(self) -> Applied[Inspection]:
         return await self.perform(op.Inspect())
+
+    async def branches(self) -> Applied[tuple[Branch, ...]]:
+        return await self.perform(op.ListBranches())

@@ -23,6 +23,7 @@ from dtimer.outcomes import (
     ResendOutcome,
 )
 from dtimer.values import (
+    Branch,
     Claimed,
     Cursor,
     DeadLetterCursor,
@@ -185,3 +186,10 @@ class Discard(Operation[tuple[DiscardOutcome, ...]]):
 @frozen
 class Inspect(Read[Inspection]):
     method = "inspect"
+
+
+@frozen
+class ListBranches(Read[tuple[Branch, ...]]):
+    """The method `branches`."""
+
+    method = "branches"

@@ -33,6 +33,8 @@ START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 HANG_AFTER_S: Final = 5.0
 """Longer than any step of a unit test, shorter than anybody's patience."""
 EPOCH_BYTES: Final = 8
+SERVER: Final = "simulator"
+"""The name of the server (rule O2): the only one there ever is."""
 PACE: Final = Pace(
     pulse_silence_us=3_600 * SECOND_US, pulse_jitter_us=SECOND_US, poll_us=3_600 * SECOND_US, stretch_deadlines=True
 )
@@ -84,6 +86,7 @@ class SimBackend(SimClock, OperationMethods):
         self._store_clock = StoreClock()
         # By how much the clock of the store's host is off; the conformance suite sets it.
         self._host_off_us = 0
+        self._server = SERVER
         self._closed = False
         self._home = Home.nowhere()
         world.enter = self._enter
@@ -162,6 +165,7 @@ class SimBackend(SimClock, OperationMethods):
             at_us=self._store_clock.read(host_us, machine.last_us),
             reach=lambda node: self._channels.reaches(machine.epoch, node),
             skew_us=self._store_clock.skew_us,
+            server=self._server,
         )
         clock.catch_up(self._virtual_us(machine.last_us))
         for told in applied.announced:

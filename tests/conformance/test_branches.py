@@ -136,6 +136,7 @@ NOT_REACHED: Final = {
         namespace.lua: not string.find(problem, 'WRONGTYPE', 1, true) -> true
         namespace.lua: not whole -> true
         namespace.lua: seq -> false
+        namespace.lua: string.match(meta[6] or '', '^[%w_-]*$') -> false
         namespace.lua: whole -> false
         namespace.lua: wrong -> true
         """,
@@ -169,7 +170,14 @@ async def _run(machine_class: Any, server: Server, program: list[Step]) -> None:
         history = in_order(await Runner(backend, wait, leap=wait).run(program))
     machine = machine_class(history[0].reply.epoch)
     for record in history:
-        machine.apply(record.operation, at_us=record.reply.at_us, reach=Heard(record.reply.announced))
+        reply = record.reply
+        machine.apply(
+            record.operation,
+            at_us=reply.at_us,
+            reach=Heard(reply.announced),
+            skew_us=reply.skew_us,
+            server=reply.branch,
+        )
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from dtimer import (
     StoreClockLeapt,
     StoreClockStepped,
     StoreLostWrites,
+    StoreRestarted,
 )
 from dtimer.limits import DEAD_LETTERS_MAX, LOOP_BLOCKED_US, SECOND_US
 from dtimer.values import EndReason
@@ -151,6 +152,16 @@ async def lost_writes(world: RedisWorld, server: Server) -> tuple[Node, type[DTi
     return node, StoreLostWrites
 
 
+async def store_restarts(world: RedisWorld, server: Server) -> tuple[Node, type[DTimerError]]:
+    """Another server has answered since: this one, by another name."""
+    node = await world.node()
+    other = world.backend()
+    other.server_for_tests = "other"
+    await other.cancel(["none"])
+    await world.until(lambda: node.errors)
+    return node, StoreRestarted
+
+
 async def rejoins(world: RedisWorld, server: Server) -> tuple[Node, None]:
     """Somebody took it out; it was told so by its next claim, and is back: `ready` says it."""
     node = await world.node()
@@ -218,8 +229,8 @@ CAUSES: Final[dict[str, Cause]] = {
     cause.__name__: cause
     for cause in (
         delivered, retried, confirmed, exhausted, expired, handler_errors, refused_payloads, unreadable,
-        malformed_wakeups, pulses_heard, claims, lost_writes, rejoins, clock_steps, clock_leaps, failed_subscriptions,
-        reconnects,        confirmed_too_late, loop_blocks,
+        malformed_wakeups, pulses_heard, claims, lost_writes, store_restarts, rejoins, clock_steps, clock_leaps,
+        failed_subscriptions, reconnects, confirmed_too_late, loop_blocks,
     )
 }  # fmt: skip
 

@@ -55,13 +55,13 @@ class BrokenSimTarget:
 
 
 def broken_machine(mutant: Mutant) -> Any:
-    """The class, with its ring, dead letters or refusals broken if the mutant is of those."""
+    """The class, with its ring, dead letters, branches or refusals broken if the mutant is of those."""
     part = Path(mutant.file).stem
     broken = _module(f"broken_{part}", mutant.source())
     if part == "machine":
         return broken.Machine
     machine = _module("broken_machine", Path(dtimer.semantics.machine.__file__).read_text(encoding="utf-8"))
-    for name in ("Ring", "DeadLetters", "one_more", "wait_after"):
+    for name in ("Ring", "DeadLetters", "Branches", "one_more", "wait_after"):
         setattr(machine, name, getattr(broken, name, getattr(machine, name)))
     return machine.Machine
 

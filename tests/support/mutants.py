@@ -95,6 +95,21 @@ MUTANTS: Final = (
     _machine(
         "O1", "a cancel has no number", "        self.seq += 1\n", "        self.seq += operation.method != 'cancel'\n"
     ),
+    _machine(
+        "O2",
+        "a branch begins behind the call that begins it",
+        "self._servers.begin(server, self.seq)",
+        "self._servers.begin(server, self.seq + 1)",
+    ),
+    _machine(
+        "O2",
+        "an old connection begins a branch once more",
+        "        if not is_a_name(server) or any(branch.server == server for branch in self.kept):\n",
+        "        if not is_a_name(server) or self.kept[-1:] and self.kept[-1].server == server:\n",
+        file="branches",
+    ),
+    _lua("O2", "a branch begins behind the call that begins it", "lib/ring", "(seq - 1))", "(seq))"),
+    _lua("O2", "what is no name begins a branch", "lib/namespace", "string.byte(server) == 63", "server == '?!'"),
     # --- posting
     _machine(
         "P1",

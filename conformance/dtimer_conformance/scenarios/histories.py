@@ -33,6 +33,7 @@ NEEDED: Final[dict[type[Operation[Any]], Feature]] = {
     op.Resend: Feature.DEAD_LETTERS,
     op.Discard: Feature.DEAD_LETTERS,
     op.Inspect: Feature.INSPECTION,
+    op.ListBranches: Feature.BRANCHES,
 }
 
 

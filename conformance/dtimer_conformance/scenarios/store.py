@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 
 from dtimer import BackendClosed, InvalidArgument, SchemaMismatch
-from dtimer.limits import MILLISECOND_US, SCHEMA
+from dtimer.limits import BRANCHES_MAX, MILLISECOND_US, SCHEMA
 from dtimer.outcomes import ClaimStatus, JoinOutcome, PostOutcome
 from dtimer.protocol import SupportsPurge
-from dtimer.values import After, Applied, Extension, IfExists, NewEvent, Receipt, Release, Window
+from dtimer.values import After, Applied, Branch, Extension, IfExists, NewEvent, Receipt, Release, Window
 from dtimer_conformance.client import LONG_US, event, ids, member
 from dtimer_conformance.explain import is_tuple, items
-from dtimer_conformance.features import Feature, SupportsForeignSchema
+from dtimer_conformance.features import Feature, SupportsForeignSchema, SupportsServerNames
 from dtimer_conformance.scenario import scenario
 from dtimer_conformance.verdicts import Broken, holds, same
 from dtimer_conformance.world import World
@@ -75,6 +75,37 @@ async def a_namespace_made_anew_has_another_epoch(world: World) -> None:
     same("what lives", await store.queue(), [])
     await store.cancel(["none"])
     same("the first number", store.last.seq, 1)
+
+
+@scenario("O2", needs=Feature.BRANCHES)
+async def a_server_that_has_another_name_begins_a_branch(world: World) -> None:
+    """The first call other than a read under a server's name begins a branch at the number before it, just once.
+
+    By that a client finds out whether what it was told is done has come along to the server that answers now.
+
+    Troubleshooting: reads show the name of the server that answers, and the branch that would begin there, but begin
+    none. A name that is known, but not the newest, comes from an old connection.
+    """
+    store, backend = world.store, world.store.backend
+    assert isinstance(backend, SupportsServerNames), "the feature is there"
+    servers = [f"s{number}" for number in range(BRANCHES_MAX + 2)]
+    begun: list[Branch] = []
+    for server in servers:
+        backend.server_for_tests = server
+        await store.peek("e")
+        same("the branch that a read shows", store.last.branch, server)
+        expected = Branch(server, store.last.seq)
+        same("the branch that would begin", (await store.branches()).value[-1], expected)
+        for _ in range(2):
+            await store.cancel(["none"])
+            same("the branch that a call shows", store.last.branch, server)
+        begun.append(expected)
+        same("the newest branches", (await store.branches()).value[-len(begun) :], tuple(begun[-BRANCHES_MAX:]))
+    for server, shown in ((servers[-2], servers[-1]), ("?", "?"), ("", servers[-1])):
+        backend.server_for_tests = server
+        await store.cancel(["none"])
+        same(f"the branch that a call by {server!r} shows", store.last.branch, shown)
+        same("the branches then", (await store.branches()).value, tuple(begun[-BRANCHES_MAX:]))
 
 
 @scenario("F1", "E1", "E4", "F4")

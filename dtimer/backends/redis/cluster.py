@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from typing_extensions import override
 
-from dtimer.backends.redis.connections import Connections, Then
+from dtimer.backends.redis.connections import Connections, Then, Unnamed
 from dtimer.backends.redis.errors import Redirected, before_sending
 from dtimer.backends.redis.line import Line, ask
 from dtimer.backends.redis.resp import Argument, Reply, as_int, as_list, pack
@@ -41,8 +41,9 @@ REDIRECTIONS_MAX: Final = 5
 class Cluster:
     """What is known of a cluster, for one event loop: who has the slots in question."""
 
-    def __init__(self, settings: ClusterSettings, *, request_timeout_s: float) -> None:
+    def __init__(self, settings: ClusterSettings, *, request_timeout_s: float, unnamed: Unnamed) -> None:
         self._settings = settings
+        self._unnamed = unnamed
         self.request_timeout_s = request_timeout_s
         self._known: set[Address] = set(settings.seeds)
         self._servers: dict[Address, Connections] = {}
@@ -59,7 +60,7 @@ class Cluster:
     def server(self, address: Address) -> Connections:
         if address not in self._servers:
             place = self._settings.server.at(*address)
-            self._servers[address] = Connections(place, request_timeout_s=self.request_timeout_s)
+            self._servers[address] = Connections(place, request_timeout_s=self.request_timeout_s, unnamed=self._unnamed)
         return self._servers[address]
 
     async def owner(self, slot: int) -> Address:
@@ -167,7 +168,9 @@ class ClusterRoute:
         """As that of :class:`Connections`."""
         return await self.call(operation, pack(arguments))
 
-    async def call(self, operation: str, command: bytes, *, then: Then | None = None) -> Reply:
+    async def call(
+        self, operation: str, command: bytes, *, rest: Sequence[bytes] | None = None, then: Then | None = None
+    ) -> Reply:
         """As that of :class:`Connections`, wherever the slot is; within one time limit."""
         self._cluster.require_open(operation)
         by_s = asyncio.get_running_loop().time() + self._cluster.request_timeout_s
@@ -176,7 +179,7 @@ class ClusterRoute:
             address = asking or await self._owner(operation, by_s)
             try:
                 server = self._cluster.server(address)
-                return await server.send(operation, command, by_s=by_s, asking=asking is not None, then=then)
+                return await server.send(operation, command, rest=rest, by_s=by_s, asking=asking is not None, then=then)
             except Redirected as error:
                 asking = self._follow(address, error)
             except (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreNotWritable):

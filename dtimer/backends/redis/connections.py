@@ -6,9 +6,11 @@ The connections are our own, a bounded set: the limits and retries of the applic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import secrets
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol
+from weakref import WeakSet
 
 from attrs import frozen
 from redis.exceptions import ResponseError
@@ -16,7 +18,7 @@ from typing_extensions import override
 
 from dtimer.backends.redis.errors import after_sending, before_sending
 from dtimer.backends.redis.line import Line
-from dtimer.backends.redis.resp import Argument, Reply, pack
+from dtimer.backends.redis.resp import Argument, Reply, pack, pack_some
 from dtimer.backends.redis.settings import ConnectionSettings, Place, connection_settings
 from dtimer.errors import (
     BackendClosed,
@@ -57,13 +59,34 @@ class Route(Protocol):
         """Send one command; see :meth:`Connections.request`."""
         ...
 
-    async def call(self, operation: str, command: bytes, *, then: Then | None = None) -> Reply:
+    async def call(
+        self, operation: str, command: bytes, *, rest: Sequence[bytes] | None = None, then: Then | None = None
+    ) -> Reply:
         """Send one packed command; see :meth:`Connections.call`."""
         ...
 
     def listening(self) -> AbstractAsyncContextManager[Line]:
         """A new connection for a subscription; see :meth:`Connections.listening`."""
         ...
+
+
+class Unnamed:
+    """Names for servers that do not tell theirs (rule O2): one lasts as long as some connection to its address does.
+
+    While one does, the server behind it cannot have been restarted.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, WeakSet[Line]] = {}
+
+    def take(self, address: str, line: Line) -> None:
+        """Give a new connection to this address a name, if it has not learnt one."""
+        if line.server is not None:
+            return
+        others = self._lines.setdefault(address, WeakSet())
+        lasting = next((other.server for other in others if other.is_quiet()), None)
+        line.server = lasting or pack_some((f"?{secrets.token_hex(4)}",))
+        others.add(line)
 
 
 class Connections:
@@ -73,10 +96,17 @@ class Connections:
     the connections to the old one go, subscriptions too: it may live on as a replica, which nobody announces to.
     """
 
-    def __init__(self, place: Place, *, request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S,
+        unnamed: Unnamed | None = None,
+    ) -> None:
         """Connects to nothing yet.
 
         Args:
+            unnamed: shared with others that connect to the same servers.
             request_timeout_s: bounds each request as a whole: waiting for a connection, connecting, sending, the reply.
         """
         self._place = place
@@ -87,6 +117,7 @@ class Connections:
         self._listening: set[Line] = set()
         # Held strongly: a closed loop may have let go of a connection whose socket is still to be closed.
         self._lines: set[Line] = set()
+        self._unnamed = unnamed or Unnamed()
         self._loops_end: AsyncGenerator[None] | None = None
         self._num_requests = 0
         self._drained = asyncio.Event()
@@ -96,8 +127,12 @@ class Connections:
         """Send one command on one connection and return its reply: :meth:`call`, packed."""
         return await self.call(operation, pack(arguments))
 
-    async def call(self, operation: str, command: bytes, *, then: Then | None = None) -> Reply:
+    async def call(
+        self, operation: str, command: bytes, *, rest: Sequence[bytes] | None = None, then: Then | None = None
+    ) -> Reply:
         """Send one packed command on one connection and return its reply; with `then`, a list of both replies.
+
+        With `rest`, the name of the connection's server goes between the two (rule O2).
 
         `operation` is the method of :class:`dtimer.TimerBackend` in whose name it is sent; errors carry it.
         When the caller is cancelled, the command may or may not have been sent, and its connection is gone.
@@ -110,10 +145,17 @@ class Connections:
             NotDurable: `then` failed; the command itself was applied.
         """
         by_s = asyncio.get_running_loop().time() + self._request_timeout_s
-        return await self.send(operation, command, by_s=by_s, then=then)
+        return await self.send(operation, command, rest=rest, by_s=by_s, then=then)
 
     async def send(
-        self, operation: str, command: bytes, *, by_s: float, asking: bool = False, then: Then | None = None
+        self,
+        operation: str,
+        command: bytes,
+        *,
+        rest: Sequence[bytes] | None = None,
+        by_s: float,
+        asking: bool = False,
+        then: Then | None = None,
     ) -> Reply:
         """As :meth:`call`, until the loop's clock shows `by_s`.
 
@@ -124,7 +166,7 @@ class Connections:
         try:
             line = await self._taken(operation, by_s)
             try:
-                return await self._exchange(line, operation, command, by_s, asking=asking, then=then)
+                return await self._exchange(line, operation, command, by_s, rest=rest, asking=asking, then=then)
             finally:
                 self._slots.release()
         finally:
@@ -235,6 +277,7 @@ class Connections:
             for line in self._listening:
                 line.drop()  # its reader hears of it, and subscribes anew
         line = await Line.open(settings)
+        self._unnamed.take(str(settings), line)
         self._lines = {line, *(each for each in self._lines if not each.has_ended)}
         if self._loops_end is None:
             self._loops_end = self._until_loops_end()
@@ -258,14 +301,22 @@ class Connections:
             self._idle.pop().drop()
 
     async def _exchange(
-        self, line: Line, operation: str, command: bytes, by_s: float, *, asking: bool, then: Then | None
+        self,
+        line: Line,
+        operation: str,
+        command: bytes,
+        by_s: float,
+        *,
+        rest: Sequence[bytes] | None,
+        asking: bool,
+        then: Then | None,
     ) -> Reply:
         begun = False
         try:
             if asking:
                 await line.exchange(_ASKING, deadline=by_s)
             begun = True
-            reply = await line.exchange(command, deadline=by_s)
+            reply = await line.exchange(command, rest=rest, deadline=by_s)
         except ResponseError as error:
             refused = after_sending(operation, error)
             self._give_back(line)

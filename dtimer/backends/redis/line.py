@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import select
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from redis.asyncio.connection import AbstractConnection
@@ -23,7 +25,7 @@ from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 from typing_extensions import override
 
 from dtimer.backends.redis.prompt import PromptFuture
-from dtimer.backends.redis.resp import Argument, Parser, Reply, ReplyTooLarge, pack
+from dtimer.backends.redis.resp import Argument, Parser, Reply, ReplyTooLarge, pack, pack_some
 from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.backends.redis.sockets import close_socket, let_go_when_forked
 from dtimer.limits import REPLY_MAX_BYTES
@@ -35,6 +37,9 @@ _LOOP_TURNS: Final = 3
 
 _PING: Final = pack((b"PING",))
 _ROLE: Final = pack((b"ROLE",))
+_INFO: Final = pack((b"INFO", b"server")) + pack((b"INFO", b"replication"))
+_RUN_ID: Final = re.compile(rb"^run_id:(\w{8})", re.MULTILINE)
+_REPLICATION_ID: Final = re.compile(rb"^(?:master|primary)_replid:(\w{8})", re.MULTILINE)
 
 
 class Line(asyncio.Protocol):
@@ -43,15 +48,17 @@ class Line(asyncio.Protocol):
     What goes wrong comes as redis-py's exceptions; :mod:`dtimer.backends.redis.errors` knows what they mean.
 
     Attributes:
+        server: the server's name (rule O2), packed as an argument; None if it does not tell it.
         sent: the last command has left this process whole, or may have. One that has not was not run:
             a server runs a command when it has all of it.
     """
 
-    def __init__(self, connection: AbstractConnection, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, connection: AbstractConnection, writer: asyncio.StreamWriter, server: bytes | None) -> None:
         # Both are kept: they would close the transport when they are forgotten.
         self._connection = connection
         self._writer = writer
         self._transport = writer.transport
+        self.server = server
         self._parser = Parser()
         self._replies: deque[Reply | ResponseError] = deque()
         self._unread_bytes = 0
@@ -71,9 +78,9 @@ class Line(asyncio.Protocol):
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> Line:
-        """Connect, authenticate and hear the server once.
+        """Connect, authenticate, hear the server once, and learn its name.
 
-        Without that last step a proxy's or a dying server's accept would pass for a connection,
+        Without that a proxy's or a dying server's accept would pass for a connection,
         and the first request on it would be lost instead of never sent.
         """
         connection = settings.connection()
@@ -83,23 +90,27 @@ class Line(asyncio.Protocol):
             if writer is None:  # it is set as long as connect() returned normally
                 raise RedisConnectionError("the connection was closed at once")
             let_go_when_forked(writer)
-            writer.write(_ROLE if settings.master_only else _PING)
+            writer.write((_ROLE if settings.master_only else _PING) + _INFO)
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
                 reply = await connection.read_response(disconnect_on_error=False)
                 if settings.master_only and not (isinstance(reply, list) and reply[:1] == [b"master"]):
                     raise RedisConnectionError(f"{settings} is no master")
+            name = await _name(connection)
             if await connection.can_read():
                 raise RedisConnectionError("the server ended the connection, or said more than it was asked for")
         except BaseException:
             _abort(connection, connection._writer)
             raise
-        return cls(connection, writer)
+        return cls(connection, writer, name)
 
-    async def exchange(self, command: bytes, *, deadline: float | None = None) -> Reply:
+    async def exchange(
+        self, command: bytes, *, rest: Sequence[bytes] | None = None, deadline: float | None = None
+    ) -> Reply:
         """Send one packed command and read its reply. After any other error than ``ResponseError``, drop the line.
 
         Args:
+            rest: what follows in it after the server's name, if that is one of its arguments.
             deadline: a time of the event loop at which the line ends with a TimeoutError.
         """
         self._deadline = deadline
@@ -109,6 +120,9 @@ class Line(asyncio.Protocol):
             if self._ended is not None:
                 self.sent = False
                 raise self._ended
+            if rest is not None:
+                assert self.server is not None, "one that the server does not tell was made"
+                command = b"".join((command, self.server, *rest))
             self._transport.write(command)
             return await self.read()
         finally:
@@ -216,6 +230,20 @@ class Line(asyncio.Protocol):
             self._ended = why
         if self._waiter is not None:
             self._waiter.wake_soon()
+
+
+async def _name(connection: AbstractConnection) -> bytes | None:
+    """What tells the server from any other, and from itself before a restart or before it was a replica (rule O2)."""
+    parts: list[bytes] = []
+    for wanted in (_RUN_ID, _REPLICATION_ID):
+        try:
+            reply = await connection.read_response(disconnect_on_error=False)
+        except ResponseError:  # it is forbidden, or has another name
+            continue
+        found = wanted.search(reply) if isinstance(reply, bytes) else None
+        if found is not None:
+            parts.append(found[1])
+    return pack_some((b"-".join(parts),)) if len(parts) == 2 else None
 
 
 async def ask(settings: ConnectionSettings, *command: Argument) -> Reply:

@@ -35,6 +35,7 @@ from dtimer.values import (
     After,
     Applied,
     At,
+    Branch,
     Claimed,
     Cursor,
     DeadLetterCursor,
@@ -66,7 +67,7 @@ _SCRIPTS: Final = {
     name: load_script(name)
     for name in (
         "open", "post", "cancel", "change_delay", "claim", "confirm", "confirm_newest", "release", "extend", "bury",
-        "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect",
+        "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect", "branches",
         "reset_begin", "reset_some",
     )
 }  # fmt: skip
@@ -83,6 +84,7 @@ class RedisPartition:
 
     Attributes:
         repeat_within_us: for how long a timer repeats its calls, unless a call says (rule F1).
+        server_for_tests: a name of the server in place of its own (rule O2).
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class RedisPartition:
         self._durability = durability
         self.repeat_within_us = REPEAT_WITHIN_US if repeat_within_us is None else repeat_within_us
         self._clock_for_tests = clock_for_tests
+        self.server_for_tests: str | None = None
         # The last caller's, and where that was: most callers are in the same event loop.
         self._way: tuple[Home, Route] | None = None
         self._new_epoch = runtime.token(EPOCH_NUM_BYTES)
@@ -239,6 +242,9 @@ class RedisPartition:
     async def inspect(self) -> Applied[Inspection]:
         return await self._run("inspect", (), replies.inspection)
 
+    async def branches(self) -> Applied[tuple[Branch, ...]]:
+        return await self._run("branches", (), replies.branches)
+
     async def examine(self) -> tuple[Finding, ...]:
         if self._servers.are_our_own:
             return ()  # we wrote their settings, and whoever gave no path wanted nothing kept
@@ -284,7 +290,9 @@ class RedisPartition:
         host_us: Argument = b"" if self._clock_for_tests is None else self._clock_for_tests()
         common = (self._new_epoch, self._keys.prefix, host_us, self._num_partitions)
         script = self._scripts[operation]
-        return await script.run(route, operation, self._keys.all, args, common=common, rows=rows, then=then)
+        return await script.run(
+            route, operation, self._keys.all, args, common=common, server=self.server_for_tests, rows=rows, then=then
+        )
 
     async def _connected(self, operation: str) -> Route:
         route = await self._servers.route(operation, self._keys.prefix)

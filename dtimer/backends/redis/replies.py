@@ -27,6 +27,7 @@ from dtimer.values import (
     Announcement,
     Applied,
     Arm,
+    Branch,
     Claimed,
     Cursor,
     DeadLetter,
@@ -90,8 +91,9 @@ def applied(operation: str, reply: Reply, read: Callable[[Reply], T]) -> Applied
     """
     try:
         place, value = as_list(reply)
-        epoch, seq, at_us, skew_us, *told = _text(place).split(" ")
-        return Applied(epoch, int(seq), int(at_us), read(value), _announced(told) if told else (), int(skew_us))
+        epoch, seq, at_us, skew_us, branch, *told = _text(place).split(" ")
+        announced = _announced(told) if told else ()
+        return Applied(epoch, int(seq), int(at_us), read(value), announced, int(skew_us), branch)
     except (InvalidResponse, ValueError, LookupError, TypeError, ArithmeticError) as error:
         problem = f"the server's reply is not dtimer's, but begins with {shown(reply)}"
         raise OutcomeUnknown(operation, problem) from error
@@ -245,6 +247,11 @@ def _last_error(error: bytes) -> LastError | None:
     if (split := int(length)) >= 0:
         failure = Failure(words[:split].decode(errors="replace"), words[split:].decode(errors="replace"))
     return LastError(delivery=int(delivery), node=node, at_us=int(at_us), failure=failure)
+
+
+def branches(reply: Reply) -> tuple[Branch, ...]:
+    words = _text(reply).split()
+    return tuple(Branch(server, int(seq)) for server, seq in zip(words[::2], words[1::2], strict=True))
 
 
 def inspection(reply: Reply) -> Inspection:

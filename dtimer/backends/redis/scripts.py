@@ -64,25 +64,34 @@ class Script:
         args: Sequence[Argument],
         *,
         common: Sequence[Argument] = (),
+        server: str | None = None,
         rows: Sequence[bytes] = (),
         then: Then | None = None,
     ) -> Reply:
         """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.call`.
 
         Args:
-            common: what comes before `args`, and mostly is the same as in the call before.
+            common: what comes before `args`, and mostly is the same as in the call before; with the name of the server
+                behind it, if it is not empty.
+            server: that name; None: as the connection has learnt it.
             rows: what comes after `args`, packed, three arguments each.
 
         A server that does not know it yet (or any more: a restart, a failover) is sent its source.
         That resends nothing: by saying so the server has said that nothing ran.
         """
-        beginning = b"*%d\r\n" % (3 + len(keys) + len(common) + len(args) + 3 * len(rows))
-        rest = (_packed(tuple(keys), tuple(common)), pack_some(args), *rows)
+        num_common = len(common) + 1 if common else 0
+        beginning = b"*%d\r\n" % (3 + len(keys) + num_common + len(args) + 3 * len(rows))
+        packed = _packed(tuple(keys), tuple(common))
+        behind = (pack_some(args), *rows)
+        rest = behind if common and server is None else None
+        if rest is None:
+            name = b"" if server is None else pack_some((server,))
+            packed = b"".join((packed, name, *behind))
         try:
-            return await route.call(operation, b"".join((beginning, self._by_sha1, *rest)), then=then)
+            return await route.call(operation, b"".join((beginning, self._by_sha1, packed)), rest=rest, then=then)
         except ScriptMissing:
             by_source = pack_some((b"EVAL", self.source))
-            return await route.call(operation, b"".join((beginning, by_source, *rest)), then=then)
+            return await route.call(operation, b"".join((beginning, by_source, packed)), rest=rest, then=then)
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:

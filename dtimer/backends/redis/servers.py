@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtimer.backends.redis.cluster import Cluster
-from dtimer.backends.redis.connections import Connections, Route
+from dtimer.backends.redis.connections import Connections, Route, Unnamed
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.sentinel import SentinelMaster
 from dtimer.backends.redis.settings import ClusterSettings, ConnectionSettings, SentinelSettings, client_settings
@@ -87,6 +87,7 @@ class Ways:
         self._settings = settings
         self._request_timeout_s = request_timeout_s
         self._all: dict[bool, Connections | Cluster] = {}
+        self._unnamed = Unnamed()
 
     def route(self, prefix: str, *, durable: bool) -> Route:
         connections = self._all.get(durable)
@@ -97,9 +98,9 @@ class Ways:
     def _new_connections(self) -> Connections | Cluster:
         settings = self._settings
         if isinstance(settings, ClusterSettings):
-            return Cluster(settings, request_timeout_s=self._request_timeout_s)
+            return Cluster(settings, request_timeout_s=self._request_timeout_s, unnamed=self._unnamed)
         place = SentinelMaster(settings) if isinstance(settings, SentinelSettings) else settings
-        return Connections(place, request_timeout_s=self._request_timeout_s)
+        return Connections(place, request_timeout_s=self._request_timeout_s, unnamed=self._unnamed)
 
     def refuse(self) -> None:
         """Take no more requests. From any thread."""

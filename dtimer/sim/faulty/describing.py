@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 from dtimer.semantics import operations as op
 from dtimer.semantics.operations import Operation
 from dtimer.sim.faulty.trace import Field
-from dtimer.values import Claimed
+from dtimer.values import Branch, Claimed
 
 _IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
     op.Post: lambda operation: [new.event.id for new in operation.events],
@@ -38,8 +38,8 @@ def ids_of(operation: Operation[Any]) -> list[str]:
 def outcome_of(value: object) -> list[Field]:
     """What came of each of these; of a claim only the outcomes of its confirms."""
     if isinstance(value, tuple):
-        outcomes = cast("tuple[Enum, ...]", value)
-        return [str(outcome.value) for outcome in outcomes]
+        parts = cast("tuple[Enum | Branch, ...]", value)
+        return [part.server if isinstance(part, Branch) else str(part.value) for part in parts]
     if isinstance(value, Enum):
         return [str(value.value)]
     if isinstance(value, bool):

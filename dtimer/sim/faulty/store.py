@@ -35,8 +35,9 @@ Reach: TypeAlias = Callable[[str, str], bool]
 """Whether anybody listens, given an epoch and a node."""
 
 
-_Entry: TypeAlias = tuple[int, int, Operation[object], tuple[bool, ...]]
-"""What was applied: when, by nobody's clock; what the host's clock showed; the operation; who heard its announcements.
+_Entry: TypeAlias = tuple[int, int, Operation[object], tuple[bool, ...], str]
+"""What was applied: when, by nobody's clock; what the host's clock showed; the operation; who heard its announcements;
+the name of the server.
 A tuple, because one is made for every operation, and hardly ever looked at."""
 
 
@@ -78,19 +79,20 @@ class Namespace:
         """Whether the host's clock can be right (T2)."""
         return self._clock.accepts(host_us)
 
-    def apply(self, operation: Operation[ReplyT_co], *, now_us: int, host_us: int) -> Applied[ReplyT_co]:
-        """Apply an operation at `now_us`, when the host's clock shows `host_us`."""
+    def apply(self, operation: Operation[ReplyT_co], *, now_us: int, host_us: int, server: str) -> Applied[ReplyT_co]:
+        """Apply an operation at `now_us`, when the host's clock shows `host_us`, on the server of this name (O2)."""
         machine = self.machine
         if isinstance(operation, op.Read):
             # A read persists nothing, so the skew that it sees is forgotten again.
             clock = StoreClock(self._clock.skew_us)
             at_us = clock.read(host_us, machine.last_us)
-            return machine.apply(operation, at_us=at_us, reach=self._reach, skew_us=clock.skew_us)
+            return machine.apply(operation, at_us=at_us, reach=self._reach, skew_us=clock.skew_us, server=server)
         at_us = self._clock.read(host_us, machine.last_us)
-        applied = machine.apply(operation, at_us=at_us, reach=self._reach, skew_us=self._clock.skew_us)
+        skew_us = self._clock.skew_us
+        applied = machine.apply(operation, at_us=at_us, reach=self._reach, skew_us=skew_us, server=server)
         answers = tuple([told.reached for told in applied.announced]) if applied.announced else ()
         entries = self._checkpoints[-1].entries
-        entries.append((now_us, host_us, operation, answers))
+        entries.append((now_us, host_us, operation, answers, server))
         if len(entries) >= CHECKPOINT_MIN_OPERATIONS and len(entries) >= machine.num_live:
             self._checkpoint(now_us)
         return applied
@@ -104,9 +106,11 @@ class Namespace:
         last = self._checkpoints[-1]
         last.entries = [entry for entry in last.entries if entry[0] <= until_us]
         self.machine, self._clock = last.machine.copy(), StoreClock(last.skew_us)
-        for _, host_us, operation, answers in last.entries:
+        for _, host_us, operation, answers, server in last.entries:
             at_us = self._clock.read(host_us, self.machine.last_us)
-            self.machine.apply(operation, at_us=at_us, reach=_Heard(answers), skew_us=self._clock.skew_us)
+            self.machine.apply(
+                operation, at_us=at_us, reach=_Heard(answers), skew_us=self._clock.skew_us, server=server
+            )
         return True
 
     def _checkpoint(self, now_us: int) -> None:
@@ -182,7 +186,8 @@ class FaultyStore:
         host_us = now_us + self.clock_offset_us
         if not space.accepts(host_us):
             raise StoreBusy(operation.method, CLOCK_BEYOND)
-        return space.apply(operation, now_us=now_us, host_us=host_us)
+        # Its process has a name of its own, as a real server's has (O2).
+        return space.apply(operation, now_us=now_us, host_us=host_us, server=f"s{self.generation}")
 
     @property
     def sound(self) -> bool:

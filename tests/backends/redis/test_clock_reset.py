@@ -80,7 +80,9 @@ def replay_on(machine: Machine, runner: Runner) -> None:
     for record in in_order(runner.history):
         reply = record.reply
         heard = Heard(reply.announced)
-        expected = machine.apply(record.operation, at_us=reply.at_us, reach=heard, skew_us=reply.skew_us)
+        expected = machine.apply(
+            record.operation, at_us=reply.at_us, reach=heard, skew_us=reply.skew_us, server=reply.branch
+        )
         assert expected == reply, record.operation
         machine.check()
     runner.history.clear()

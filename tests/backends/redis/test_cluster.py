@@ -19,6 +19,7 @@ from typing_extensions import override
 from dtimer import DTimer, Event, Post, StoreBusy, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.cluster import Cluster
+from dtimer.backends.redis.connections import Unnamed
 from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ClusterSettings, client_settings
 from dtimer.partitions import partition_of
@@ -141,7 +142,7 @@ def test_tls_settings_are_taken() -> None:
 def cluster(*seeds: tuple[str, int]) -> Cluster:
     settings = client_settings(RedisCluster(startup_nodes=[ClusterNode(*seed) for seed in seeds]))
     assert isinstance(settings, ClusterSettings)
-    return Cluster(settings, request_timeout_s=5.0)
+    return Cluster(settings, request_timeout_s=5.0, unnamed=Unnamed())
 
 
 async def test_one_server_that_is_up_is_enough(six: Six) -> None:

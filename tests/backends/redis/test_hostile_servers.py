@@ -184,6 +184,7 @@ CALLS: dict[str, Callable[[RedisBackend], Awaitable[object]]] = {
     "resend": lambda backend: backend.resend(LetterName("x"), due=After(1), if_exists=IfExists.KEEP),
     "discard": lambda backend: backend.discard([LetterName("x")]),
     "inspect": lambda backend: backend.inspect(),
+    "branches": lambda backend: backend.branches(),
     "examine": lambda backend: backend.examine(),
 }
 SAY_NOTHING = {"open", "join", "leave", "examine"}

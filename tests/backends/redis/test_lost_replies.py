@@ -124,10 +124,11 @@ CALLS: Final[dict[str, tuple[bool, Call]]] = {
     "resend": (False, lambda b, r: b.resend(LetterName("d"), due=After(0), if_exists=IfExists.REPLACE)),
     "discard": (False, lambda b, r: b.discard([LetterName("d")])),
     "inspect": (True, lambda b, r: b.inspect()),
+    "branches": (True, lambda b, r: b.branches()),
 }
 """For each operation whether it is safe to repeat, and how it is called."""
 
-READS = {"open", "peek", "upcoming", "dead_letters", "inspect"}
+READS = {"open", "peek", "upcoming", "dead_letters", "inspect", "branches"}
 
 
 def test_no_operation_is_missing() -> None:

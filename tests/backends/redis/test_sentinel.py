@@ -12,7 +12,7 @@ from redis.asyncio import Redis, Sentinel
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from dtimer import DTimer, StoreLostWrites, StoreUnreachable
+from dtimer import DTimer, StoreLostWrites, StoreRestarted, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.connections import Connections
 from dtimer.backends.redis.sentinel import SentinelMaster
@@ -205,12 +205,8 @@ async def test_lost_writes_are_noticed_and_reported(setup: Watched, backend: Red
         reports: list[Exception] = []
         timer.on("error", reports.append)
         await timer.post("on both", 3_600_000, id="kept")
-        old, replica = setup.master, setup.replica
-        with old.client() as client:
-            client.incr("probe")
-            assert client.wait(1, 5_000) == 1
-        with replica.client() as client:
-            client.replicaof(HOST, 1)  # nobody is there: it hears nothing more, and stays a replica
+        old = setup.master
+        only_on_the_master(setup)
         for number in range(20):
             await timer.post("on the master only", 3_600_000, id=f"lost-{number}")
         old.kill()
@@ -225,6 +221,56 @@ async def test_lost_writes_are_noticed_and_reported(setup: Watched, backend: Red
         timer.on("event", lambda event: taken.append(event.id))
         await timer.post("now", 0, id="new")
         await until(lambda: taken == ["new"])
+
+
+def only_on_the_master(setup: Watched) -> None:
+    """What is written from now on; what was before is on both."""
+    with setup.master.client() as client:
+        client.incr("probe")
+        assert client.wait(1, 5_000) == 1
+    with setup.replica.client() as client:
+        client.replicaof(HOST, 1)  # there is no server: it hears nothing more, and stays a replica
+
+
+async def test_a_failover_tells_whose_calls_are_lost(setup: Watched, backend: RedisBackend) -> None:
+    """O2: a single one, whose number its own next call has again; another timer hears that it has lost nothing."""
+    other = setup.backend()
+    told: dict[str, list[Exception]] = {"loser": [], "other": []}
+    loser, spared = DTimer(backend), DTimer(other)
+    loser.on("error", told["loser"].append)
+    spared.on("error", told["other"].append)
+    await loser.post("on both", 3_600_000, id="kept")
+    await spared.post("on both", 3_600_000, id="other")
+    only_on_the_master(setup)
+    await loser.post("on the master only", 3_600_000, id="lost")
+    old = setup.master
+    old.kill()
+    await until(lambda: setup.master_port() != old.port, timeout_s=FAILOVER_S)
+
+    await loser.post("on the new one", 3_600_000, id="new", repeat_within=BACK_WITHIN_S)
+    await spared.post("on the new one", 3_600_000, id="newer", repeat_within=BACK_WITHIN_S)
+
+    (report,) = told["loser"]
+    assert isinstance(report, StoreLostWrites)
+    assert [(call.operation, call.ids) for call in report.calls] == [("post", ("lost",))]
+    assert [type(each) for each in told["other"]] == [StoreRestarted]
+    assert {entry.id for entry in await spared.upcoming()} == {"kept", "other", "new", "newer"}
+    await other.close()
+
+
+async def test_a_failover_that_loses_nothing_is_not_said_to(setup: Watched, backend: RedisBackend) -> None:
+    """O2: there and back again, so that the first server answers once more, as another one."""
+    timer = DTimer(backend)
+    told: list[Exception] = []
+    timer.on("error", told.append)
+    for turn in range(2):
+        await timer.post("kept", 3_600_000, id=f"kept-{turn}", repeat_within=BACK_WITHIN_S)
+        await asyncio.to_thread(setup.heal)
+        await asyncio.to_thread(setup.fail_over)
+    await timer.post("kept", 3_600_000, id="last", repeat_within=BACK_WITHIN_S)
+
+    assert [type(each) for each in told] == [StoreRestarted] * 2
+    assert {entry.id for entry in await timer.upcoming()} == {"kept-0", "kept-1", "last"}
 
 
 async def test_without_sentinels_nothing_can_be_reached() -> None:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
+from random import Random
 
 import pytest
 
-from dtimer import Counters, DTimer, MalformedWakeup, NodeDisturbed, StoreClockLeapt, StoreClockStepped, StoreLostWrites
+from dtimer import (
+    BackendError,
+    Counters,
+    DTimer,
+    DTimerError,
+    MalformedWakeup,
+    NodeDisturbed,
+    StoreClockLeapt,
+    StoreClockStepped,
+    StoreLostWrites,
+)
 from dtimer.sim import Crash, Faults, Run, Simulation, World
 from dtimer.sim.faulty.faults import MOMENTS
 from dtimer.values import RingMember
@@ -201,7 +213,54 @@ class TestTheStore:
         simulation.run(scenario)
 
         lost = [type(error) for _, error in shop.errors].count(StoreLostWrites)
-        assert (lost > 0) == (lose_s == "all")
+        assert (lost > 0) == (lose_s != 0.0)
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_each_lost_call_is_told_to_the_one_who_made_it_and_no_other(self, seed: int) -> None:
+        """O2: posters and nodes at work, and servers that come back or fail over, having lost much, little or nothing:
+        what is told as lost is what is not there, post by post and poster by poster."""
+        simulation = Simulation(nodes=2, seed=seed)
+        Shop(simulation)
+        chance = Random(seed)
+
+        async def scenario(world: World) -> None:
+            posters = [DTimer(world.backend(), node_id=f"p{number}") for number in range(3)]
+            posted: list[list[str]] = [[] for _ in posters]
+            told: list[list[DTimerError]] = [[] for _ in posters]
+
+            async def post(place: int) -> None:
+                with suppress(BackendError):
+                    posted[place].append(await posters[place].post({}, 10**8, repeat_within=30))
+
+            async def work(place: int) -> None:
+                while True:
+                    await post(place)
+                    await asyncio.sleep(chance.uniform(0.01, 0.5))
+
+            for place, poster in enumerate(posters):
+                poster.on("error", told[place].append)
+            workers = [asyncio.create_task(work(place)) for place in range(len(posters))]
+            for _ in range(4):
+                await asyncio.sleep(chance.uniform(0.5, 5))
+                lose_s, down_s = chance.choice((0, 0, 0.02, 0.3, 2)), chance.uniform(0.01, 2)
+                if chance.random() < 0.5:
+                    world.restart_store(lose_s=lose_s, down_s=down_s, loading_s=chance.choice((0, 1)))
+                else:
+                    world.failover(lose_s=lose_s, down_s=down_s, clock_by_s=chance.uniform(-0.5, 0.5))
+                await asyncio.sleep(chance.choice((0, 0, down_s)))
+            await asyncio.sleep(40)
+            for worker in workers:
+                worker.cancel()
+            for place in range(len(posters)):
+                await post(place)
+            there = {entry.id for entry in await posters[0].upcoming()}
+
+            for ids, reports in zip(posted, told, strict=True):
+                calls = [call for report in reports if isinstance(report, StoreLostWrites) for call in report.calls]
+                assert sorted(id for call in calls for id in call.ids) == sorted(set(ids) - there)
+                assert len(reports) <= 4
+
+        simulation.run(scenario)
 
     def test_acknowledged_writes_of_the_last_moments_are_gone(self) -> None:
         """What the journal takes away, and no more."""

@@ -3,14 +3,15 @@
 -- ARGV  1 an epoch, used if the namespace is new; 2 the prefix of its channels;
 --       3 the host's time in us, for tests only, else empty: the server's TIME;
 --       4 in how many partitions the namespace is, this being one of them
--- What an operation takes itself starts at ARGV[5].
+--       5 the name of this server, as the connection learnt it; one that begins with ? is no name
+-- What an operation takes itself starts at ARGV[6].
 
 local ARGV = ARGV -- a global is looked up by its name each time
 local META, QUEUE, RECORDS, STATES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local RING, NODES, LIVES, LETTERS, BURIED = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local FIRST = 5 -- the operation's first own argument
+local FIRST = 6 -- the operation's first own argument
 
-local meta = redis.pcall('HMGET', META, 'schema', 'epoch', 'partitions', 'counts', 'arm')
+local meta = redis.pcall('HMGET', META, 'schema', 'epoch', 'partitions', 'counts', 'arm', 'branch')
 
 -- Lua cannot roll back, so the types of all keys that a script names are checked before anything is written (F5).
 -- Sizes are asked for: an answer is no table, as that of TYPE is, and so costs half as much.
@@ -122,6 +123,26 @@ local function write_though_full()
   redis.call('HDEL', META, '-')
 end
 
+-- The branch of the history, named after the server that made it (O2). One that is not known yet begins here; one that
+-- is known, but not the newest, is an old name of this very server, on a connection that was made before it got another.
+local server, newest, branches = ARGV[5], string.match(meta[6] or '', '^[%w_-]*$') or '', nil
+if server ~= newest and server ~= '' then
+  if string.byte(server) == 63 then -- ?
+    newest = server
+  else
+    local known = redis.call('HGET', META, 'branches') or ''
+    if not string.find(' ' .. known, ' ' .. server .. ' ', 1, true) then newest, branches = server, known end
+  end
+end
+
+-- All branches, if this one is not among them yet, given the number before it: name and number of each, and a space.
+local function with_this_branch(number)
+  local all = branches .. newest .. ' ' .. int(number) .. ' '
+  local _, spaces = string.gsub(all, ' ', ' ')
+  if spaces > 2 * LIMITS.BRANCHES_MAX then all = string.match(all, '^%S+ %S+ (.*)$') end
+  return all
+end
+
 local announced = '' -- ' node due reached' for each, reached being 1 if somebody heard it, or 0
 
 -- Few fields, since each costs as much as a small command.
@@ -140,7 +161,7 @@ end
 
 -- The current place in history, and with it what was announced (O1).
 local function place_in_history()
-  return string.format('%s %d %d %d', epoch, seq, at, skew) .. announced
+  return string.format('%s %d %d %d %s', epoch, seq, at, skew, newest) .. announced
 end
 
 -- The reply of a read.

@@ -97,10 +97,11 @@ local function settle(claimer)
   end
 end
 
--- The reply of an operation that may have changed the namespace (O1, W2).
+-- The reply of an operation that may have changed the namespace, and may begin a branch of its history (O1, O2, W2).
 local function applied(value, claimer)
   last = math.max(last, at)
   settle(claimer)
+  if branches then redis.call('HSET', META, 'branch', newest, 'branches', with_this_branch(seq - 1)) end
   save()
   return {place_in_history(), value}
 end
