@@ -6,6 +6,7 @@ import asyncio
 import traceback
 from contextlib import suppress
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from attrs import define, frozen
@@ -70,7 +71,8 @@ class Court:
             return _failed(scenario, Broken(f"not tried: {self.gave_up}"))
         run = _Run(scenario, target)
         try:
-            run.watched.run(lambda: scenario.carry_out(Bench(run.body)), limit_s=scenario.limit_s)
+            work = partial(scenario.carry_out, Bench(run.body))
+            run.watched.run(work, limit_s=scenario.limit_s, progress=lambda: max(run.num_worlds, 1))
         except Hung as hung:
             self._hangs += 1
             if self._hangs >= HANGS_MAX:
@@ -90,12 +92,14 @@ class _Run:
 
     Attributes:
         world: the newest.
+        num_worlds: of an experiment each program has one of its own.
         unreached: the store could not even be opened.
     """
 
     def __init__(self, scenario: Scenario, target: Target) -> None:
         self.watched = Watched()
         self.world: World | None = None
+        self.num_worlds = 0
         self.unreached = False
         self._scenario = scenario
         self._target = target
@@ -122,6 +126,7 @@ class _Run:
         assert task is not None, "a runner runs tasks"
         task.set_name("conformance: scenario")
         features = with_implied(frozenset(self._target.features))
+        self.num_worlds += 1
         world = self.world = World(self._target, features, own_clock=self._scenario.own_clock)
         try:
             await self._opened(world)

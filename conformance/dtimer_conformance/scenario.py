@@ -43,7 +43,7 @@ class Scenario:
         text: its docstring.
         needs: features without which it cannot be made.
         own_clock: it is about the store's own clock, or has nodes, whose clock cannot be handed in.
-        limit_s: when it is taken to hang.
+        limit_s: when it is taken to hang; of an experiment, each world of it.
         carry_out: raises :class:`dtimer_conformance.verdicts.Broken`, or something else, unless the claim holds.
     """
 

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from dtimer.sim.loop.chains import await_chain, place
 
+LIMITS_MAX: Final = 10
+"""After so many limits work counts as hanging though it goes on."""
 GRACE_S: Final = 1.0
 """For a scenario that was cancelled to end."""
 FRAMES_MAX: Final = 12
@@ -40,15 +42,22 @@ class Watched:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._error: BaseException | None = None
 
-    def run(self, work: Callable[[], None], *, limit_s: float) -> None:
+    def run(self, work: Callable[[], None], *, limit_s: float, progress: Callable[[], int]) -> None:
         """Return when it has ended; what it raises is raised.
 
+        Args:
+            progress: how many steps of it have begun. Each may take the limit: a busy host makes many steps slow.
+
         Raises:
-            Hung: it did not end within the limit.
+            Hung: it neither ended nor went on within the limit.
         """
         thread = threading.Thread(target=self._work, args=(work,), name="conformance: scenario", daemon=True)
         thread.start()
-        thread.join(limit_s)
+        for _ in range(LIMITS_MAX):
+            begun = progress()
+            thread.join(limit_s)
+            if not thread.is_alive() or progress() == begun:
+                break
         if thread.is_alive():
             whereabouts = self._whereabouts(thread)
             self._abandon(thread)

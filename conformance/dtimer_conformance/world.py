@@ -31,6 +31,8 @@ STEP: Final = timedelta(milliseconds=5)
 POLL_S: Final = 0.002
 SLACK_US: Final = 5 * SECOND_US
 """What a busy host may add to a wait in real time before it counts as one that never ends."""
+SOON_US: Final = (30 * MILLISECOND_US, 300 * MILLISECOND_US, 3 * SECOND_US)
+"""For what must be done before an event is due: where a busy host was too slow for one, the next is tried."""
 LEAVE_WITHIN_S: Final = 5.0
 QUICK: Final = Pace(pulse_silence_us=150 * MILLISECOND_US, pulse_jitter_us=50 * MILLISECOND_US, poll_us=SECOND_US)
 """For nodes whose announcements get lost: they look by themselves soon (W1)."""

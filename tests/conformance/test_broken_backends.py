@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -20,6 +22,8 @@ from dtimer_conformance import Feature
 from dtimer_conformance.court import HANGS_MAX, Court
 from dtimer_conformance.report import Report, Unreached, make_report
 from dtimer_conformance.scenario import SCENARIOS
+from dtimer_conformance.verdicts import holds
+from dtimer_conformance.watchdog import Watched
 from support.broken import A_SCENARIO, Changed, Target, Unwritten, tried, verdict_of
 
 pytestmark = pytest.mark.once
@@ -201,6 +205,20 @@ def test_after_some_hangs_the_rest_is_not_tried() -> None:
 
     assert all("it hangs" in one for one in said[:HANGS_MAX])
     assert "not tried: the backend has hung 3 times already" in said[HANGS_MAX]
+
+
+def test_an_experiment_that_goes_on_does_not_hang() -> None:
+    """It has a hundred worlds, which take long on a busy host; the limit is that of each."""
+    ended = threading.Event()
+    looks = itertools.count()
+
+    def progress() -> int:
+        begun = next(looks)
+        if begun == 2:
+            ended.set()
+        return begun
+
+    Watched().run(lambda: holds("it was let end", ended.wait(60)), limit_s=0.1, progress=progress)
 
 
 # --- unreachable ----------------------------------------------------------------------------------------------------
