@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from redis.asyncio import Redis
 
 from dtimer import DTimer, Event, PartitionsMismatch, Post, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
+from dtimer.backends.redis.clock_reset import Reset, reset_clock
 from dtimer.backends.redis.connections import Connections
 from dtimer.backends.redis.migration import Migrated, migrate_partitions
+from dtimer.limits import DAY_US
 from dtimer.values import After, EventData, Member, NewEvent
 from support.servers import Server
 from support.waiting import until
@@ -64,6 +67,19 @@ async def contents(server: Server, partitions: int) -> list[Any]:
             for name in ("records", "states", "letters"):
                 kept += [(name, field) for field in (await looking.hgetall(f"{prefix}{name}")).items()]
     return sorted(kept, key=repr)
+
+
+async def ahead(server: Server, partitions: int, *places: int) -> None:
+    """As if the server's clock had been a day ahead for a moment, noticed in these partitions; in all by default."""
+    ahead_us = [DAY_US, 0]
+    store = RedisBackend(
+        client(server), partitions=partitions, clock_for_tests=lambda: time.time_ns() // 1_000 + ahead_us[0]
+    )
+    async with store:
+        for _ in range(2):
+            for place in places or range(partitions):
+                await store.partitions[place].cancel(["none"])
+            ahead_us.reverse()
 
 
 async def migrated(server: Server, to: int) -> Migrated:
@@ -199,6 +215,35 @@ async def test_partitions_that_went_out_of_use_can_come_back(server: Server) -> 
         await migrated(server, number)
 
         assert await contents(server, number) == kept
+
+
+@pytest.mark.parametrize("marked", [0, 1])
+async def test_a_reset_of_the_clock_must_be_finished_first(server: Server, marked: int) -> None:
+    """Whichever partition it is at; and nothing is changed by the refusal, so that it can be finished."""
+    await fill(server, 3)
+    await ahead(server, 3)
+    async with backend(server, 3) as store:
+        assert await Reset(store._servers, store.namespace, 3)._begin(marked, going_on=False) is not None
+
+    with pytest.raises(StoreRefused, match=r"dtimer clock-reset"):
+        await migrated(server, 2)
+
+    assert await reset_clock(client(server)) is not None
+    await migrated(server, 2)
+
+
+async def test_clocks_that_are_ahead_must_be_put_right_first(server: Server) -> None:
+    """Times that were moved as they are would come early or late by the clock of another partition."""
+    await fill(server, 3)
+    before = await contents(server, 3)
+    await ahead(server, 3, 1)
+
+    with pytest.raises(StoreRefused, match=r" ahead of the server's; run dtimer clock-reset first"):
+        await migrated(server, 4)
+
+    assert len(await contents(server, 3)) == len(before)
+    await reset_clock(client(server))
+    assert (await migrated(server, 4)).after == 4
 
 
 async def test_posts_that_come_meanwhile_are_refused(server: Server) -> None:

@@ -235,10 +235,11 @@ class RedisBackend(RedisPartition):
 
     @override
     async def examine(self) -> tuple[Finding, ...]:
-        """Of the server that has the first partition."""
+        """The settings are those of the server that has the first partition; the clock is that of any."""
         if len(self._parts) == 1:
             return await super().examine()
-        return await self._parts[0].examine()
+        opened = await asyncio.gather(*(part.open() for part in self._parts))
+        return await self._parts[0].examine_server(max(applied.skew_us for applied in opened))
 
     async def reset_clock(self) -> ClockReset:
         """Take the skew out of the clock, and out of all times that the namespace keeps (rule T2).

@@ -14,6 +14,7 @@ again, and goes on from there. ``lua/reset_begin.lua`` and ``lua/reset_some.lua`
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from attrs import frozen
@@ -24,16 +25,16 @@ from dtimer import arguments
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
+from dtimer.backends.redis.parts import CLOCK_RESET_MARK
 from dtimer.backends.redis.resp import Reply, as_bytes, as_int, as_list, utf8
 from dtimer.backends.redis.servers import Servers
 from dtimer.epochs import epoch_after_reset
-from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreRefused
+from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreBusy, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.runtime import AsyncioRuntime
 from dtimer.values import ClockReset
 
 OPERATION: Final = "reset_clock"
-_MARK: Final = "clock-reset "
 
 
 @frozen
@@ -75,6 +76,10 @@ class _Part(RedisPartition):
         """Whether all is done, and how many events and dead letters were done so far."""
         return (await self._run("reset_some", (epoch,), _done)).value
 
+    async def take_back(self) -> None:
+        """As if it had not been begun, unless something is done already."""
+        await self._run("reset_some", ("",), _done)
+
     async def ask(self, *command: bytes) -> Reply:
         """By a plain command about its meta."""
         name, *rest = command
@@ -102,63 +107,73 @@ class Reset:
             return [_part(servers, namespace, place, number, clock_for_tests) for place in range(partitions)]
 
         self._plain = all_of_them(partitions)
-        self._marked = all_of_them(f"{_MARK}{partitions}")
+        self._marked = all_of_them(f"{CLOCK_RESET_MARK}{partitions}")
         self._number = partitions
 
-    async def skew_us(self) -> int:
-        """The largest of the partitions; changes nothing."""
-        return max([await self._skew_of(place) for place in range(self._number)])
+    async def look(self) -> Clocks:
+        """What there is to do; changes nothing."""
+        found = [await self._interrupted(place) for place in range(self._number)]
+        skews_us = [
+            (await self._plain[place].open()).skew_us if interrupted is None else interrupted.skew_us
+            for place, interrupted in enumerate(found)
+        ]
+        return Clocks(max(skews_us), self._number, interrupted=any(found))
 
     async def run(self) -> ClockReset:
-        """Begin or go on, and finish it."""
+        """Begin or go on, and finish it. Runs at once do it together."""
+        found = [await self._interrupted(place) for place in range(self._number)]
         begun: list[_Begun | None] = []
         try:
-            for place in range(self._number):
-                begun.append(await self._begin(place))
+            for place, interrupted in enumerate(found):
+                begun.append(interrupted or await self._begin(place, going_on=any(found)))
         except StoreRefused:
-            for place, was in enumerate(begun):
+            for part, was in zip(self._marked, begun, strict=False):
                 if was is not None and was.fresh:
-                    await self._take_back(place)
+                    with suppress(PartitionsMismatch):
+                        await part.take_back()
             raise
-        events = letters = 0
-        for part, was in zip(self._marked, begun, strict=True):
-            if was is not None:
-                done, (its_events, its_letters) = False, (0, 0)
-                while not done:
-                    done, its_events, its_letters = await part.some(epoch_after_reset(was.epoch))
-                events += its_events
-                letters += its_letters
-        skew_us = max([0 if was is None else was.skew_us for was in begun])
-        return ClockReset(skew_us=skew_us, events=events, dead_letters=letters)
+        counts = [(0, 0) if was is None else await self._finish(place, was) for place, was in enumerate(begun)]
+        return ClockReset(
+            skew_us=max([0 if was is None else was.skew_us for was in begun]),
+            events=sum(events for events, _ in counts),
+            dead_letters=sum(letters for _, letters in counts),
+        )
 
-    async def _skew_of(self, place: int) -> int:
-        interrupted = await self._interrupted(place)
-        return (await self._plain[place].open()).skew_us if interrupted is None else interrupted.skew_us
-
-    async def _begin(self, place: int) -> _Begun | None:
+    async def _begin(self, place: int, *, going_on: bool) -> _Begun | None:
         """None if its clock is right."""
-        interrupted = await self._interrupted(place)
-        if interrupted is not None:
+        try:
+            skew_us, nodes, epoch = await self._plain[place].begin()
+        except StoreBusy:
+            # Another run may have begun it meanwhile.
+            interrupted = await self._interrupted(place)
+            if interrupted is None:
+                raise
             return interrupted
-        skew_us, nodes, epoch = await self._plain[place].begin()
-        if nodes:
+        # Where there is nothing to do any more, nodes may be on their way in already.
+        if nodes and (skew_us or not going_on):
             problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
             raise StoreRefused(OPERATION, problem)
         return _Begun(skew_us, epoch, fresh=True) if skew_us else None
 
+    async def _finish(self, place: int, was: _Begun) -> tuple[int, int]:
+        """How many events and dead letters were done in all."""
+        part, epoch = self._marked[place], epoch_after_reset(was.epoch)
+        done, events, letters = False, 0, 0
+        while not done:
+            try:
+                done, events, letters = await part.some(epoch)
+            except PartitionsMismatch as error:
+                if as_bytes(await part.ask(b"HGET", b"epoch")).decode() == epoch:
+                    return events, letters  # another run has done the rest
+                problem = "another run of it was refused, and has taken back its beginning; run it again"
+                raise StoreRefused(OPERATION, problem) from error
+        return events, letters
+
     async def _interrupted(self, place: int) -> _Begun | None:
         stored, reset, epoch = as_list(await self._plain[place].ask(b"HMGET", b"partitions", b"reset", b"epoch"))
-        if not (isinstance(stored, bytes) and stored.startswith(utf8(_MARK))):
+        if not (isinstance(stored, bytes) and stored.startswith(utf8(CLOCK_RESET_MARK))):
             return None
         return _Begun(int(as_bytes(reset).split()[0]), as_bytes(epoch).decode(), fresh=False)
-
-    async def _take_back(self, place: int) -> None:
-        part = self._plain[place]
-        await part.ask(b"HDEL", b"reset")
-        if self._number == 1:
-            await part.ask(b"HDEL", b"partitions")
-        else:
-            await part.ask(b"HSET", b"partitions", b"%d" % self._number)
 
 
 def _part(
@@ -184,13 +199,12 @@ async def look(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT)
         if schema is None:
             return None
         number = "1" if stored is None else as_bytes(stored).decode("ascii", "replace")
-        if not number.removeprefix(_MARK).isdecimal():
+        if not number.removeprefix(CLOCK_RESET_MARK).isdecimal():
             raise PartitionsMismatch(
                 OPERATION, f"the namespace is in {number} partitions; see dtimer migrate-partitions"
             )
-        partitions = int(number.removeprefix(_MARK))
-        skew_us = await Reset(servers, name, partitions).skew_us()
-        return Clocks(skew_us, partitions, interrupted=number.startswith(_MARK))
+        partitions = int(number.removeprefix(CLOCK_RESET_MARK))
+        return await Reset(servers, name, partitions).look()
     except (InvalidResponse, ValueError, LookupError) as error:
         raise OutcomeUnknown(OPERATION, f"the server's reply is none that was asked for: {error}") from error
     finally:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from attrs import frozen
@@ -24,7 +25,7 @@ from dtimer import arguments
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Reply
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
-from dtimer.backends.redis.parts import Part, require_no_nodes, text
+from dtimer.backends.redis.parts import CLOCK_RESET_MARK, Part, require_no_nodes, skew_us, text
 from dtimer.backends.redis.resp import ReplyTooLarge, as_bytes, as_list
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
@@ -63,7 +64,7 @@ async def migrate_partitions(
 
     Raises:
         InvalidArgument: before any I/O.
-        StoreRefused: nodes are joined; nothing has been changed.
+        StoreRefused: nodes are joined, or the clock has to be reset first (rule T2); nothing has been changed.
         PartitionsMismatch: another migration was interrupted, and must be finished first.
         BackendError: it was interrupted.
     """
@@ -100,6 +101,7 @@ class _Migration:
         stored = await _stored(first)
         if stored is None:
             return Migrated(None, self._to)
+        _require_no_reset(stored)
         number, _, target = stored.partition(">")
         before = int(number)
         if target and target != str(self._to):
@@ -108,8 +110,11 @@ class _Migration:
         if stored == str(self._to):
             return Migrated(before, self._to)
         parts = [await self._part(place) for place in range(max(before, self._to))]
+        for part in parts[:before]:
+            _require_no_reset(await _stored(part))
         if not target:
             await require_no_nodes(parts[:before])
+            await _require_right_clocks(parts[:before])
         mark = f"{before}>{self._to}"
         for place, part in enumerate(parts):
             await self._mark(place, part, mark, {str(before), str(self._to)} if place < before else None)
@@ -175,6 +180,31 @@ class _Migration:
                     await source.do(b"HDEL", source.keys[name], *ids)
                 await source.do(b"ZREM", source.keys[queue], *ids)
                 moved += len(group)
+
+
+def _require_no_reset(stored: str | None) -> None:
+    """
+    Raises:
+        StoreRefused: all that can be done with the namespace is to finish a reset of its clock.
+    """
+    if stored is not None and stored.startswith(CLOCK_RESET_MARK):
+        problem = (
+            "the clock of the namespace is being reset; if that was interrupted, run dtimer clock-reset again first"
+        )
+        raise StoreRefused(OPERATION, problem)
+
+
+async def _require_right_clocks(parts: Sequence[Part]) -> None:
+    """Times are moved as they are, so one clock's must be those of another.
+
+    Raises:
+        StoreRefused: one of them is ahead of its server's, as a new partition's would not be.
+    """
+    ahead_us = max([await skew_us(part) for part in parts])
+    if ahead_us > 0:
+        ahead = timedelta(microseconds=ahead_us)
+        problem = f"the clock of the namespace is {ahead} ahead of the server's; run dtimer clock-reset first"
+        raise StoreRefused(OPERATION, problem)
 
 
 async def _copy(

@@ -246,6 +246,10 @@ class RedisPartition:
         return await self._run("branches", (), replies.branches)
 
     async def examine(self) -> tuple[Finding, ...]:
+        return await self.examine_server((await self.open()).skew_us)
+
+    async def examine_server(self, skew_us: int) -> tuple[Finding, ...]:
+        """The server's settings; the skew is that of the namespace's clock."""
         if self._servers.are_our_own:
             return ()  # we wrote their settings, and whoever gave no path wanted nothing kept
         route = await self._connected("examine")
@@ -254,7 +258,7 @@ class RedisPartition:
             save = _text(await route.request("examine", b"CONFIG", b"GET", b"save"))
         except StoreRefused:  # managed servers often forbid it
             save = None
-        return examination.findings(info, save, (await self.open()).skew_us)
+        return examination.findings(info, save, skew_us)
 
     async def purge(self) -> None:
         route = await self._servers.route("purge", self._keys.prefix)

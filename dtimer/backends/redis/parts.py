@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from attrs import frozen
 
@@ -12,7 +13,9 @@ from dtimer.backends.redis.resp import as_bytes, as_list
 from dtimer.backends.redis.servers import Servers
 from dtimer.errors import StoreRefused
 
-_SKEW = 2
+CLOCK_RESET_MARK: Final = "clock-reset "
+"""What stands before the number of partitions while the clock is reset."""
+_SKEW: Final = 2
 """Its place among the counts of a namespace."""
 
 
@@ -53,14 +56,18 @@ async def require_no_nodes(parts: Iterable[Part]) -> None:
     for part in parts:
         operation = part.operation
         time = await part.do(b"TIME")
-        counts = await part.do(b"HGET", part.keys["meta"], "counts")
         seconds, microseconds = map(as_bytes, as_list(time))
-        skew_us = int(counts.split()[_SKEW]) if isinstance(counts, bytes) else 0
-        now_us = int(seconds) * 1_000_000 + int(microseconds) + skew_us
+        now_us = int(seconds) * 1_000_000 + int(microseconds) + await skew_us(part)
         nodes.update(map(text, as_list(await part.do(b"ZRANGEBYSCORE", part.keys["lives"], f"({now_us}", "+inf"))))
     if nodes:
         problem = f"nodes are joined, or have died less than 100 s ago: {', '.join(sorted(nodes))}"
         raise StoreRefused(operation, problem)
+
+
+async def skew_us(part: Part) -> int:
+    """By how much the clock of the namespace is ahead of the server's (rule T2); 0 if there is no such part."""
+    counts = await part.do(b"HGET", part.keys["meta"], "counts")
+    return int(counts.split()[_SKEW]) if isinstance(counts, bytes) else 0
 
 
 def text(reply: Reply) -> str:

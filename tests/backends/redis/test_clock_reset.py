@@ -18,7 +18,7 @@ from dtimer.epochs import epoch_after_reset
 from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, SECOND_US, YEAR_US
 from dtimer.semantics import Machine
 from dtimer.semantics import operations as op
-from dtimer.values import After, At, EventData, Failure, IfExists, Member, NewEvent, Release, Window
+from dtimer.values import After, At, EventData, Failure, IfExists, Member, NewEvent, Release, Risk, Window
 from dtimer_conformance.programs import (
     NO_RECEIPT,
     ClaimMore,
@@ -175,7 +175,7 @@ async def test_what_was_interrupted_refuses_all_calls_and_goes_on_where_it_was(s
             await backend.post(events)
         await skewed(backend, clock, num=0)
         reset = Reset(backend._servers, "reset", 1, clock.read)
-        begun = await reset._begin(0)
+        begun = await reset._begin(0, going_on=False)
         assert begun is not None
         assert await reset._marked[0].some(epoch_after_reset(begun.epoch)) == (False, BATCH_MAX_ITEMS, 0)
 
@@ -245,3 +245,65 @@ async def test_a_timer_that_was_there_before_is_told_of_no_loss(server: Server) 
 
 async def test_there_is_no_namespace(server: Server) -> None:
     assert await reset_clock(Redis.from_url(server.url), "none") is None
+
+
+async def test_two_resets_at_once_do_it_together(server: Server) -> None:
+    """Two operators, or one who has lost patience: neither undoes what the other does, or fails for it."""
+    clock = Clock()
+    async with backend_of(server, clock, partitions=3) as backend:
+        timer = await skewed(backend, clock, num=600)
+        before = {event.id: event.due for event in await timer.upcoming(limit=1_000)}
+        done = await asyncio.gather(*(backend.reset_clock() for _ in range(3)))
+
+        assert max(each.skew_us for each in done) == DAY_US
+        after = {event.id: event.due for event in await timer.upcoming(limit=1_000)}
+        assert after == before
+        assert [(await part.open()).skew_us for part in backend.partitions] == [0] * 3
+
+
+async def test_a_reset_that_is_refused_takes_back_nothing_that_another_has_done(server: Server) -> None:
+    """The other one has found no node, and has begun to move times meanwhile."""
+    clock = Clock()
+    async with backend_of(server, clock, partitions=2) as backend:
+        timer = await skewed(backend, clock, num=600)
+        before = {event.id: event.due for event in await timer.upcoming(limit=1_000)}
+        reset = Reset(backend._servers, "reset", 2, clock.read)
+        for place in range(2):
+            begun = await reset._begin(place, going_on=False)
+            assert begun is not None
+            await reset._marked[place].some(epoch_after_reset(begun.epoch))
+        for part in reset._marked:
+            await part.take_back()
+
+        assert (await backend.reset_clock()).events == 600
+        assert {event.id: event.due for event in await timer.upcoming(limit=1_000)} == before
+
+
+async def test_a_reset_goes_on_though_a_node_has_come_where_it_was_done(server: Server) -> None:
+    """A node that tries to join meanwhile gets into one partition, and is refused by the next one."""
+    clock = Clock()
+    async with backend_of(server, clock, partitions=2) as backend:
+        await skewed(backend, clock, num=10)
+        reset = Reset(backend._servers, "reset", 2, clock.read)
+        begun = [await reset._begin(place, going_on=False) for place in range(2)]
+        assert begun[0] is not None
+        await reset._finish(0, begun[0])
+        await backend.partitions[0].join(Member("clerk", "1"))
+        found = await look(Redis.from_url(server.url), "reset")
+        assert found is not None
+        assert found.interrupted
+
+        await backend.reset_clock()
+
+        assert [(await part.open()).skew_us for part in backend.partitions] == [0, 0]
+
+
+async def test_a_node_warns_of_the_skew_of_any_partition(server: Server) -> None:
+    clock = Clock()
+    async with backend_of(server, clock, partitions=2) as backend:
+        await backend.open()
+        for offset_us in (DAY_US, -DAY_US):
+            clock.now_us += offset_us
+            await backend.partitions[1].cancel(["none"])
+
+        assert Risk.CLOCK in [finding.risk for finding in await backend.examine()]

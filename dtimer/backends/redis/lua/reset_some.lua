@@ -1,7 +1,7 @@
 -- Take the skew out of the times of some events, then of some dead letters, and at last out of the clock (T2).
 -- Each run is short, and keeps in META how far it has got: see reset_begin.lua. All times are made earlier, those of
 -- the queue in its order; so what is done stands before what is not, and a number says where to go on.
--- ARGV     the epoch from then on
+-- ARGV     the epoch from then on; none: take back that it was begun, unless something is done already
 -- returns  1 if all is done, else 0; how many events and how many dead letters were done so far
 --@include namespace
 --@include records
@@ -11,6 +11,17 @@ write_though_full()
 local by, began, events, letters = string.match(redis.call('HGET', META, 'reset') or '', '^(%d+) (%d+) (%d+) (%d+)$')
 if not by then return redis.error_reply('DTCORRUPT ' .. META .. ' says of no reset of the clock how far it has got') end
 by, began, events, letters = by + 0, began + 0, events + 0, letters + 0
+
+local function remove_mark()
+  local number = string.sub(ARGV[4], #'clock-reset ' + 1)
+  redis.call('HDEL', META, 'reset')
+  if number == '1' then redis.call('HDEL', META, 'partitions') else redis.call('HSET', META, 'partitions', number) end
+end
+
+if ARGV[FIRST] == '' then
+  if events + letters == 0 then remove_mark() end
+  return shown({0, events, letters})
+end
 at = began -- ages are those of the beginning
 
 local function less(time, amount)
@@ -108,7 +119,5 @@ for _, node in ipairs(redis.call('ZRANGE', RING, 0, -1)) do redis.call('ZREM', R
 for _, node in ipairs(redis.call('ZRANGE', LIVES, 0, -1)) do redis.call('ZREM', LIVES, node) end
 local infos = redis.call('HGETALL', NODES)
 for i = 1, #infos, 2 do redis.call('HDEL', NODES, infos[i]) end
-redis.call('HDEL', META, 'reset')
-local number = string.sub(ARGV[4], #'clock-reset ' + 1)
-if number == '1' then redis.call('HDEL', META, 'partitions') else redis.call('HSET', META, 'partitions', number) end
+remove_mark()
 return save_and_return(1)
