@@ -311,7 +311,10 @@ async def test_another_minor_schema_is_ours(world: RedisWorld, stranger: Client)
 ODD = (b"", b"x", b"a b", b"-1", b"1e400", b"nan", b"9" * 400, b"\xff\xfe", b"\x1b[2J", b"1\n2", bytes(range(256)))
 
 
-@pytest.mark.parametrize("field", ["schema", "epoch", "counts", "arm", "joins", "partitions", "-", "other"])
+FIELDS = ("schema", "epoch", "counts", "arm", "joins", "partitions", "branch", "branches", "reset", "-", "other")
+
+
+@pytest.mark.parametrize("field", FIELDS)
 async def test_no_call_is_half_applied_whatever_the_fields_of_a_namespace_hold(
     world: RedisWorld, stranger: Client, field: str
 ) -> None:
