@@ -223,11 +223,16 @@ async def test_lost_writes_are_noticed_and_reported(setup: Watched, backend: Red
         await until(lambda: taken == ["new"])
 
 
-def only_on_the_master(setup: Watched) -> None:
-    """What is written from now on; what was before is on both."""
+def wait_for_the_replica(setup: Watched) -> None:
+    """It has all that was written so far: that it is connected says less."""
     with setup.master.client() as client:
         client.incr("probe")
         assert client.wait(1, 5_000) == 1
+
+
+def only_on_the_master(setup: Watched) -> None:
+    """What is written from now on; what was before is on both."""
+    wait_for_the_replica(setup)
     with setup.replica.client() as client:
         client.replicaof(HOST, 1)  # there is no server: it hears nothing more, and stays a replica
 
@@ -266,6 +271,7 @@ async def test_a_failover_that_loses_nothing_is_not_said_to(setup: Watched, back
     for turn in range(2):
         await timer.post("kept", 3_600_000, id=f"kept-{turn}", repeat_within=BACK_WITHIN_S)
         await asyncio.to_thread(setup.heal)
+        wait_for_the_replica(setup)
         await asyncio.to_thread(setup.fail_over)
     await timer.post("kept", 3_600_000, id="last", repeat_within=BACK_WITHIN_S)
 
