@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import mmap
-import shutil
-import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +17,7 @@ from dtimer import DTimer, Post, StoreClockLeapt, StoreClockStepped
 from dtimer.limits import SECOND_US, YEAR_US
 from support.bounds import LATE_MS
 from support.figures import Figure
+from support.host_clock import HostClock, build, clock_can_be_set, host_clock
 from support.load import under_load
 from support.members import answered, beside, logged
 from support.processes import START_TIMEOUT_S, node_process
@@ -28,57 +25,47 @@ from support.servers import Binary, Server, running
 from support.waiting import until
 from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms
 
-SOURCE: Final = Path(__file__).resolve().parents[1] / "support" / "set_clock.c"
-COMPILER: Final = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 HOUR_S: Final = 3_600
 
 pytestmark = [
     pytest.mark.once,
-    pytest.mark.skipif(COMPILER is None, reason="no C compiler (cc, gcc, clang), so no clock can be set"),
+    pytest.mark.skipif(not clock_can_be_set(), reason="no C compiler (cc, gcc, clang), so no clock can be set"),
 ]
 
 
 @frozen
 class Clocked:
-    """A server, and how far its host's clock is from the right time."""
+    """A server, and its host's clock."""
 
     server: Server
-    offset: mmap.mmap
+    clock: HostClock
 
     def set(self, offset_s: float) -> None:
-        """Of a file that it has mapped, so it holds from its very next look at the clock on."""
-        self.offset[:8] = struct.pack("q", round(offset_s * 1e6))
+        self.clock.set(offset_s)
 
 
 @pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    assert COMPILER is not None
-    library = tmp_path_factory.mktemp("shim") / "set_clock.so"
-    subprocess.run([COMPILER, "-O1", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
-    return library
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("library"))
 
 
 @pytest.fixture
-def clocked(first_program: Binary, shim: Path, tmp_path: Path) -> Iterator[Clocked]:
+def clocked(first_program: Binary, library: Path, tmp_path: Path) -> Iterator[Clocked]:
     """Of the first kind of server. Its clock is right until it is set."""
-    file = tmp_path / "offset"
-    file.write_bytes(bytes(mmap.PAGESIZE))
-    with (
-        file.open("r+b") as opened,
-        mmap.mmap(opened.fileno(), mmap.PAGESIZE) as offset,
-        running(first_program, {"LD_PRELOAD": str(shim), "DTIMER_CLOCK": str(file)}) as server,
-    ):
-        yield Clocked(server, offset)
+    with host_clock(tmp_path, library) as clock, running(first_program, clock.environment) as server:
+        yield Clocked(server, clock)
 
 
 @pytest.fixture
-def wrong(shim: Path, tmp_path: Path) -> Callable[[float], dict[str, str]]:
+def wrong(library: Path, tmp_path: Path) -> Callable[[float], dict[str, str]]:
     """Makes the environment of a process whose clock is wrong by so many seconds."""
 
     def environment(offset_s: float) -> dict[str, str]:
-        file = tmp_path / f"wrong by {offset_s}"
-        file.write_bytes(struct.pack("q", round(offset_s * 1e6)))
-        return {"LD_PRELOAD": str(shim), "DTIMER_CLOCK": str(file)}
+        folder = tmp_path / f"wrong by {offset_s}"
+        folder.mkdir()
+        with host_clock(folder, library) as clock:
+            clock.set(offset_s)
+        return dict(clock.environment)
 
     return environment
 
@@ -280,18 +267,18 @@ async def jump_about(clocked: Clocked, times: int) -> None:
 
 
 async def test_a_step_back_while_the_server_is_down_changes_nothing(
-    first_program: Binary, shim: Path, tmp_path: Path
+    first_program: Binary, library: Path, tmp_path: Path
 ) -> None:
     """Rule T2: the last time given is on disk with the rest."""
-    file = tmp_path / "offset"
-    file.write_bytes(bytes(8))
-    environment = {"LD_PRELOAD": str(shim), "DTIMER_CLOCK": str(file)}
-    with running(first_program, environment, appendonly="yes", appendfsync="always") as server:
+    with (
+        host_clock(tmp_path, library) as clock,
+        running(first_program, clock.environment, appendonly="yes", appendfsync="always") as server,
+    ):
         async with RedisWorld(server) as world:
             timer: DTimer = DTimer(world.backend())
             await timer.post("p", 1_000, id="e")
             server.kill()
-            file.write_bytes(struct.pack("q", -HOUR_S * 1_000_000))
+            clock.set(-HOUR_S)
             server.start()
             started = time.monotonic()
             node = await world.node()

@@ -24,9 +24,17 @@ SECONDS: Final[Mapping[str, tuple[float, float]]] = {
     "pause the server": (0.3, 2.5),
     "read only": (0.3, 1.5),
     "kill the server": (0.1, 1.5),
+    "cut the log": (0.1, 1.0),
+    "fail over": (0.05, 0.4),
+    "clock ahead": (0.2, 1.5),
 }
 """Each kind, and how long it lasts: from, to."""
-WEIGHTS: Final[Mapping[str, int]] = {"kill a node": 6, "stop a node": 4, "kill the server": 1, "pause the server": 1}
+WEIGHTS: Final[Mapping[str, int]] = {
+    "kill a node": 6,
+    "stop a node": 4,
+    "kill the server": 1,
+    "pause the server": 1,
+}
 """How often, where it is not 2: outages are rare, so that the rest is judged in between."""
 
 

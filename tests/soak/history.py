@@ -66,7 +66,12 @@ class Moved:
 
 @frozen
 class Got:
-    """A delivery, as its handler was given it; the first four times are the store's."""
+    """A delivery, as its handler was given it.
+
+    Attributes:
+        due_us, at_us, deadline_us: the store's times, less what it is ahead of its host's clock.
+        now_us: by the host's clock.
+    """
 
     node: str
     id: str
@@ -109,16 +114,37 @@ class Did:
 
 
 @frozen
+class Told:
+    """A report that an error handler was called with.
+
+    Attributes:
+        of: the report's type.
+        ids: of the events that it names.
+    """
+
+    node: str
+    of: str
+    ids: tuple[str, ...] = field(converter=tuple[str, ...])
+    at_us: int
+
+
+@frozen
 class Fault:
     """
     Attributes:
-        outage: nobody could work while it lasted; other faults must not make anybody late.
+        outage: no node could work while it lasted; other faults must not make any event late.
+        leap: the server's clock was ahead for that time, and its time stays ahead of the host's.
+        lossy: the server may have lost the last calls that it had acknowledged.
+        ended: the nodes whose processes it ended.
     """
 
     name: str
     begin_us: int
     end_us: int
     outage: bool
+    leap: bool = False
+    lossy: bool = False
+    ended: tuple[str, ...] = field(converter=tuple[str, ...], default=())
 
 
 @frozen
@@ -136,9 +162,9 @@ class Drained:
     at_us: int
 
 
-Record: TypeAlias = Posted | Cancelled | Moved | Got | Did | Fault | LeftOver | Drained
+Record: TypeAlias = Posted | Cancelled | Moved | Got | Did | Told | Fault | LeftOver | Drained
 _KINDS: Final[dict[str, type[Record]]] = {
-    kind.__name__: kind for kind in (Posted, Cancelled, Moved, Got, Did, Fault, LeftOver, Drained)
+    kind.__name__: kind for kind in (Posted, Cancelled, Moved, Got, Did, Told, Fault, LeftOver, Drained)
 }
 
 

@@ -10,18 +10,49 @@ import asyncio
 import random
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
-from dtimer import DTimer, Event, JsonValue, OutcomeUnknown
+from typing_extensions import override
+
+from dtimer import DTimer, Event, HandlerFailed, JsonValue, OutcomeUnknown, StoreLostWrites
 from dtimer.backends.redis import RedisBackend
-from soak.history import NAMESPACE, Deed, Did, Got, Pen, now_us
+from soak.history import NAMESPACE, Deed, Did, Got, Pen, Told, now_us
 
 MAX_EVENTS: Final = 64
 CONFIRM_TIMEOUT_S: Final = 2.0
 EXTENSION_S: Final = 3.0
 WORK_S: Final = 0.02
+
+
+class Panic(BaseException):
+    """As an extension written in another language raises it."""
+
+
+class Mute(Exception):
+    """It cannot be shown."""
+
+    @override
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    @override
+    def __str__(self) -> str:
+        raise RuntimeError("no str")
+
+
+ODD: Final[tuple[Callable[[], BaseException], ...]] = (
+    lambda: RuntimeError("as the seed would have it"),
+    lambda: asyncio.CancelledError("of another task"),
+    lambda: ExceptionGroup("several", [ValueError("one"), KeyError("two")]),
+    lambda: BaseExceptionGroup("several", [Panic("one"), ValueError("two")]),
+    lambda: Panic("as the seed would have it"),
+    lambda: GeneratorExit("as the seed would have it"),
+    Mute,
+)
+"""What handlers raise: each kind that is no order to end the program."""
 
 
 class Worker:
@@ -65,8 +96,9 @@ class Worker:
         elif chance < 0.92:
             await self._do(event, Deed.BURIED)
         elif chance < 0.97:
+            self._pen.write(Did(event.id, event.delivery, Deed.RAISED, now_us(), now_us()))
             # Without a retry policy it comes again at its deadline.
-            raise RuntimeError("as the seed would have it")
+            raise ODD[round(chance * 1e6) % len(ODD)]()
         # else: it forgets to confirm.
 
     async def _do(self, event: Event[JsonValue], deed: Deed) -> None:
@@ -99,11 +131,24 @@ def _us(seconds: float) -> int:
     return round(seconds * 1e6)
 
 
+def writing_down(node: str, pen: Pen) -> Callable[[Exception], None]:
+    """An error handler for a timer."""
+
+    def told(error: Exception) -> None:
+        ids = [error.id] if isinstance(error, HandlerFailed) else []
+        if isinstance(error, StoreLostWrites):
+            ids += [id for call in error.calls for id in call.ids]
+        pen.write(Told(node, type(error).__name__, tuple(ids), now_us()))
+
+    return told
+
+
 async def serve(url: str, node: str, seed: int, history: Path) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    worker = Worker(node, seed, Pen(history))
+    pen = Pen(history)
+    worker = Worker(node, seed, pen)
     loop.add_signal_handler(signal.SIGUSR1, setattr, worker, "calm", True)
     backend = RedisBackend.from_url(url, NAMESPACE)
     async with AsyncExitStack() as stack:
@@ -111,7 +156,7 @@ async def serve(url: str, node: str, seed: int, history: Path) -> None:
         stack.push_async_callback(backend.close)
         timer = DTimer(backend, node_id=node, max_events=MAX_EVENTS, confirm_timeout=CONFIRM_TIMEOUT_S)
         timer.on("event", worker.handle)
-        timer.on("error", lambda error: None)
+        timer.on("error", writing_down(node, pen))
         timer.on("ready", lambda: print("ready", flush=True))
         while True:
             try:

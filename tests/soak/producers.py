@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from dtimer import BackendError, DTimer, JsonValue, Known
@@ -13,6 +14,8 @@ from soak.node import payload
 
 DELAY_MAX_MS: Final = 12_000
 CALLS_AT_ONCE_MAX: Final = 64
+AT_SHARE: Final = 0.2
+"""Of the posts, those for a time of day."""
 
 
 class Producer:
@@ -43,8 +46,11 @@ class Producer:
         delay_ms = chance.choice((0, chance.randrange(500), chance.randrange(DELAY_MAX_MS)))
         max_retries = chance.choice((0, 3, 5, 8))
         call_us = now_us()
+        # Of a time of day, whose fractions of a microsecond are cut off, or of a delay.
+        at = datetime.fromtimestamp(call_us / 1e6, UTC) + timedelta(milliseconds=delay_ms, microseconds=1)
+        delay, at_or_none = (None, at) if chance.random() < AT_SHARE else (delay_ms, None)
         reply = await _reply(
-            self._timer.post(payload(id), delay_ms, id=id, max_retries=max_retries, keep=max_retries > 0)
+            self._timer.post(payload(id), delay, at=at_or_none, id=id, max_retries=max_retries, keep=max_retries > 0)
         )
         self._pen.write(Posted(id, call_us, now_us(), reply, delay_ms * 1_000, max_retries))
         if reply is not Reply.FAILED and chance.random() < 0.08:

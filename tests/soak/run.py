@@ -12,11 +12,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import redis
 from attrs import frozen
 
 from dtimer import DTimer, JsonValue
@@ -24,7 +25,9 @@ from dtimer.backends.redis import RedisBackend
 from soak.faults import Planned, schedule
 from soak.history import NAMESPACE, Drained, Fault, LeftOver, Pen, now_us, read
 from soak.judge import Summary, Violation, judge
+from soak.node import writing_down
 from soak.producers import Producer
+from support.host_clock import HostClock, clock_can_be_set, host_clock
 from support.proxy import Proxy
 from support.servers import Binary, Server, running, server_binaries
 
@@ -32,6 +35,12 @@ NODES: Final = ("n1", "n2", "n3", "n4")
 NUM_PRODUCERS: Final = 2
 RATE_PER_S: Final = 25.0
 DRAIN_S: Final = 90.0
+STALL_US: Final = 500_000
+CUT_MIN_BYTES: Final = 500
+CUT_MAX_BYTES: Final = 20_000
+"""Some hundred bytes are a call."""
+AHEAD_MIN_S: Final = 5
+AHEAD_MAX_S: Final = 3_600
 POLL_S: Final = 0.1
 START_S: Final = 30.0
 
@@ -95,9 +104,24 @@ class NodeRunner:
 class Soak:
     """The world of one run."""
 
-    def __init__(self, server: Server, nodes: Mapping[str, NodeRunner], pen: Pen) -> None:
-        self._server = server
+    def __init__(
+        self,
+        pair: tuple[Server, Server],
+        clock: HostClock | None,
+        nodes: Mapping[str, NodeRunner],
+        ways: Sequence[Proxy],
+        pen: Pen,
+    ) -> None:
+        """
+        Args:
+            pair: the master and its replica.
+            clock: theirs; None if it cannot be set.
+            ways: all that clients come by, the nodes' own among them.
+        """
+        self._server, self._replica = pair
+        self._clock = clock
         self._nodes = nodes
+        self._ways = ways
         self._pen = pen
 
     async def suffer(self, fault: Planned) -> None:
@@ -107,13 +131,16 @@ class Soak:
         names = list(self._nodes)
         random.Random(fault.pick).shuffle(names)
         chosen = self._nodes[names[0]]
-        begin_us, outage = now_us(), False
+        begin_us, outage, leap, lossy = now_us(), False, False, False
+        ended: Sequence[str] = ()
         match fault.name:
             case "kill a node":
+                ended = names[:1]
                 await chosen.end(signal.SIGKILL)
                 await asyncio.sleep(fault.lasts_s)
                 await chosen.start()
             case "kill all nodes but one":
+                ended = names[1:]
                 for name in names[1:]:
                     await self._nodes[name].end(signal.SIGKILL)
                 await asyncio.sleep(fault.lasts_s)
@@ -122,6 +149,7 @@ class Soak:
                 for name in names[1:]:
                     await self._nodes[name].ready()
             case "leave":
+                ended = names[:1]
                 await chosen.end(signal.SIGTERM)
                 await asyncio.sleep(fault.lasts_s)
                 await chosen.start()
@@ -166,9 +194,50 @@ class Soak:
                 await asyncio.sleep(fault.lasts_s)
                 await asyncio.to_thread(self._server.start)
                 await asyncio.to_thread(self._loaded)
+            case "cut the log":
+                outage = lossy = True
+                await asyncio.to_thread(self._server.kill)
+                _cut_log(self._server, CUT_MIN_BYTES + fault.pick % CUT_MAX_BYTES)
+                await asyncio.sleep(fault.lasts_s)
+                await asyncio.to_thread(self._server.start)
+                await asyncio.to_thread(self._loaded)
+            case "fail over":
+                outage = lossy = True
+                await self._fail_over(fault.lasts_s)
+            case "clock ahead":
+                if self._clock is None:
+                    return
+                outage = leap = True
+                self._clock.set(AHEAD_MIN_S + fault.pick % AHEAD_MAX_S)
+                await asyncio.sleep(fault.lasts_s)
+                self._clock.set(0)
             case _:
                 raise AssertionError(f"nobody knows how to {fault.name}")
-        self._pen.write(Fault(fault.name, begin_us, now_us(), outage))
+        self._pen.write(Fault(fault.name, begin_us, now_us(), outage, leap, lossy, tuple(ended)))
+
+    async def watch(self) -> None:
+        """Write down when the server answers late although nothing is done to it: a busy disk stops it, and no node."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            begin_us = now_us()
+            with contextlib.suppress(redis.RedisError, OSError):
+                await asyncio.to_thread(self._tell, "PING")
+            if now_us() - begin_us > STALL_US:
+                self._pen.write(Fault("the host stalled", begin_us, now_us(), outage=True))
+
+    async def _fail_over(self, lasts_s: float) -> None:
+        """The replica takes over while the old master still answers, so what that acknowledges meanwhile is lost."""
+        old, new = self._server, self._replica
+        await asyncio.to_thread(_follows, new)
+        self._tell("REPLICAOF", "NO", "ONE", to=new)
+        await asyncio.sleep(lasts_s)
+        await asyncio.to_thread(old.kill)
+        self._server, self._replica = new, old
+        for way in self._ways:
+            way.lead_to(new.port)
+        old.configure(replicaof=f"{new.host} {new.port}")
+        new.configure(replicaof="no one")
+        await asyncio.to_thread(old.start)
 
     def _loaded(self) -> None:
         """Return when the server has read its log, of which there is more and more."""
@@ -176,8 +245,8 @@ class Soak:
             while admin.info("persistence")["loading"]:
                 time.sleep(POLL_S)
 
-    def _tell(self, *command: str) -> None:
-        with self._server.client() as admin:
+    def _tell(self, *command: str, to: Server | None = None) -> None:
+        with (to or self._server).client() as admin:
             admin.execute_command(*command)
 
     def _forge(self) -> None:
@@ -185,6 +254,23 @@ class Soak:
             for channel in admin.pubsub_channels(f"*{NAMESPACE}*"):
                 for words in (b"", b"1 0 0 0", b"1 n1 0 0", b"\xff" * 100, b"1 9999999999999999 1 1"):
                     admin.publish(channel, words)
+
+
+def _follows(replica: Server) -> None:
+    """Return when it has a whole copy, and hears of each change."""
+    until_s = time.monotonic() + START_S
+    with replica.client() as admin:
+        while admin.info("replication")["master_link_status"] != "up":
+            if time.monotonic() > until_s:
+                raise RuntimeError(f"the replica does not follow; its log:\n{replica.log()}")
+            time.sleep(POLL_S)
+
+
+def _cut_log(server: Server, num_bytes: int) -> None:
+    """What a host loses when it fails, of a log that is written to disk later. A half transaction goes as a whole."""
+    logs = sorted(server.folder.glob("appendonlydir/*.incr.aof")) or [server.folder / "appendonly.aof"]
+    size = logs[-1].stat().st_size
+    os.truncate(logs[-1], max(0, size - num_bytes))
 
 
 async def soak(
@@ -200,18 +286,28 @@ async def soak(
     history = folder / "history.jsonl"
     pen = Pen(history)
     stop = asyncio.Event()
-    with running(binary, appendonly="yes", appendfsync="always") as server:
+    with ExitStack() as servers:
+        clock = servers.enter_context(host_clock(folder)) if clock_can_be_set() else None
+        kept = {"appendonly": "yes", "appendfsync": "always", "repl_diskless_sync_delay": "0"}
+        environment = {} if clock is None else clock.environment
+        server = servers.enter_context(running(binary, environment, **kept))
+        replica = servers.enter_context(running(binary, environment, **kept, replicaof=f"{server.host} {server.port}"))
         async with AsyncExitStack() as stack:
             nodes = {name: await stack.enter_async_context(_node(name, server.port, seed, history)) for name in NODES}
             for node in nodes.values():
                 await node.ready()
-            backend = await stack.enter_async_context(RedisBackend.from_url(server.url, NAMESPACE))
+            way = await stack.enter_async_context(Proxy(server.port))
+            backend = RedisBackend.from_url(f"redis://{way.host}:{way.port}/0", NAMESPACE)
+            stack.push_async_callback(backend.close)
             timer = DTimer(backend)
+            timer.on("error", writing_down("producers", pen))
             async with asyncio.TaskGroup() as producing:
                 for number in range(NUM_PRODUCERS):
                     producer = Producer(f"p{number}", timer, seed, pen, rate_per_s=RATE_PER_S)
                     producing.create_task(producer.run(stop))
-                world = Soak(server, nodes, pen)
+                ways = [way, *(node.proxy for node in nodes.values())]
+                world = Soak((server, replica), clock, nodes, ways, pen)
+                watching = producing.create_task(world.watch())
                 until_s = time.monotonic() + minutes * 60
                 for planned in schedule(seed):
                     left_s = until_s - time.monotonic()
@@ -222,6 +318,7 @@ async def soak(
                     progress(f"{(until_s - time.monotonic()) / 60:5.1f} min left: {planned.name}")
                     await world.suffer(planned)
                 stop.set()
+                watching.cancel()
             progress("draining")
             for node in nodes.values():
                 node.send(signal.SIGUSR1)
@@ -268,6 +365,8 @@ def report(outcome: Outcome) -> str:
         "at most once": f"{summary.unlucky:,} taken along by a fault",
         "lateness, ms": f"p50 / p99 / p99.9 / max {late}, outages left out",
         "faults": faults or "none",
+        "lost": f"{summary.lost_told:,} events whose loss was told, {summary.undone_told:,} calls undone and told",
+        "reports": ", ".join(f"{name} {count}" for name, count in summary.told.most_common()) or "none",
         "violations": str(len(outcome.violations)),
     }
     lines = [f"{name:14}{value}" for name, value in rows.items()]

@@ -6,7 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from soak.history import Cancelled, Deed, Did, Drained, Fault, Got, LeftOver, Moved, Pen, Posted, Record, Reply, read
+from soak.history import (
+    Cancelled,
+    Deed,
+    Did,
+    Drained,
+    Fault,
+    Got,
+    LeftOver,
+    Moved,
+    Pen,
+    Posted,
+    Record,
+    Reply,
+    Told,
+    read,
+)
 from soak.judge import BOUND_US, RECOVERY_US, SLACK_US, Verdict, judge
 
 SECOND_US = 1_000_000
@@ -30,6 +45,9 @@ def did(number: int = 1, deed: Deed = Deed.CONFIRMED, at_us: int = 1_010_000) ->
 RESTED = (LeftOver((), ()), Drained(90 * SECOND_US))
 AGAIN = did(2, at_us=1_030_000)
 RETRY = got(2, 3_003_000, due_us=3_003_000)
+LOSSY = Fault("f", 1_020_000, 2_000_000, True, lossy=True)
+TOLD = Told("n1", "StoreLostWrites", ("x",), 2_100_000)
+FAILED = Told("n1", "HandlerFailed", ("x",), 1_011_000)
 
 FINE: dict[str, list[Record]] = {
     "confirmed": [posted(), got(), did()],
@@ -50,6 +68,21 @@ FINE: dict[str, list[Record]] = {
         got(at_us=5 * SECOND_US + RECOVERY_US),
         did(at_us=10**7),
     ],
+    "made due by a leap of the server's clock": [
+        posted(), Fault("f", 10_000, 60_000, False, leap=True), got(at_us=50_000, due_us=40_000), did(1, at_us=70_000),
+    ],
+    "its deadline passed by a leap": [
+        posted(), got(), Fault("f", 1_020_000, 1_040_000, False, leap=True), got(2, 1_030_000), did(2, at_us=1_050_000),
+    ],
+    "lost, and told": [posted(), LOSSY, TOLD],
+    "confirmed, lost, told, and again": [
+        posted(), got(), did(), LOSSY, TOLD, got(1, 3_000_000), did(1, at_us=3_010_000),
+    ],
+    "confirmed, lost, and its node killed": [
+        posted(), got(), did(), LOSSY, Fault("f", SECOND_US, 2 * SECOND_US, False, ended=("n1",)),
+        got(1, 3_000_000), did(1, at_us=3_010_000),
+    ],
+    "raised, and told": [posted(), got(), did(1, Deed.RAISED), FAILED, RETRY, did(2, at_us=3_010_000)],
     "at most once, and gone with its node": [posted(max_retries=0), Fault("f", 0, 1, False)],
 }  # fmt: skip
 
@@ -84,6 +117,22 @@ WRONG: dict[str, tuple[Verdict, list[Record]]] = {
     ),
     "from nowhere": (Verdict.UNEXPECTED, [got(), did()]),
     "refused, and given all the same": (Verdict.UNEXPECTED, [posted(reply=Reply.FAILED), got(), did()]),
+    "lost, and not told": (Verdict.LOST, [posted(), LOSSY]),
+    "lost and told, but nothing had been cut": (Verdict.LOST, [posted(), TOLD]),
+    "confirmed, lost, and again": (Verdict.AFTER_ITS_END, [posted(), got(), did(), LOSSY, got(2, 4 * SECOND_US)]),
+    "claimed, lost, and again": (
+        Verdict.TOO_OFTEN,
+        [posted(), got(), LOSSY, got(1, 4 * SECOND_US), did(1, at_us=5 * SECOND_US)],
+    ),
+    "before its delay was over, and a leap was long ago": (
+        Verdict.EARLY,
+        [Fault("f", 0, 1, False, leap=True), posted(), got(at_us=1_000_999), did()],
+    ),
+    "raised, and not told": (Verdict.UNTOLD, [posted(), got(), did(1, Deed.RAISED), RETRY, did(2, at_us=3_010_000)]),
+    "raised once, and told twice": (
+        Verdict.UNTOLD,
+        [posted(), got(), did(1, Deed.RAISED), FAILED, FAILED, RETRY, did(2, at_us=3_010_000)],
+    ),
     "another payload": (Verdict.DAMAGED, [posted(), got(intact=False), did()]),
 }
 
@@ -115,7 +164,8 @@ def test_a_run_that_was_not_drained_is_no_success() -> None:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     records: list[Record] = [
         posted(), got(), did(), RESTED[0], RESTED[1], Cancelled("x", 1, 2, Reply.UNKNOWN),
-        Moved("x", 1, 2, Reply.NOTHING, 3), Fault("f", 1, 2, True), LeftOver(("a",), ("b", "c")),
+        Moved("x", 1, 2, Reply.NOTHING, 3), Fault("f", 1, 2, True), LeftOver(("a",), ("b", "c")), TOLD,
+        Fault("f", 1, 2, True, leap=True, lossy=True, ended=("n1",)),
     ]  # fmt: skip
     pen = Pen(tmp_path / "history.jsonl")
     for record in records:

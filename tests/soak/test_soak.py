@@ -12,7 +12,7 @@ from soak.run import report, soak
 from support.servers import server_binaries
 
 MINUTES = 2.0
-SEED = 2
+SEED = 32
 
 
 def test_the_schedule_is_drawn_from_the_seed_and_leaves_nothing_out() -> None:
@@ -38,3 +38,5 @@ async def test_nothing_is_lost_early_late_or_delivered_too_often(tmp_path: Path)
     assert outcome.summary.retries
     assert outcome.summary.cancelled
     assert outcome.summary.dead
+    assert outcome.summary.faults["cut the log"] + outcome.summary.faults["fail over"]
+    assert outcome.summary.told["StoreLostWrites"]

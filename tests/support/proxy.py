@@ -79,6 +79,11 @@ class Proxy:
         for pair in self._pairs:
             pair.is_stalled = pair.is_stalled or which(pair.sent)
 
+    def lead_to(self, port: int) -> None:
+        """Pass on to another server; connections to the one before end."""
+        self._target = (self._target[0], port)
+        self.cut()
+
     @property
     def num_accepted(self) -> int:
         return len(self.accepted_at)
