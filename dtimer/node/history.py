@@ -113,7 +113,7 @@ class History:
             return Finding(step_us=step_us)
         return NOTHING
 
-    def told(self, found: Applied[tuple[Branch, ...]]) -> Finding:
+    def compare_branches(self, found: Applied[tuple[Branch, ...]]) -> Finding:
         """What the branches say about a reply that was from elsewhere."""
         branches = found.value
         if self.epoch is not None and found.epoch == epoch_after_reset(self.epoch):

@@ -124,7 +124,7 @@ class Store:
             return NOTHING
         self._asking = True
         try:
-            return self.history.told(await self.backend.branches())
+            return self.history.compare_branches(await self.backend.branches())
         except BackendError:
             return NOTHING  # the next reply is from there, too
         finally:

@@ -128,7 +128,7 @@ class Client:
 
     def told(self, seq: int, *branches: tuple[str, int]) -> Finding:
         value = tuple(Branch(*branch) for branch in branches)
-        return self.history.told(Applied("a", seq, 0, value, branch=self.server))
+        return self.history.compare_branches(Applied("a", seq, 0, value, branch=self.server))
 
     def _reply(self, seq: int) -> Applied[None]:
         return Applied("a", seq, 0, None, branch=self.server)
