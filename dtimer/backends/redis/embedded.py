@@ -8,10 +8,12 @@ leaves the server running when Python is killed, and cannot have a space in its 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import importlib.metadata
 import os
+import signal
 import socket
 import tempfile
 import threading
@@ -92,6 +94,8 @@ class EmbeddedServer:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: SupervisedProcess | None = None
         self._port: int | None = None
+        self._pid = 0
+        """Of the process that has started it."""
         self._starting = threading.Lock()
         when_forked(self, EmbeddedServer._forked)
 
@@ -103,6 +107,7 @@ class EmbeddedServer:
             # It would be removed at the child's end.
             vars(self._temporary)["_finalizer"].detach()
             self._temporary = None
+        atexit.unregister(self._at_exit)
 
     @property
     def host(self) -> str:
@@ -206,6 +211,8 @@ class EmbeddedServer:
                 while process.exit_code is None:
                     if await _answers(port, folder):
                         self._process, self._port = process, port
+                        self._pid = os.getpid()
+                        atexit.register(self._at_exit)
                         return True
                     await asyncio.sleep(POLL_S)
         except TimeoutError as error:
@@ -219,7 +226,18 @@ class EmbeddedServer:
             return False
         raise EmbeddedServerFailed(f"the server ended with code {process.exit_code}:\n{log}")
 
+    def _at_exit(self) -> None:
+        """The program ends without having stopped it, as it may: no loop is left in which to wait for it.
+
+        Its lifeline would do for it, but not if a child of the program, forked behind Python's back, holds that, too.
+        """
+        if self._process is not None and self._pid == os.getpid():
+            # What has nothing to keep need not end well.
+            self._process.kill(signal.SIGTERM if self._temporary is None else signal.SIGKILL)
+            self._forget()
+
     def _forget(self) -> None:
+        atexit.unregister(self._at_exit)
         self._process = self._port = None
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import signal
@@ -58,15 +57,11 @@ class SupervisedProcess:
                 # Ctrl-C is for the program, which still needs its server to end well. And a group can be killed as one.
                 start_new_session=True,
             )
-        self._parent = os.getpid()
-        # For a program that ends while a child of its own, forked behind Python's back, still holds the lifeline.
-        atexit.register(self._at_exit)
         when_forked(self, SupervisedProcess._forked)
 
     def _forked(self) -> None:
         """It is the parent's: to hold its lifeline would keep it alive, and to end with it would stop it."""
         self.let_go()
-        atexit.unregister(self._at_exit)
         # Which makes what is left here harmless: it signals nothing, waits for nothing, warns of nothing.
         self._process.returncode = 0
 
@@ -80,16 +75,15 @@ class SupervisedProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    def kill(self) -> None:
-        """Make sure that it has ended, and that nothing of it is left to collect."""
-        atexit.unregister(self._at_exit)
-        self.let_go()
-        self._signal(signal.SIGKILL)
-        self._process.wait()
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Make sure that nothing of it is left to collect, and that it has ended.
 
-    def _at_exit(self) -> None:
-        if os.getpid() == self._parent:  # as above
-            self._signal(signal.SIGTERM)
+        Args:
+            number: by SIGTERM it may still be about to end, by itself.
+        """
+        self.let_go()
+        self._signal(number)
+        self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:

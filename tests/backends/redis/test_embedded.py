@@ -246,6 +246,29 @@ async def test_it_does_not_outlive_the_program(tmp_path: Path, end: str) -> None
         assert await ask(server, "GET", "k") == b"v"
 
 
+NOT_STOPPED = """
+import asyncio, sys
+from dtimer import DTimer, RedisBackend
+backend = RedisBackend.embedded(*sys.argv[1:])
+async def main():
+    await DTimer(backend).post("p", 60_000, id="x")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_program_may_end_without_stopping_it(tmp_path: Path, kept: bool) -> None:
+    """Warnings of what was left to the collector are errors here, as they are in development mode."""
+    folder = tmp_path / "data"
+    program = [sys.executable, "-W", "error", "-c", NOT_STOPPED, *([str(folder)] if kept else [])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+
+    ended = subprocess.run(program, capture_output=True, text=True, check=False, env=env)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert found_in(tmp_path) == ([folder] if kept else [])
+
+
 TEMPORARY = """
 import asyncio, os, sys, time
 from dtimer.backends.redis.embedded import EmbeddedServer
