@@ -186,6 +186,24 @@ async def test_a_confirm_is_repeated_for_as_long_as_it_says(
     await timer.leave()
 
 
+class _Hasty(Watched):
+    """A backend whose calls are tried once."""
+
+    repeat_within_us = 0
+
+
+async def test_what_a_backend_says_is_what_its_calls_do(sim: SimBackend) -> None:
+    hasty = _Hasty(sim)
+    hasty.fail("post", StoreUnreachable, times=FOR_EVER)
+    hasty.fail("peek", StoreUnreachable, times=FOR_EVER)
+    timer: DTimer = DTimer(hasty)
+
+    failures = await in_time(sim, timer.post(1, 1), timer.peek("e"))
+
+    assert [type(failure) for failure in failures] == [StoreUnreachable] * 2
+    assert (hasty.count("post"), len(hasty.count("peek"))) == ([1], 1)
+
+
 @pytest.mark.parametrize("partitions", [1, 3])
 async def test_a_backend_says_for_how_long(partitions: int, unused_tcp_port: int) -> None:
     """Of a store that nobody reaches: one try, and no waiting."""

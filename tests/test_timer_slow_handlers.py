@@ -171,12 +171,14 @@ async def test_what_was_slow_and_is_not_settled_comes_again_as_soon_as_in_produc
 
     async def handle(event: Event) -> None:
         tasks.append(asyncio.current_task())
-        if how == "returns":
-            await sim.sleep(timedelta(hours=10))
-        else:
+        if how == "is cancelled":
             async with event:
-                await sim.sleep(timedelta(hours=20 if how == "is cancelled" else 10))
-                raise ValueError
+                await sim.sleep(timedelta(hours=20))
+            return
+        # In a task of its own, so that until when it sleeps is not known.
+        await asyncio.gather(sim.sleep(timedelta(hours=10)))
+        if how == "raises":
+            raise ValueError
 
     await timer.join()
     await timer.post("p", 0, id="x", max_retries=1)

@@ -232,7 +232,9 @@ async def test_a_node_that_joins_just_before_the_mark_stands_in_the_way(
     call = Connections.call
 
     async def late(self: Connections, operation: str, *args: Any, **options: Any) -> Any:
-        looking.zadd("{dt}:lives", {"clerk": 9e15})
+        if b"EVAL" in args[0][:40]:
+            # The script that marks it comes after the first look for nodes.
+            looking.zadd("{dt}:lives", {"clerk": 9e15})
         return await call(self, operation, *args, **options)
 
     monkeypatch.setattr(Connections, "call", late)
@@ -292,6 +294,8 @@ async def test_what_is_not_there_or_has_been_upgraded_is_left_alone(looking: Cli
 
     lay_out(looking)
     await upgrade_namespace(client)
+    # Nor are its nodes in the way.
+    looking.zadd("{dt}:lives", {"clerk": 9e15})
     after = contents(looking)
     assert await upgrade_namespace(client) == Upgraded("2")
     assert contents(looking) == after
@@ -328,6 +332,9 @@ async def test_no_foreign_record_hinders_the_upgrade_or_the_node_after_it(lookin
     for number, letter in enumerate(FOREIGN_LETTERS):
         looking.hset("{dt}:letters", f"odd-{number}", letter)
         looking.execute_command("ZADD", "{dt}:buried", str(now), f"odd-{number}")
+    for score in ("inf", "-inf", "1e300"):
+        looking.hset("{dt}:letters", f"at {score}", b"1 buried 1 0\n1 r3\n1")
+        looking.execute_command("ZADD", "{dt}:buried", score, f"at {score}")
     looking.execute_command("ZADD", "{dt}:buried", "inf", b"\xff", "-inf", b"x" * 100_000, "1.5", "")
     looking.hset("{dt}:records", "good", b"1 r3\n1")
     looking.hset("{dt}:states", "good", b"1 1 0 - -    ")
