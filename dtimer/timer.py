@@ -35,7 +35,7 @@ from dtimer.node.deliveries import Deliveries
 from dtimer.node.examination import Examination
 from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.node import Node
-from dtimer.node.partitions import Partitions
+from dtimer.node.partitions import Histories, Partitions
 from dtimer.node.reports import Chores, Reports
 from dtimer.node.store import did
 from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
@@ -141,7 +141,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._reports = Reports(self._chores)
         self._init_handlers(self._reports, self._chores)
         self._examination = Examination(backend, self._chores, self._reports)
-        self._init_looking(PerLoop(lambda: Partitions(backend, self._reports, self._tally)), self._codec)
+        histories = Histories()
+        self._init_looking(PerLoop(lambda: Partitions(backend, self._reports, self._tally, histories)), self._codec)
         self._made_id: str | None = None
         self._moving = threading.Lock()
         self._confirm_timeout_us = timeout_us

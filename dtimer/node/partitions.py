@@ -9,8 +9,10 @@ from typing import TypeVar
 from attrs import frozen
 
 from dtimer.counters import Tally
+from dtimer.home import Home
 from dtimer.node.calls import Calls
 from dtimer.node.confirms import Confirms
+from dtimer.node.history import History
 from dtimer.node.reports import Reports
 from dtimer.node.store import Store
 from dtimer.outcomes import CancelOutcome, PostOutcome
@@ -31,6 +33,27 @@ class Partition:
     calls: Calls
 
 
+class Histories:
+    """Those of a timer's event loops: each has its own, and passes it on when it is closed.
+
+    So what was acknowledged in a loop that has ended is missed by the next one, as of two ``asyncio.run``.
+    """
+
+    def __init__(self) -> None:
+        self._taken: list[tuple[Home, list[History]]] = []
+
+    def take(self, number: int) -> list[History]:
+        """For each partition one, for the running loop."""
+        self._taken = [taken for taken in self._taken if not taken[0].inherited]
+        for place, (home, histories) in enumerate(self._taken):
+            if home.ended:
+                self._taken[place] = Home(), histories
+                return histories
+        fresh = [History() for _ in range(number)]
+        self._taken.append((Home(), fresh))
+        return fresh
+
+
 class Partitions:
     """All of them.
 
@@ -38,12 +61,13 @@ class Partitions:
         all: in their order; an event's is told by its id.
     """
 
-    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally) -> None:
+    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally, histories: Histories) -> None:
+        """For the running loop."""
         backends = backend.partitions if isinstance(backend, SupportsPartitions) else (backend,)
         self.runtime: Runtime = backend.runtime
         self.all: list[Partition] = []
-        for each in backends:
-            store = Store(each, reports, tally)
+        for each, history in zip(backends, histories.take(len(backends)), strict=True):
+            store = Store(each, reports, tally, history)
             confirms = Confirms(store, tally, reports.report)
             self.all.append(Partition(store, confirms, Calls(store, reports.report)))
 

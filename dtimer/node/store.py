@@ -74,11 +74,11 @@ class Store:
         on_lost_writes: called after the store was found to have lost writes.
     """
 
-    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally) -> None:
+    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally, history: History) -> None:
         self.backend = backend
         self.runtime: Runtime = backend.runtime
         self.clock = ClockBound()
-        self.history = History()
+        self.history = history
         self.repeat_within_us = (
             backend.repeat_within_us if isinstance(backend, SupportsRepeatWithin) else REPEAT_WITHIN_US
         )

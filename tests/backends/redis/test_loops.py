@@ -31,6 +31,7 @@ from dtimer import (
     NotDurable,
     OutcomeUnknown,
     RedisBackend,
+    StoreLostWrites,
     WrongProcessOrLoop,
 )
 from support.redis_cluster import Six, binaries_for_clusters, running_cluster
@@ -59,6 +60,32 @@ def num_clients(server: Server) -> int:
 
 def num_files() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_what_was_acknowledged_in_a_loop_that_has_ended_is_missed_by_the_next(server: Server, partitions: int) -> None:
+    """A program that calls asyncio.run for each request has no other loop that could be told (rule O2)."""
+    backend = RedisBackend.from_url(server.url, partitions=partitions)
+    timer: DTimer[JsonValue] = DTimer(backend)
+    told: list[Exception] = []
+    timer.on("error", told.append)
+    ids = [f"e{number}" for number in range(9)]
+
+    async def post() -> None:
+        for id in ids:
+            await timer.post(1, 60_000, id=id)
+
+    async def look() -> None:
+        for id in ids:
+            await timer.peek(id)
+        await until(lambda: told)
+
+    asyncio.run(post())
+    asyncio.run(backend.purge())
+    asyncio.run(look())
+
+    reports = [report for report in told if isinstance(report, StoreLostWrites)]
+    assert sorted(id for report in reports for call in report.calls for id in call.ids) == ids
 
 
 def run(program: str, *arguments: str) -> str:
