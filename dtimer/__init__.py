@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dtimer.arguments import Delay, Durable, Retry, Timeout
-from dtimer.codec import Codec, JsonCodec, JsonValue
-from dtimer.counters import Counters
+from dtimer._validation import Delay, Durable, Retry, Timeout
+from dtimer.codecs.codec import Codec, JsonValue
+from dtimer.codecs.json import JsonCodec
+from dtimer.codecs.orjson import OrjsonCodec
 from dtimer.errors import (
     BackendClosed,
     BackendError,
@@ -53,21 +54,10 @@ from dtimer.errors import (
     WrongProcessOrLoop,
 )
 from dtimer.event import Confirming, Event, Exhausted
-from dtimer.events import Events
-from dtimer.orjson_codec import OrjsonCodec
-from dtimer.outcomes import (
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    ConfirmOutcome,
-    DiscardOutcome,
-    ExtendOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-    ResendOutcome,
-)
-from dtimer.posting import Post, PostedId
-from dtimer.protocol import (
+from dtimer.event_iterator import Events
+from dtimer.metrics import Counters
+from dtimer.posts import Post, PostedId
+from dtimer.protocol.backend import (
     SupportsBranches,
     SupportsClockReset,
     SupportsDeadLetters,
@@ -79,9 +69,20 @@ from dtimer.protocol import (
     SupportsRepeatWithin,
     TimerBackend,
 )
+from dtimer.protocol.outcomes import (
+    BuryOutcome,
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    ExtendOutcome,
+    PostOutcome,
+    ReleaseOutcome,
+    ResendOutcome,
+)
+from dtimer.protocol.values import AcknowledgedCall, EndReason, EventState, Failure, Finding, LastError, Risk
+from dtimer.queries.results import DeadEvent, Upcoming
 from dtimer.timer import DTimer
-from dtimer.values import AcknowledgedCall, EndReason, EventState, Failure, Finding, LastError, Risk
-from dtimer.views import DeadEvent, Upcoming
 
 if TYPE_CHECKING:
     from dtimer.backends.redis import RedisBackend

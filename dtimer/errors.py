@@ -12,9 +12,9 @@ from typing import Final
 
 from typing_extensions import override
 
-from dtimer.outcomes import ConfirmOutcome
-from dtimer.shown import printable
-from dtimer.values import AcknowledgedCall, Unreadable
+from dtimer.protocol.outcomes import ConfirmOutcome
+from dtimer.protocol.values import AcknowledgedCall, Unreadable
+from dtimer.safe_repr import printable
 
 SHOWN_CALLS: Final = 10
 """Of those that are lost, in the text of a report."""

@@ -12,14 +12,14 @@ from typing import Any, Final, Generic, Protocol, Self, TypeAlias
 from attrs import field, frozen
 from typing_extensions import override
 
-from dtimer.arguments import Delay, Timeout, from_instant, repeat_within_us
-from dtimer.codec import Codec, PayloadT, decode_headers
-from dtimer.foreign import ends_the_program, ends_the_task
-from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.values import Delivery, Ended, EndReason, EventData, Failure, Receipt
+from dtimer._validation import Delay, Timeout, from_instant, repeat_within_us
+from dtimer.codecs.codec import Codec, PayloadT, decode_headers
+from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.protocol.values import Delivery, Ended, EndReason, EventData, Failure, Receipt
+from dtimer.user_code import ends_the_program, ends_the_task
 
 
-class Keeper(Protocol[PayloadT]):
+class EventActions(Protocol[PayloadT]):
     """What an event needs of the node that holds it."""
 
     def confirm(self, event: Event[PayloadT], repeat_within_us: int | None) -> Confirming: ...
@@ -44,7 +44,7 @@ class Keeper(Protocol[PayloadT]):
 Outcome: TypeAlias = ConfirmOutcome | ReleaseOutcome | BuryOutcome
 
 
-class Settling(Protocol):
+class PendingOutcome(Protocol):
     """A confirm, release or burial that was asked for."""
 
     @property
@@ -68,11 +68,11 @@ class Asked:
         self.failed = False
 
 
-ON_ITS_WAY: Final[Settling] = Asked()
+ON_ITS_WAY: Final[PendingOutcome] = Asked()
 """What is asked for in the event's loop in a moment."""
 
 
-class Standing:
+class DeliveryState:
     """How a delivery stands with the node that holds it, which alone writes it.
 
     Attributes:
@@ -86,19 +86,19 @@ class Standing:
 
     def __init__(self, deadline_us: int | None) -> None:
         self.deadline_us = deadline_us
-        self.settling: Settling | None = None
+        self.settling: PendingOutcome | None = None
         self.lost = False
         self.withdrawn = False
-        self._earlier: tuple[Settling, ...] = ()
+        self._earlier: tuple[PendingOutcome, ...] = ()
 
-    def ask(self, settling: Settling) -> None:
+    def ask(self, settling: PendingOutcome) -> None:
         """Something is asked for, maybe not for the first time."""
         if self.settling is not None and self.settling is not ON_ITS_WAY:
             self._earlier += (self.settling,)
         self.settling = settling
 
     @property
-    def all(self) -> tuple[Settling, ...]:
+    def all(self) -> tuple[PendingOutcome, ...]:
         """Everything that was asked for."""
         return () if self.settling is None else (*self._earlier, self.settling)
 
@@ -154,15 +154,17 @@ class Event(Generic[PayloadT]):
         failure: what its block or a handler raised first; None if neither has.
     """
 
-    __slots__ = ("__weakref__", "_delivery", "_keeper", "_lost", "_skew_us", "_standing", "failure", "payload")
+    __slots__ = ("__weakref__", "_actions", "_delivery", "_lost", "_skew_us", "_state", "failure", "payload")
 
-    def __init__(self, payload: PayloadT, delivery: Delivery, keeper: Keeper[PayloadT], skew_us: int = 0) -> None:
+    def __init__(
+        self, payload: PayloadT, delivery: Delivery, actions: EventActions[PayloadT], skew_us: int = 0
+    ) -> None:
         self.payload = payload
         self.failure: Failure | None = None
-        self._standing = Standing(delivery.deadline_us)
+        self._state = DeliveryState(delivery.deadline_us)
         self._delivery = delivery
         self._lost: asyncio.Event | None = None
-        self._keeper = keeper
+        self._actions = actions
         self._skew_us = skew_us
 
     @override
@@ -233,7 +235,7 @@ class Event(Generic[PayloadT]):
 
         While it is worked on it is moved (rule D4).
         """
-        deadline_us = self._standing.deadline_us
+        deadline_us = self._state.deadline_us
         return None if deadline_us is None else from_instant(deadline_us - self._skew_us)
 
     @property
@@ -253,13 +255,13 @@ class Event(Generic[PayloadT]):
 
         None before it is answered, and if it raised an error.
         """
-        settling = self._standing.settling
+        settling = self._state.settling
         return settling.outcome if settling is not None else None
 
     @property
     def settled(self) -> bool:
         """It has been confirmed, released or buried here; or that was asked for, and is not answered yet."""
-        return self._standing.settled or self._standing.pending
+        return self._state.settled or self._state.pending
 
     # --- what can be done with it ----------------------------------------------------------------------
 
@@ -272,7 +274,7 @@ class Event(Generic[PayloadT]):
         Args:
             repeat_within: as for :meth:`dtimer.DTimer.confirm`.
         """
-        return self._keeper.confirm(self, repeat_within_us(repeat_within))
+        return self._actions.confirm(self, repeat_within_us(repeat_within))
 
     async def release(self, delay: Delay = 0, *, counted: bool = False) -> ReleaseOutcome:
         """Give it back, due after a delay in milliseconds or a timedelta (rule E4).
@@ -285,15 +287,15 @@ class Event(Generic[PayloadT]):
             InvalidArgument: the delay.
             BackendError: it may have been applied; not repeated inside.
         """
-        return await self._keeper.release(self, delay, counted)
+        return await self._actions.release(self, delay, counted)
 
     async def extend(self, timeout: Timeout) -> ExtendOutcome:  # noqa: ASYNC109  # not a time limit of the call
         """Move the deadline to so many seconds, or a timedelta, from now (rule E4). Raises as `release` does."""
-        return await self._keeper.extend(self, timeout)
+        return await self._actions.extend(self, timeout)
 
     async def bury(self, reason: str) -> BuryOutcome:
         """Make a dead letter of it, whatever was said when it was posted (rule F4). Raises as `release` does."""
-        return await self._keeper.bury(self, reason)
+        return await self._actions.bury(self, reason)
 
     async def __aenter__(self) -> Self:
         return self
@@ -303,18 +305,18 @@ class Event(Generic[PayloadT]):
     ) -> None:
         try:
             if error is None:
-                if self._delivery.deadline_us is not None and self._standing.to_confirm:
-                    confirming = self._keeper.confirm_at_end(self)
+                if self._delivery.deadline_us is not None and self._state.to_confirm:
+                    confirming = self._actions.confirm_at_end(self)
                     if confirming is not None:
                         await confirming
             elif not ends_the_task(error):
-                self._keeper.failed(self, error)
+                self._actions.failed(self, error)
             # else: a cancelled or interrupted block says nothing about the event; it comes again at its deadline.
         finally:
-            self._keeper.at_end(self)
+            self._actions.at_end(self)
 
 
-standing: Final[Callable[[Event[Any]], Standing]] = attrgetter("_standing")
+delivery_state: Final[Callable[[Event[Any]], DeliveryState]] = attrgetter("_state")
 """For the node; an application has no use for it."""
 
 

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, Generic, Literal, TypeAlias, TypeVar, overload
 
-from dtimer import arguments
-from dtimer.codec import PayloadT
+from dtimer import _validation
+from dtimer.codecs.codec import PayloadT
 from dtimer.errors import DTimerError, InvalidArgument
 from dtimer.event import Event, Exhausted
-from dtimer.foreign import is_generator_function
 from dtimer.node.consumers import Consumers
 from dtimer.node.reports import Chores, Listeners, Reports
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
+from dtimer.user_code import is_generator_function
 
 R = TypeVar("R")
 EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
@@ -80,10 +80,10 @@ class Handlers(ABC, Generic[PayloadT]):
         add = self._takers.add if name == "event" else self._listeners(name).add
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
-            arguments.function(handler, "handler")
+            _validation.function(handler, "handler")
             if is_generator_function(handler):
                 raise InvalidArgument(
-                    "handler", f"must not have a yield in it, as {shown(handler)} has: it would never run"
+                    "handler", f"must not have a yield in it, as {safe_repr(handler)} has: it would never run"
                 )
             add(handler)
             if name == "event":
@@ -110,4 +110,4 @@ def _checked(name: object) -> EventName:
     for known in _NAMES:
         if isinstance(name, str) and str.__str__(name) == known:
             return known
-    raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {shown(name)}")
+    raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {safe_repr(name)}")

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from dtimer.limits import HANDLER_THREADS_MAX
-from dtimer.protocol import Cancellable, Signal
-from dtimer.values import EventData, NewEvent
+from dtimer.protocol.backend import Cancellable, Signal
+from dtimer.protocol.values import EventData, NewEvent
 
 AWAKE_BEFORE_S: Final = 0.0005
 _NOTHING: Final = nullcontext()

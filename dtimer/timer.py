@@ -12,15 +12,14 @@ from typing import Final, Self, cast, overload
 
 from typing_extensions import override
 
-from dtimer import arguments
-from dtimer.arguments import Delay, Durable, IfExistsName, PlainHandlers, Retry, Timeout
-from dtimer.codec import Codec, JsonCodec, JsonValue, PayloadT
-from dtimer.counters import Counters, Tally
+from dtimer import _validation
+from dtimer._validation import Delay, Durable, IfExistsName, PlainHandlers, Retry, Timeout
+from dtimer.codecs.codec import Codec, JsonValue, PayloadT
+from dtimer.codecs.json import JsonCodec
 from dtimer.errors import EventExists
 from dtimer.event import Event
-from dtimer.events import Events
+from dtimer.event_iterator import Events
 from dtimer.handlers import Handlers
-from dtimer.home import Home, PerLoop, Settled, keep, when_forked
 from dtimer.limits import (
     CONFIRM_TIMEOUT_DEFAULT_US,
     LEAVE_TIMEOUT_DEFAULT_US,
@@ -30,7 +29,8 @@ from dtimer.limits import (
     REFUSED_FOR_DEFAULT_US,
     SECOND_US,
 )
-from dtimer.looking import Looking
+from dtimer.loop_local import LoopAffinity, LoopLocal, LoopRef, after_fork, keep_alive
+from dtimer.metrics import Counters, RunningCounters
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.examination import Examination
 from dtimer.node.loop_watch import LoopWatch
@@ -38,16 +38,17 @@ from dtimer.node.node import Node
 from dtimer.node.partitions import Histories, Partitions
 from dtimer.node.reports import Chores, Reports
 from dtimer.node.store import did
-from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
-from dtimer.posting import Post, PostedId, Posting
-from dtimer.protocol import TimerBackend
+from dtimer.posts import Post, PostedId, PostEncoder
+from dtimer.protocol.backend import TimerBackend
+from dtimer.protocol.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
+from dtimer.queries.methods import Queries
 
 NODE_ID_BYTES: Final = 8
 _CONFLICT: Final = PostOutcome.CONFLICT
 """Looked up once: an enum's member takes as long to find as an id to make, in Python 3.11."""
 
 
-class DTimer(Handlers[PayloadT], Looking[PayloadT]):
+class DTimer(Handlers[PayloadT], Queries[PayloadT]):
     """Posts events, and takes them when they are due, together with all other timers of the backend's namespace.
 
     Posting needs no :meth:`join`; taking does (rule P1).
@@ -125,37 +126,39 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Raises:
             InvalidArgument: one of them.
         """
-        arguments.backend(backend)
+        _validation.backend(backend)
         runtime = backend.runtime
         self._runtime = runtime
-        self._max_events_initially = arguments.max_events(max_events)
-        timeout_us = arguments.timeout_us(confirm_timeout, "confirm_timeout")
-        self._node_id = None if node_id is None else arguments.name(node_id, "node_id")
-        self._node_name = None if node_name is None else arguments.name(node_name, "node_name")
+        self._max_events_initially = _validation.max_events(max_events)
+        timeout_us = _validation.timeout_us(confirm_timeout, "confirm_timeout")
+        self._node_id = None if node_id is None else _validation.name(node_id, "node_id")
+        self._node_name = None if node_name is None else _validation.name(node_name, "node_name")
         self._codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
-        arguments.codec(self._codec)
-        self._posting = Posting(self._codec, arguments.payload_max_bytes(payload_max_bytes), runtime)
+        _validation.codec(self._codec)
+        self._encoder = PostEncoder(self._codec, _validation.payload_max_bytes(payload_max_bytes), runtime)
 
-        self._tally = Tally()
+        self._counters = RunningCounters()
         self._chores = Chores(runtime)
         self._reports = Reports(self._chores)
         self._init_handlers(self._reports, self._chores)
         self._examination = Examination(backend, self._chores, self._reports)
         histories = Histories()
-        self._init_looking(PerLoop(lambda: Partitions(backend, self._reports, self._tally, histories)), self._codec)
+        self._init_queries(
+            LoopLocal(lambda: Partitions(backend, self._reports, self._counters, histories)), self._codec
+        )
         self._made_id: str | None = None
         self._moving = threading.Lock()
         self._confirm_timeout_us = timeout_us
-        self._max_run_us = arguments.timeout_us(max_run, "max_run")
-        self._refused_for_us = arguments.timeout_us(refused_for, "refused_for")
-        self._in_threads = arguments.plain_handlers(plain_handlers) == "thread"
+        self._max_run_us = _validation.timeout_us(max_run, "max_run")
+        self._refused_for_us = _validation.timeout_us(refused_for, "refused_for")
+        self._in_threads = _validation.plain_handlers(plain_handlers) == "thread"
         self._settle_anew(self._max_events_initially)
-        when_forked(self, DTimer[PayloadT]._forked)
+        after_fork(self, DTimer[PayloadT]._forked)
 
     def _settle_anew(self, max_events: int) -> None:
         """A node that has not joined, and may join in any loop. One that was settled in another stays where it is."""
-        self._settled = Settled("the timer, as far as it takes events,")
-        watch = LoopWatch(self._runtime, self._reports, self._tally)
+        self._settled = LoopAffinity("the timer, as far as it takes events,")
+        watch = LoopWatch(self._runtime, self._reports, self._counters)
         self._node = Node(
             self._identify,
             lambda: self.node_name,
@@ -165,7 +168,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             confirm_timeout_us=self._confirm_timeout_us,
             chores=self._chores,
             reports=self._reports,
-            tally=self._tally,
+            counters=self._counters,
             on_ready=self._ready.tell,
         )
         self._deliveries = Deliveries[PayloadT](
@@ -179,7 +182,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             chores=self._chores,
             reports=self._reports,
             listeners=self._exhausted,
-            tally=self._tally,
+            counters=self._counters,
             on_change=self._node.changed,
             before_use=self._settled.check,
         )
@@ -207,7 +210,7 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         Raises:
             WrongProcessOrLoop: it is in another one, which is not closed.
         """
-        home, partitions = Home(), self._sides.here()
+        home, partitions = LoopRef(), self._sides.here()
         with self._moving:
             there = self._settled.home
             if there is not None and not there.is_here():
@@ -227,9 +230,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             node.callers -= 1
 
     def _forked(self) -> None:
-        keep((self._node, self._deliveries))
+        keep_alive((self._node, self._deliveries))
         self._moving = threading.Lock()
-        self._tally = Tally()
+        self._counters = RunningCounters()
         self._made_id = None
         self._move()
 
@@ -277,14 +280,14 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
 
     @max_events.setter
     def max_events(self, value: int) -> None:
-        number = arguments.max_events_or_less(value)
+        number = _validation.max_events_or_less(value)
         self._deliveries.consumers.max_events = number if number > 0 else self._max_events_initially
         self._at_home(self._node.changed)
 
     @property
     def counters(self) -> Counters:
         """What this timer has done and met so far."""
-        return self._tally.snapshot()
+        return self._counters.snapshot()
 
     async def join(self) -> None:
         """Begin to take events, in the running loop; nothing happens if it has begun (rule N1).
@@ -319,8 +322,8 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         self._runtime.tell()
 
     async def _leave(self, drain: bool, lasting: Timeout = LEAVE_TIMEOUT_DEFAULT_US / SECOND_US) -> None:
-        timeout_us = arguments.timeout_us(lasting, "timeout")
-        drain = arguments.flag(drain, "drain")
+        timeout_us = _validation.timeout_us(lasting, "timeout")
+        drain = _validation.flag(drain, "drain")
         with self._node_here() as node:
             await node.leave(drain=drain, timeout_us=timeout_us)
 
@@ -402,9 +405,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             NotDurable: it has been, but is not known to have got as far as was asked for.
             BackendError: it has not been.
         """
-        wanted = arguments.durability(durability)
-        within_us = None if repeat_within is None else arguments.repeat_within_us(repeat_within)
-        new = self._posting.new_event(
+        wanted = _validation.durability(durability)
+        within_us = None if repeat_within is None else _validation.repeat_within_us(repeat_within)
+        new = self._encoder.new_event(
             payload,
             delay,
             at,
@@ -439,9 +442,9 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
             InvalidArgument: before any I/O.
             BackendError: what one part met; the others may have been applied.
         """
-        wanted = arguments.durability(durability)
-        news = self._posting.new_events(posts)
-        outcomes = await self._sides.here().post_many(news, wanted, arguments.repeat_within_us(repeat_within))
+        wanted = _validation.durability(durability)
+        news = self._encoder.new_events(posts)
+        outcomes = await self._sides.here().post_many(news, wanted, _validation.repeat_within_us(repeat_within))
         return [
             EventExists(new.event.id) if outcome is _CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
@@ -456,8 +459,10 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
 
     async def cancel_many(self, ids: Iterable[str], *, repeat_within: Timeout | None = None) -> list[CancelOutcome]:
         """The same for many, in order; up to 512 of them are one call."""
-        within_us = arguments.repeat_within_us(repeat_within)
-        return await self._sides.here().cancel([arguments.event_id(id) for id in arguments.many(ids, "ids")], within_us)
+        within_us = _validation.repeat_within_us(repeat_within)
+        return await self._sides.here().cancel(
+            [_validation.event_id(id) for id in _validation.many(ids, "ids")], within_us
+        )
 
     async def confirm(self, event: str | Event[PayloadT], *, repeat_within: Timeout | None = None) -> ConfirmOutcome:
         """End an unconfirmed event (rule E1).
@@ -467,14 +472,14 @@ class DTimer(Handlers[PayloadT], Looking[PayloadT]):
         """
         if isinstance(event, Event):
             return await event.confirm(repeat_within=repeat_within)
-        within_us = arguments.repeat_within_us(repeat_within)
-        return await self._deliveries.confirm_id(arguments.event_id(event), self._sides.here(), within_us)
+        within_us = _validation.repeat_within_us(repeat_within)
+        return await self._deliveries.confirm_id(_validation.event_id(event), self._sides.here(), within_us)
 
     async def change_delay(self, id: str, delay: Delay, *, repeat_within: Timeout | None = None) -> ChangeOutcome:
         """Move a scheduled event to so many milliseconds, or a timedelta, from now; anything else stays (rule E3)."""
-        id = arguments.event_id(id)
-        delay_us = arguments.delay_us(delay)
-        within_us = arguments.repeat_within_us(repeat_within)
+        id = _validation.event_id(id)
+        delay_us = _validation.delay_us(delay)
+        within_us = _validation.repeat_within_us(repeat_within)
         store = self._sides.here().of(id).store
         request = partial(store.backend.change_delay, id, delay_us=delay_us)
         return (await store.call(request, did("change_delay", id), repeat_within_us=within_us)).value

@@ -19,9 +19,22 @@ PACKAGES = {"dtimer": Path(dtimer.__file__).parent, "dtimer_conformance": Path(d
 # the innermost part that it lies in.
 FORBIDDEN = {
     "dtimer.limits": ("dtimer.",),
-    "dtimer.outcomes": ("dtimer.",),
-    "dtimer.values": ("dtimer.semantics", "dtimer.protocol", "dtimer.node", "dtimer.sim", "dtimer.backends"),
-    "dtimer.semantics": ("dtimer.protocol", "dtimer.node", "dtimer.sim", "dtimer.backends", "dtimer.timer", "asyncio"),
+    "dtimer.protocol.outcomes": ("dtimer.",),
+    "dtimer.protocol.values": (
+        "dtimer.semantics",
+        "dtimer.protocol.backend",
+        "dtimer.node",
+        "dtimer.sim",
+        "dtimer.backends",
+    ),
+    "dtimer.semantics": (
+        "dtimer.protocol.backend",
+        "dtimer.node",
+        "dtimer.sim",
+        "dtimer.backends",
+        "dtimer.timer",
+        "asyncio",
+    ),
     "dtimer.protocol": ("dtimer.semantics", "dtimer.node", "dtimer.sim", "dtimer.backends", "dtimer.timer"),
     "dtimer.node": ("dtimer.semantics", "dtimer.sim", "dtimer.backends", "dtimer.timer", "redis"),
     "dtimer.timer": ("dtimer.semantics", "dtimer.sim", "dtimer.backends", "redis"),

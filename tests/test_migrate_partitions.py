@@ -16,7 +16,7 @@ from dtimer.backends.redis.clock_reset import Reset, reset_clock
 from dtimer.backends.redis.connections import Connections
 from dtimer.backends.redis.migration import Migrated, migrate_partitions
 from dtimer.limits import DAY_US
-from dtimer.values import After, EventData, Member, NewEvent
+from dtimer.protocol.values import After, EventData, Member, NewEvent
 from support.servers import Server
 from support.waiting import until
 

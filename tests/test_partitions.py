@@ -37,9 +37,9 @@ from dtimer import (
     Unsupported,
 )
 from dtimer.backends.redis import RedisBackend
-from dtimer.partitions import partition_of
-from dtimer.protocol import Runtime, TimerBackend
-from dtimer.values import After, EventData, Member, NewEvent
+from dtimer.protocol.backend import Runtime, TimerBackend
+from dtimer.protocol.partitioning import partition_of
+from dtimer.protocol.values import After, EventData, Member, NewEvent
 from node.watched import Watched
 from support.servers import Server
 from support.waiting import until

@@ -29,8 +29,8 @@ from dtimer import (
 )
 from dtimer.limits import SECOND_US
 from dtimer.node.repeat import repeating
-from dtimer.outcomes import ClaimStatus
-from dtimer.values import Applied, Claimed, Malformed, Member
+from dtimer.protocol.outcomes import ClaimStatus
+from dtimer.protocol.values import Applied, Claimed, Malformed, Member
 from node.watched import Watched
 
 

@@ -22,8 +22,8 @@ from dtimer import (
     SimBackend,
 )
 from dtimer.limits import RECEIPTS_REMEMBERED_MAX
-from dtimer.outcomes import ClaimStatus
-from dtimer.values import Claimed, Delivery, EventData, Receipt
+from dtimer.protocol.outcomes import ClaimStatus
+from dtimer.protocol.values import Claimed, Delivery, EventData, Receipt
 
 
 @pytest.fixture

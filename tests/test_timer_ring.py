@@ -14,7 +14,7 @@ import pytest
 
 from dtimer import DTimer, DTimerError, Event, NodeFenced, NodeStopped, Post, SimBackend, StoreDenied
 from dtimer.limits import SECOND_US
-from dtimer.values import Member
+from dtimer.protocol.values import Member
 from node.watched import Watched
 
 

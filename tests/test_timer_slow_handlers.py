@@ -27,7 +27,7 @@ from dtimer import (
     StoreRefused,
     StoreUnreachable,
 )
-from dtimer.arguments import Timeout
+from dtimer._validation import Timeout
 from node.watched import Watched
 from support.servers import Server
 from support.waiting import until

@@ -9,11 +9,11 @@ from typing import Any, Final, cast
 from typing_extensions import override
 
 from dtimer.limits import PAGE_MAX_ITEMS, POLL_MAX_US, SECOND_US
-from dtimer.outcomes import PostOutcome, ReleaseOutcome
-from dtimer.protocol import Runtime, TimerBackend
-from dtimer.semantics.methods import OperationMethods
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.values import (
+from dtimer.protocol.backend import Runtime, TimerBackend
+from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.outcomes import PostOutcome, ReleaseOutcome
+from dtimer.protocol.values import (
     After,
     Applied,
     At,

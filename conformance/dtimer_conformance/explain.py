@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 
 import attrs
 
-from dtimer.semantics import operations as op
-from dtimer.values import Applied, EndReason
+from dtimer.protocol import operations as op
+from dtimer.protocol.values import Applied, EndReason
 from dtimer_conformance.history import Record
 from dtimer_conformance.replay import Difference
 

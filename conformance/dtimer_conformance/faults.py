@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 from attrs import define, field
 
 from dtimer.errors import BackendError, OutcomeUnknown, StoreUnreachable
-from dtimer.protocol import Runtime
-from dtimer.values import Applied, Message
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.values import Applied, Message
 
 FOR_GOOD_US: Final = 3_600_000_000
 """Longer than any scenario lasts, in virtual time too."""

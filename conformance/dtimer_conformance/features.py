@@ -9,7 +9,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
-from dtimer.protocol import (
+from dtimer.protocol.backend import (
     SupportsBranches,
     SupportsClockReset,
     SupportsDeadLetters,

@@ -8,11 +8,11 @@ from typing import Protocol, cast
 
 from attrs import frozen
 
-from dtimer.protocol import Runtime, SupportsBranches, SupportsDeadLetters, SupportsInspection, TimerBackend
-from dtimer.semantics import operations as op
-from dtimer.semantics.methods import OperationMethods
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.values import Applied, Message, Pace
+from dtimer.protocol import operations as op
+from dtimer.protocol.backend import Runtime, SupportsBranches, SupportsDeadLetters, SupportsInspection, TimerBackend
+from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.values import Applied, Message, Pace
 
 
 class FullBackend(TimerBackend, SupportsDeadLetters, SupportsInspection, Protocol):

@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 from attrs import define, field, frozen
 
 from dtimer.errors import BackendError, WrongProcessOrLoop
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.values import Applied
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.values import Applied
 from dtimer_conformance.explain import brief
 from dtimer_conformance.history import Record
 from dtimer_conformance.shapes import problems_of

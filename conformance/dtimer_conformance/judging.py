@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
+from dtimer.protocol.operations import Operation, Read
+from dtimer.protocol.values import Applied
 from dtimer.semantics import Machine
-from dtimer.semantics.operations import Operation, Read
-from dtimer.values import Applied
 from dtimer_conformance.explain import brief, explained, line, lines_of
 from dtimer_conformance.history import Record
 from dtimer_conformance.replay import Difference, Heard, in_order

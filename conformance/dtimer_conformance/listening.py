@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Self
 
-from dtimer.values import Message, Pulse, Wakeup
+from dtimer.protocol.values import Message, Pulse, Wakeup
 
 
 class Listening:

@@ -20,10 +20,10 @@ from dtimer.limits import (
     REFUSAL_ROUNDS,
     SECOND_US,
 )
-from dtimer.protocol import SupportsBranches
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.values import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.backend import SupportsBranches
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import (
     After,
     At,
     Claimed,

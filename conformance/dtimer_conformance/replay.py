@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from dtimer.protocol.operations import Read
+from dtimer.protocol.values import Announcement, Applied
 from dtimer.semantics import Machine
-from dtimer.semantics.operations import Read
-from dtimer.values import Announcement, Applied
 from dtimer_conformance.history import Record
 
 

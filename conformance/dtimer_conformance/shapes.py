@@ -11,10 +11,10 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import attrs
 from typing_extensions import get_original_bases
 
-from dtimer import values
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.values import Applied
+from dtimer.protocol import operations as op
+from dtimer.protocol import values
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Applied
 from dtimer_conformance.explain import is_tuple, items
 
 NOT_NEGATIVE: Final = frozenset({"at_us", "seq", "skew_us", "number", "num_counted", "num_retries", "delivery"})

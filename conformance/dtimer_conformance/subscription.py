@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from typing_extensions import override
 
 from dtimer.errors import StoreUnreachable
-from dtimer.protocol import Runtime
-from dtimer.values import Message
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.values import Message
 from dtimer_conformance.faults import Faults
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 
 import pytest
 
-from dtimer.protocol import TimerBackend
+from dtimer.protocol.backend import TimerBackend
 from dtimer_conformance.court import Court, Status
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import Scenario

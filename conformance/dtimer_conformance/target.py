@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from dtimer.protocol import TimerBackend
+from dtimer.protocol.backend import TimerBackend
 from dtimer_conformance.features import Feature
 
 

@@ -19,8 +19,8 @@ from dtimer.limits import (
     SECOND_US,
     YEAR_US,
 )
-from dtimer.semantics import operations as op
-from dtimer.values import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.values import (
     After,
     At,
     Due,

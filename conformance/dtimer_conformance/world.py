@@ -14,8 +14,8 @@ from attrs import define, field
 
 from dtimer import BackendClosed, DTimer, DTimerError, Event, Exhausted
 from dtimer.limits import MILLISECOND_US, SECOND_US
-from dtimer.protocol import SupportsPurge, TimerBackend
-from dtimer.values import Pace
+from dtimer.protocol.backend import SupportsPurge, TimerBackend
+from dtimer.protocol.values import Pace
 from dtimer_conformance.client import Client
 from dtimer_conformance.faults import Filter
 from dtimer_conformance.features import PROTOCOLS, Feature, SupportsAdvance, SupportsStep

@@ -11,7 +11,7 @@ from dtimer.backends.redis.clock_reset import Clocks, look, reset_clock
 from dtimer.backends.redis.migration import client_for
 from dtimer.cli.asking import agreed
 from dtimer.errors import DTimerError
-from dtimer.values import ClockReset
+from dtimer.protocol.values import ClockReset
 
 
 def run_clock_reset(url: str, *, namespace: str, yes: bool, cluster: bool, sentinel: str | None) -> int:

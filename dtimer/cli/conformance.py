@@ -10,7 +10,7 @@ from pathlib import Path
 from dtimer.cli.files import check_writable
 from dtimer.cli.targets import UnknownTarget, find_target
 from dtimer.errors import InvalidArgument
-from dtimer.shown import printable
+from dtimer.safe_repr import printable
 from dtimer_conformance.court import Result, Status
 from dtimer_conformance.report import Unreached, make_report
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from attrs import field, frozen
 
-from dtimer.shown import printable
+from dtimer.safe_repr import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

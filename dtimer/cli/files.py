@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dtimer.errors import InvalidArgument
-from dtimer.shown import printable
+from dtimer.safe_repr import printable
 
 
 def check_writable(*paths: str | None) -> None:

@@ -16,7 +16,7 @@ from attrs import evolve, fields
 
 from dtimer.cli.files import check_writable, read
 from dtimer.errors import InvalidArgument
-from dtimer.shown import printable
+from dtimer.safe_repr import printable
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.faults import Fault

@@ -14,8 +14,8 @@ from attrs import define, field, frozen
 
 from dtimer import RedisBackend, SimBackend
 from dtimer.errors import InvalidArgument
-from dtimer.protocol import TimerBackend
-from dtimer.shown import shown
+from dtimer.protocol.backend import TimerBackend
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.backend import SERVER
 from dtimer.sim.durations import MICROSECOND
 from dtimer_conformance.features import Feature
@@ -150,13 +150,13 @@ def find_target(name: str) -> Target:
     except UnknownTarget:
         raise
     except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
-        raise UnknownTarget(f"{name!r} cannot be imported: {shown(error)}") from error
+        raise UnknownTarget(f"{name!r} cannot be imported: {safe_repr(error)}") from error
 
 
 def _made_by(name: str, found: Any) -> Target:
     if inspect.isclass(found) and issubclass(found, BackendSuite):
         return found()
     if not callable(found):
-        raise UnknownTarget(f"{name!r} is {shown(found)}, which makes nothing")
+        raise UnknownTarget(f"{name!r} is {safe_repr(found)}, which makes nothing")
     features: AbstractSet[Feature] = getattr(found, "features", frozenset[Feature]())
     return FactoryTarget(cast("Factory", found), features)

@@ -12,9 +12,9 @@ from dtimer.errors import Unsupported
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Ticket, in_calls
 from dtimer.node.store import Did, Store, did
-from dtimer.outcomes import CancelOutcome, PostOutcome
-from dtimer.protocol import SupportsDurability
-from dtimer.values import Durability, NewEvent
+from dtimer.protocol.backend import SupportsDurability
+from dtimer.protocol.outcomes import CancelOutcome, PostOutcome
+from dtimer.protocol.values import Durability, NewEvent
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")

@@ -8,9 +8,8 @@ from typing import Any, Final, assert_never
 
 from attrs import evolve
 
-from dtimer.counters import Tally
 from dtimer.errors import BackendClosed, BackendError, Known, MalformedWakeup, StoreUnreachable
-from dtimer.foreign import ends_the_task
+from dtimer.metrics import RunningCounters
 from dtimer.node.confirms import ConfirmBatch, Confirms
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
@@ -23,8 +22,9 @@ from dtimer.node.reports import Reports
 from dtimer.node.room import Room
 from dtimer.node.store import Store, did
 from dtimer.node.tasks import start_task
-from dtimer.outcomes import ClaimStatus, JoinOutcome
-from dtimer.values import Applied, Claimed, Member, Message, Pulse, Receipt, Wakeup
+from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome
+from dtimer.protocol.values import Applied, Claimed, Member, Message, Pulse, Receipt, Wakeup
+from dtimer.user_code import ends_the_task
 
 HEX_DIGITS: Final = 14
 """Of a time in us: enough for two thousand years. Of a place in the store's history: no double counts further."""
@@ -60,7 +60,7 @@ class Claims:
         confirms: Confirms,
         confirm_timeout_us: int,
         reports: Reports,
-        tally: Tally,
+        counters: RunningCounters,
         name: Callable[[], str],
         on_ready: Callable[[], None],
         on_fenced: Callable[[Claims], None],
@@ -87,7 +87,7 @@ class Claims:
         self._confirms = confirms
         self._confirm_timeout_us = confirm_timeout_us
         self._reports = reports
-        self._tally = tally
+        self._counters = counters
         self._on_ready = on_ready
         self._on_fenced = on_fenced
         self._name = name
@@ -277,7 +277,7 @@ class Claims:
         upkeep, sent_us = self._deliveries.upkeep, self._runtime.now_us()
         kept = upkeep.take(self._store)
         self._planner.claiming(self._runtime.now_us(), claim)
-        self._tally.claims += 1
+        self._counters.claims += 1
         try:
             applied = await self._store.once(
                 lambda: self._store.backend.claim(
@@ -297,7 +297,7 @@ class Claims:
                     batch.cancel()
                 raise
             # What it took, if it was applied, is not known: untracked events are lost, the others come again (F2).
-            self._tally.failed_claims += 1
+            self._counters.failed_claims += 1
             self._room.failed(self)
             if batch is not None:
                 self._confirms.failed(batch, error)
@@ -392,7 +392,7 @@ class Claims:
 
     async def _join_again(self) -> None:
         self._rejoin = False
-        self._tally.rejoins += 1
+        self._counters.rejoins += 1
         try:
             if self._store.history.epoch != self._epoch:
                 await (await self._subscribe())
@@ -416,7 +416,7 @@ class Claims:
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, Pulse):
-            self._tally.pulses_heard += 1
+            self._counters.pulses_heard += 1
             self._planner.heard_pulse(self._runtime.now_us())
             # No reason to look again now, and where the silence was waited for none to look at its end either.
             if self._alarm_us is not None and (at_us := self._planner.due_us()) > self._alarm_us:
@@ -428,7 +428,7 @@ class Claims:
             # Before the first reply of a new store the time is unknown; coming at once is harmless.
             self._planner.told(self._runtime.now_us() if due_us is None else due_us, message.seq)
         else:
-            self._tally.malformed_wakeups += 1
+            self._counters.malformed_wakeups += 1
             self._reports.report(MalformedWakeup(message.raw))
         self._signal.set()
 
@@ -438,7 +438,7 @@ class Claims:
         self._signal.set()
 
     def _deaf(self, error: Exception) -> None:
-        self._tally.failed_subscriptions += 1
+        self._counters.failed_subscriptions += 1
         self._planner.unsubscribed()
         if isinstance(error, BackendClosed):
             self._closed = error

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from dtimer.counters import Tally
 from dtimer.errors import OutcomeUnknown
+from dtimer.metrics import RunningCounters
 from dtimer.node.lane import Lane
 from dtimer.node.outbox import Batch, Ticket
 from dtimer.node.store import Store, did
-from dtimer.outcomes import ConfirmOutcome
-from dtimer.values import Receipt
+from dtimer.protocol.outcomes import ConfirmOutcome
+from dtimer.protocol.values import Receipt
 
 ConfirmBatch: TypeAlias = Batch[Receipt, ConfirmOutcome]
 
@@ -24,7 +24,7 @@ ConfirmBatch: TypeAlias = Batch[Receipt, ConfirmOutcome]
 class Confirms:
     """All confirms of one timer."""
 
-    def __init__(self, store: Store, tally: Tally, unheard: Callable[[Exception], None]) -> None:
+    def __init__(self, store: Store, counters: RunningCounters, unheard: Callable[[Exception], None]) -> None:
         self.lane: Lane[Receipt, ConfirmOutcome] = Lane(
             "confirm",
             self._send,
@@ -37,7 +37,7 @@ class Confirms:
         self.on_vain: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
         """Called with the ticket's owner and its receipt for each confirm that ended nothing."""
         self._store = store
-        self._tally = tally
+        self._counters = counters
 
     def submit(self, receipt: Receipt, repeat_within_us: int | None = None) -> Ticket[Receipt, ConfirmOutcome]:
         return self.lane.submit((receipt,), 0, repeat_within_us)
@@ -99,5 +99,5 @@ class Confirms:
     def _count(self, outcomes: Sequence[ConfirmOutcome]) -> int:
         # That `bool(outcome)` says the same is E6; asking each costs more than all else that is done with it here.
         confirmed = outcomes.count(ConfirmOutcome.CONFIRMED) + outcomes.count(ConfirmOutcome.GONE)
-        self._tally.confirmed += confirmed
+        self._counters.confirmed += confirmed
         return confirmed

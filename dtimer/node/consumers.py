@@ -15,15 +15,15 @@ from typing import Any, Generic
 
 from attrs import define
 
-from dtimer.codec import PayloadT
+from dtimer.codecs.codec import PayloadT
 from dtimer.errors import ConsumerConflict
-from dtimer.event import Event, EventHandler, standing
-from dtimer.foreign import ends_the_program, ends_the_task, is_coroutine_function, to_await
+from dtimer.event import Event, EventHandler, delivery_state
 from dtimer.node.handler_threads import HandlerThreads
 from dtimer.node.loop_watch import LoopWatch
 from dtimer.node.reports import in_hand
-from dtimer.protocol import Runtime
-from dtimer.shown import shown
+from dtimer.protocol.backend import Runtime
+from dtimer.safe_repr import safe_repr
+from dtimer.user_code import ends_the_program, ends_the_task, is_coroutine_function, to_await
 
 
 class Ending(Enum):
@@ -147,7 +147,7 @@ class Consumers(Generic[PayloadT]):
         """Raises ConsumerConflict while an iterator is open."""
         if self._seats:
             raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
-        name = shown(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
+        name = safe_repr(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
         self._handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
 
     def added(self) -> None:
@@ -230,7 +230,7 @@ class Consumers(Generic[PayloadT]):
         holding = self.unfinished.pop(event, None)
         if holding is not None:
             self._num_ending -= holding.ending
-            if holding.stretched and not standing(event).asked:
+            if holding.stretched and not delivery_state(event).asked:
                 self._on_abandoned(holding)
             self._on_change()
 
@@ -427,7 +427,7 @@ class Consumers(Generic[PayloadT]):
     def _returned(self, holding: Holding[PayloadT]) -> None:
         holding.open -= 1
         if not holding.open:
-            if not standing(holding.event).asked:
+            if not delivery_state(holding.event).asked:
                 self._on_unsettled(holding)
             self.finish(holding.event)
 

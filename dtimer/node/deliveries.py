@@ -7,10 +7,9 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Generic
 
-from dtimer import arguments
-from dtimer.arguments import Delay, Timeout
-from dtimer.codec import Codec, PayloadT
-from dtimer.counters import Tally
+from dtimer import _validation
+from dtimer._validation import Delay, Timeout
+from dtimer.codecs.codec import Codec, PayloadT
 from dtimer.errors import (
     BackendError,
     ConfirmedTooLate,
@@ -20,9 +19,9 @@ from dtimer.errors import (
     PayloadRefused,
     RecordUnreadable,
 )
-from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, Exhausted, Standing, exhausted, standing
-from dtimer.foreign import ends_the_program
+from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, Exhausted, delivery_state, exhausted
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
+from dtimer.metrics import RunningCounters
 from dtimer.node.consumers import Consumers, Ending, Holding
 from dtimer.node.handler_threads import Elsewhere, loop_of_thread
 from dtimer.node.loop_watch import LoopWatch
@@ -31,10 +30,11 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Listeners, Reports
 from dtimer.node.store import did
 from dtimer.node.upkeep import Upkeep
-from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.protocol import Runtime
-from dtimer.shown import name_of, shown, text_of
-from dtimer.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.protocol.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
+from dtimer.safe_repr import name_of, safe_repr, text_of
+from dtimer.user_code import ends_the_program
 
 PORTION: Final = 32
 """So many are handed out in a turn of the loop. The next claim is under way before the first of a larger claim,
@@ -43,7 +43,7 @@ and what handlers are done with at once is gone before more is made for the next
 
 
 class Deliveries(Generic[PayloadT]):
-    """The :class:`dtimer.event.Keeper` of one timer's events.
+    """The :class:`dtimer.event.EventActions` of one timer's events.
 
     Attributes:
         consumers: who takes the events.
@@ -63,7 +63,7 @@ class Deliveries(Generic[PayloadT]):
         chores: Chores,
         reports: Reports,
         listeners: Listeners[[Exhausted[PayloadT]]],
-        tally: Tally,
+        counters: RunningCounters,
         on_change: Callable[[], None],
         before_use: Callable[[], None],
     ) -> None:
@@ -87,7 +87,7 @@ class Deliveries(Generic[PayloadT]):
         self._chores = chores
         self._reports = reports
         self._exhausted = listeners
-        self._tally = tally
+        self._counters = counters
         self._on_change = on_change
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._refusals_told: OrderedDict[str, None] = OrderedDict()
@@ -125,7 +125,7 @@ class Deliveries(Generic[PayloadT]):
             for ended in claimed.ended:
                 self._ended(ended)
             for record in claimed.unreadable:
-                self._tally.unreadable += 1
+                self._counters.unreadable += 1
                 self._reports.report(RecordUnreadable(record))
             if not large and self._next_portion is None:
                 self._hand_out(len(self._coming))
@@ -155,7 +155,7 @@ class Deliveries(Generic[PayloadT]):
 
     def _hand_out(self, num: int) -> None:
         coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
-        receipts, tally, upkeep = self._receipts, self._tally, self.upkeep
+        receipts, counters, upkeep = self._receipts, self._counters, self.upkeep
         skewed = any(partition.store.history.skew_us for partition in self._partitions.all)
         for _ in range(num):
             delivery = coming.popleft()
@@ -171,9 +171,9 @@ class Deliveries(Generic[PayloadT]):
                 span_us = upkeep.span_us(delivery, delivery.deadline_us)
                 if span_us < upkeep.shortest_us:
                     upkeep.watch(span_us)
-            tally.delivered += 1
+            counters.delivered += 1
             if delivery.num_retries:
-                tally.retried += 1
+                counters.retried += 1
             skew_us = self._partitions.of(delivery.event.id).store.history.skew_us if skewed else 0
             deliver(Event(payload, delivery, self, skew_us))
         while len(receipts) > RECEIPTS_REMEMBERED_MAX:
@@ -182,9 +182,9 @@ class Deliveries(Generic[PayloadT]):
     def _ended(self, ended: Ended) -> None:
         """Count and tell (rules E5 and P7)."""
         if ended.reason is EndReason.EXPIRED:
-            self._tally.expired += 1
+            self._counters.expired += 1
         else:
-            self._tally.exhausted += 1
+            self._counters.exhausted += 1
         if self._exhausted:
             self._exhausted.tell(exhausted(ended, self._codec, self._chores.runtime.caught))
         else:
@@ -192,9 +192,9 @@ class Deliveries(Generic[PayloadT]):
 
     def _refused(self, delivery: Delivery, error: BaseException) -> None:
         """The codec refused the payload: perhaps another node's does not (rule F4)."""
-        self._tally.refused_payloads += 1
+        self._counters.refused_payloads += 1
         if ends_the_program(error):
-            self._reports.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {shown(error)}")
+            self._reports.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {safe_repr(error)}")
             raise error
         self._chores.runtime.caught(error)
         if delivery.deadline_us is not None:
@@ -239,7 +239,7 @@ class Deliveries(Generic[PayloadT]):
         if loop is not None:
             if not event.tracked:
                 return Confirming(None)
-            standing(event).ask(ON_ITS_WAY)
+            delivery_state(event).ask(ON_ITS_WAY)
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
             return Confirming(Elsewhere())
         self.before_use()
@@ -260,7 +260,7 @@ class Deliveries(Generic[PayloadT]):
     def _ask_to_confirm(
         self, event: Event[PayloadT], repeat_within_us: int | None = None
     ) -> Ticket[Receipt, ConfirmOutcome]:
-        receipt, its = event.receipt, standing(event)
+        receipt, its = event.receipt, delivery_state(event)
         ticket = self._partitions.of(receipt.id).confirms.submit(receipt, repeat_within_us)
         # Not the event: it would live until the answer, and the collector would have more to look through.
         ticket.owner = its
@@ -287,12 +287,12 @@ class Deliveries(Generic[PayloadT]):
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
         self._require_tracked(event)
-        how = Release.COUNTED if arguments.flag(counted, "counted") else Release.UNCOUNTED
-        return await self._release_event(event, how, arguments.delay_us(delay), asked_for(event))
+        how = Release.COUNTED if _validation.flag(counted, "counted") else Release.UNCOUNTED
+        return await self._release_event(event, how, _validation.delay_us(delay), asked_for(event))
 
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
         self._require_tracked(event)
-        timeout_us = arguments.timeout_us(lasting, "timeout")
+        timeout_us = _validation.timeout_us(lasting, "timeout")
         store = self._partitions.of(event.id).store
         extension = Extension(event.receipt, timeout_us)
         answer = await store.call(lambda: store.backend.extend((extension,)), did("extend", event.id))
@@ -302,7 +302,7 @@ class Deliveries(Generic[PayloadT]):
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
         self._require_tracked(event)
         if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgument("reason", f"must be a str, not {shown(reason)}")
+            raise InvalidArgument("reason", f"must be a str, not {safe_repr(reason)}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
         store, asked = self._partitions.of(event.id).store, asked_for(event)
         try:
@@ -333,7 +333,7 @@ class Deliveries(Generic[PayloadT]):
         if holding.failed:
             if holding.several:  # else it was given up as it failed
                 self._give_up(event)
-        elif not standing(event).to_confirm:
+        elif not delivery_state(event).to_confirm:
             pass  # what was asked for failed, and its caller has been told
         elif holding.voted:
             self.confirm(event)
@@ -345,7 +345,7 @@ class Deliveries(Generic[PayloadT]):
             )
 
     def _give_up(self, event: Event[PayloadT]) -> None:
-        if not event.tracked or standing(event).asked:
+        if not event.tracked or delivery_state(event).asked:
             return
         policy, failure = event.data.retry, event.failure
         if policy is None:
@@ -360,22 +360,22 @@ class Deliveries(Generic[PayloadT]):
 
     def give_back(self, event: Event[PayloadT]) -> None:
         """Nobody took it."""
-        standing(event).ask(ON_ITS_WAY)
+        delivery_state(event).ask(ON_ITS_WAY)
         self._release_untouched(event.receipt)
 
     def _handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
-        self._tally.handler_errors += 1
+        self._counters.handler_errors += 1
         if ends_the_program(error):
             # No more work may be started; the deadline serves it.
             self.consumers.spoil(event)
-            self._reports.warn(f"the handler of event {event.id!r} ends the program: {shown(error)}")
+            self._reports.warn(f"the handler of event {event.id!r} ends the program: {safe_repr(error)}")
         elif ending is Ending.RAISED:
             self._chores.runtime.caught(error)
-            self._reports.report(HandlerFailed(event.id, f"raised {shown(error)}"), error)
+            self._reports.report(HandlerFailed(event.id, f"raised {safe_repr(error)}"), error)
             self.failed(event, error)
         elif ending is Ending.OVERRUN:
             # Counted and reported when it was cancelled.
-            self._tally.handler_errors -= 1
+            self._counters.handler_errors -= 1
             self.failed(event, TimeoutError("it ran for longer than max_run"))
         elif ending is Ending.CUT:
             words = "it outlasted the time limit of leave()"
@@ -389,7 +389,7 @@ class Deliveries(Generic[PayloadT]):
 
     def _overran(self, holding: Holding[PayloadT]) -> None:
         """It has run for as long as it may (rule D4)."""
-        self._tally.handler_errors += 1
+        self._counters.handler_errors += 1
         if self.consumers.overrun(holding):
             what = "is cancelled: it has run for longer than max_run"
         else:
@@ -398,12 +398,12 @@ class Deliveries(Generic[PayloadT]):
 
     def _in_vain(self, owner: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
         """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
-        if not isinstance(owner, Standing) or owner.withdrawn or owner.settled:
+        if not isinstance(owner, DeliveryState) or owner.withdrawn or owner.settled:
             return
         store_us = self._partitions.of(receipt.id).store.clock.store_us(self._chores.runtime.now_us())
         deadline_us = owner.deadline_us
         if store_us is not None and deadline_us is not None and store_us >= deadline_us:
-            self._tally.confirmed_too_late += 1
+            self._counters.confirmed_too_late += 1
             self._reports.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
@@ -469,7 +469,7 @@ class Deliveries(Generic[PayloadT]):
 def asked_for(event: Event[Any]) -> Asked:
     """Note that its release or burial is asked for; what that comes to is to be written there."""
     asked = Asked()
-    standing(event).ask(asked)
+    delivery_state(event).ask(asked)
     return asked
 
 

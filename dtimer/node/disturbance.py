@@ -5,19 +5,19 @@ The log has a line for each, whether or not anybody listens: an outage shows the
 
 from __future__ import annotations
 
-from dtimer.counters import Tally
 from dtimer.errors import NodeDisturbed, NodeFenced
+from dtimer.metrics import RunningCounters
 from dtimer.node.reports import Reports
-from dtimer.shown import said
+from dtimer.safe_repr import safe_str
 
 
 class Disturbance:
     """What of a node's way to its store is broken. One for all partitions: they mostly break together."""
 
-    def __init__(self, node: str, reports: Reports, tally: Tally) -> None:
+    def __init__(self, node: str, reports: Reports, counters: RunningCounters) -> None:
         self._node = node
         self._reports = reports
-        self._tally = tally
+        self._counters = counters
         self._broken: set[str] = set()
         self._failures = 0
         self._is_fenced = False
@@ -26,7 +26,7 @@ class Disturbance:
         """A call failed. The part stands in the report: "claims", or "wake-ups of partition 3"."""
         self._failures += 1
         if not self._broken:
-            what = f"node {self._node!r}: its {part} fail ({said(cause)}); it tries again by itself"
+            what = f"node {self._node!r}: its {part} fail ({safe_str(cause)}); it tries again by itself"
             if self._reports.listeners:
                 # What nobody listens to is logged by itself.
                 self._reports.warn(what)
@@ -39,7 +39,7 @@ class Disturbance:
             return
         self._broken.discard(part)
         if not self._broken:
-            self._tally.reconnects += 1
+            self._counters.reconnects += 1
             self._reports.warn(f"node {self._node!r}: all works again, after {self._failures} failed attempts")
             self._failures = 0
 

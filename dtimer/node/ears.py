@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from dtimer.errors import BackendClosed, BackendError, StoreUnreachable
-from dtimer.foreign import ends_the_task
 from dtimer.node.planner import Backoff
 from dtimer.node.tasks import start_task
-from dtimer.protocol import TimerBackend
-from dtimer.shown import shown
-from dtimer.values import Message
+from dtimer.protocol.backend import TimerBackend
+from dtimer.protocol.values import Message
+from dtimer.safe_repr import safe_repr
+from dtimer.user_code import ends_the_task
 
 
 class Ears:
@@ -87,7 +87,7 @@ class Ears:
             if ends_the_task(error):
                 raise
             # A backend's bug must not leave the node deaf for good.
-            failure = StoreUnreachable("wakeups", f"the backend raised {shown(error)}")
+            failure = StoreUnreachable("wakeups", f"the backend raised {safe_repr(error)}")
             failure.__cause__ = error
             return failure
         return StoreUnreachable("wakeups", "the messages came to an end")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dtimer.errors import BackendError
 from dtimer.node.reports import Chores, Reports
-from dtimer.protocol import SupportsExamination, TimerBackend
-from dtimer.values import Risk
+from dtimer.protocol.backend import SupportsExamination, TimerBackend
+from dtimer.protocol.values import Risk
 
 
 class Examination:

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeVar
 from typing_extensions import override
 
 from dtimer.errors import WrongProcessOrLoop
-from dtimer.foreign import to_await
-from dtimer.protocol import Runtime
+from dtimer.protocol.backend import Runtime
+from dtimer.user_code import to_await
 
 T = TypeVar("T")
 

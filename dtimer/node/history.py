@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, TypeVar
 from dtimer.epochs import epoch_after_reset
 from dtimer.frozen import frozen
 from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX
-from dtimer.values import AcknowledgedCall, Applied, Branch
+from dtimer.protocol.values import AcknowledgedCall, Applied, Branch
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from dtimer.foreign import ends_the_task
 from dtimer.node.outbox import Batch, Outbox, Ticket
 from dtimer.node.planner import Backoff
 from dtimer.node.tasks import start_task
-from dtimer.protocol import Runtime
+from dtimer.protocol.backend import Runtime
+from dtimer.user_code import ends_the_task
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")

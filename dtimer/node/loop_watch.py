@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dtimer.counters import Tally
 from dtimer.errors import LoopBlocked
 from dtimer.limits import LOOP_BLOCKED_AGAIN_US, LOOP_BLOCKED_US
+from dtimer.metrics import RunningCounters
 from dtimer.node.reports import Reports
-from dtimer.protocol import Runtime
+from dtimer.protocol.backend import Runtime
 
 
 class LoopWatch:
     """One timer's, by the runtime's clock: in virtual time nothing blocks."""
 
-    def __init__(self, runtime: Runtime, reports: Reports, tally: Tally) -> None:
+    def __init__(self, runtime: Runtime, reports: Reports, counters: RunningCounters) -> None:
         self.now_us = runtime.now_us
         self._reports = reports
-        self._tally = tally
+        self._counters = counters
         self._noticed_us = self._quiet_until_us = -1
 
     def ran(self, since_us: int, label: str, id: str) -> None:
@@ -33,7 +33,7 @@ class LoopWatch:
             self._blocked(late_us, "or more, by code that does not await, or the process was stopped")
 
     def _blocked(self, blocked_us: int, by: str) -> None:
-        self._tally.loop_blocks += 1
+        self._counters.loop_blocks += 1
         self._noticed_us = now_us = self.now_us()
         if now_us >= self._quiet_until_us:
             self._quiet_until_us = now_us + LOOP_BLOCKED_AGAIN_US

@@ -9,12 +9,11 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from dtimer.counters import Tally
 from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeIdDisputed, NodeStopped
 from dtimer.event import Event
-from dtimer.foreign import ends_the_program
-from dtimer.home import Settled
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
+from dtimer.loop_local import LoopAffinity
+from dtimer.metrics import RunningCounters
 from dtimer.node.claims import Claims
 from dtimer.node.deliveries import Deliveries
 from dtimer.node.disturbance import Disturbance
@@ -23,9 +22,10 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores, Errand, Reports, in_hand
 from dtimer.node.room import Room
 from dtimer.node.tasks import start_task
-from dtimer.protocol import Runtime
-from dtimer.shown import said, shown
-from dtimer.values import Member
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.values import Member
+from dtimer.safe_repr import safe_repr, safe_str
+from dtimer.user_code import ends_the_program
 
 T = TypeVar("T")
 
@@ -45,12 +45,12 @@ class Node:
         name: Callable[[], str],
         *,
         runtime: Runtime,
-        settled: Settled,
+        settled: LoopAffinity,
         watch: LoopWatch,
         confirm_timeout_us: int,
         chores: Chores,
         reports: Reports,
-        tally: Tally,
+        counters: RunningCounters,
         on_ready: Callable[[], None],
     ) -> None:
         """
@@ -71,7 +71,7 @@ class Node:
         self._confirm_timeout_us = confirm_timeout_us
         self._chores = chores
         self._reports = reports
-        self._tally = tally
+        self._counters = counters
         self._on_ready = on_ready
         self._deliveries: Deliveries[Any] | None = None
         self._room: Room | None = None
@@ -158,7 +158,7 @@ class Node:
     def _new_claims(self) -> list[Claims]:
         assert self._deliveries is not None, "serve() comes first"
         assert self._room is not None, "settle() comes first"
-        disturbance = Disturbance(self.id, self._reports, self._tally)
+        disturbance = Disturbance(self.id, self._reports, self._counters)
         several = len(self._partitions.all) > 1
         self._num_ended = 0
         return [
@@ -173,7 +173,7 @@ class Node:
                 confirms=partition.confirms,
                 confirm_timeout_us=self._confirm_timeout_us,
                 reports=self._reports,
-                tally=self._tally,
+                counters=self._counters,
                 name=self._name,
                 on_ready=self._partition_ready,
                 on_fenced=self._fenced,
@@ -247,11 +247,11 @@ class Node:
         """One has come to its end that was not to; who stops in one partition stops in all."""
         for claims in self._claims:
             claims.stop_claiming()
-        why = "its task ended" if error is None else said(error)
+        why = "its task ended" if error is None else safe_str(error)
         if isinstance(error, asyncio.CancelledError):
             why = "its task was cancelled"
         elif error is not None and ends_the_program(error):
-            why = f"the program is ended by {shown(error)}"
+            why = f"the program is ended by {safe_repr(error)}"
         self._reports.report(NodeStopped(f"node {self.id!r} takes no more events: {why}"), error)
         if isinstance(error, BackendClosed) and self._deliveries is not None:
             self._deliveries.end_all()

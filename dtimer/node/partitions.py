@@ -8,17 +8,17 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from dtimer.counters import Tally
-from dtimer.home import Home
+from dtimer.loop_local import LoopRef
+from dtimer.metrics import RunningCounters
 from dtimer.node.calls import Calls
 from dtimer.node.confirms import Confirms
 from dtimer.node.history import History
 from dtimer.node.reports import Reports
 from dtimer.node.store import Store
-from dtimer.outcomes import CancelOutcome, PostOutcome
-from dtimer.partitions import partition_of
-from dtimer.protocol import Runtime, SupportsPartitions, TimerBackend
-from dtimer.values import Durability, NewEvent
+from dtimer.protocol.backend import Runtime, SupportsPartitions, TimerBackend
+from dtimer.protocol.outcomes import CancelOutcome, PostOutcome
+from dtimer.protocol.partitioning import partition_of
+from dtimer.protocol.values import Durability, NewEvent
 
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
@@ -40,17 +40,17 @@ class Histories:
     """
 
     def __init__(self) -> None:
-        self._taken: list[tuple[Home, list[History]]] = []
+        self._taken: list[tuple[LoopRef, list[History]]] = []
 
     def take(self, number: int) -> list[History]:
         """For each partition one, for the running loop."""
         self._taken = [taken for taken in self._taken if not taken[0].inherited]
         for place, (home, histories) in enumerate(self._taken):
             if home.ended:
-                self._taken[place] = Home(), histories
+                self._taken[place] = LoopRef(), histories
                 return histories
         fresh = [History() for _ in range(number)]
-        self._taken.append((Home(), fresh))
+        self._taken.append((LoopRef(), fresh))
         return fresh
 
 
@@ -61,14 +61,16 @@ class Partitions:
         all: in their order; an event's is told by its id.
     """
 
-    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally, histories: Histories) -> None:
+    def __init__(
+        self, backend: TimerBackend, reports: Reports, counters: RunningCounters, histories: Histories
+    ) -> None:
         """For the running loop."""
         backends = backend.partitions if isinstance(backend, SupportsPartitions) else (backend,)
         self.runtime: Runtime = backend.runtime
         self.all: list[Partition] = []
         for each, history in zip(backends, histories.take(len(backends)), strict=True):
-            store = Store(each, reports, tally, history)
-            confirms = Confirms(store, tally, reports.report)
+            store = Store(each, reports, counters, history)
+            confirms = Confirms(store, counters, reports.report)
             self.all.append(Partition(store, confirms, Calls(store, reports.report)))
 
     def of(self, id: str) -> Partition:

@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 from dtimer.frozen import frozen
 from dtimer.limits import BACKOFF_MAX_US, BACKOFF_MIN_US
-from dtimer.values import Pace
+from dtimer.protocol.values import Pace
 
 Draw: TypeAlias = Callable[[int], int]
 """A random integer from 0 up to, not including, the argument."""

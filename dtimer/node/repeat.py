@@ -17,8 +17,8 @@ from dtimer.errors import (
     WrongProcessOrLoop,
 )
 from dtimer.node.planner import Backoff
-from dtimer.protocol import Runtime
-from dtimer.shown import shown
+from dtimer.protocol.backend import Runtime
+from dtimer.safe_repr import safe_repr
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ def retold(error: BaseException, operation: str, *, lost: bool = False) -> Excep
     if isinstance(error, WrongProcessOrLoop):
         own: Exception = WrongProcessOrLoop(*error.args)
     elif not isinstance(error, BackendError):
-        own = OutcomeUnknown(operation, f"the backend raised {shown(error)}")
+        own = OutcomeUnknown(operation, f"the backend raised {safe_repr(error)}")
     elif lost or error.known is Known.PERHAPS_APPLIED:
         own = OutcomeUnknown(operation, error.problem)
     elif type(error).__init__ is BackendError.__init__:

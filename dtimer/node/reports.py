@@ -13,12 +13,12 @@ from typing import Any, Final, Generic, ParamSpec
 
 from dtimer.errors import DTimerError
 from dtimer.event import Event
-from dtimer.foreign import ends_the_program, ends_the_task, to_await
-from dtimer.home import PerLoop
 from dtimer.limits import LISTENER_CALLS_MAX
+from dtimer.loop_local import LoopLocal
 from dtimer.node.tasks import start_task
-from dtimer.protocol import Runtime
-from dtimer.shown import shown
+from dtimer.protocol.backend import Runtime
+from dtimer.safe_repr import safe_repr
+from dtimer.user_code import ends_the_program, ends_the_task, to_await
 
 P = ParamSpec("P")
 
@@ -51,13 +51,15 @@ def log(level: int, message: str, *args: object, error: BaseException | None = N
 def _log_without(error: BaseException | None, failure: BaseException, level: int, message: str, *args: object) -> None:
     """After a failure to write an error's traceback."""
     try:
-        logger.log(level, f"{message} (it was %s, which cannot be logged: %s)", *args, shown(error), shown(failure))
+        logger.log(
+            level, f"{message} (it was %s, which cannot be logged: %s)", *args, safe_repr(error), safe_repr(failure)
+        )
     except BaseException as again:
         if ends_the_program(again):
             raise
         # No handler takes it, so it goes where Python writes what no code catches.
         with suppress(Exception):
-            print(f"dtimer: {message % args} ({shown(failure)})", file=sys.stderr)
+            print(f"dtimer: {message % args} ({safe_repr(failure)})", file=sys.stderr)
 
 
 class Chores:
@@ -65,7 +67,7 @@ class Chores:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._tasks: PerLoop[dict[asyncio.Task[None], Errand]] = PerLoop(dict)
+        self._tasks: LoopLocal[dict[asyncio.Task[None], Errand]] = LoopLocal(dict)
         self.on_done: Callable[[], None] | None = None
 
     @property
@@ -108,7 +110,7 @@ class Listeners(Generic[P]):
         self._name = name
         self._chores = chores
         self._handlers: list[Callable[P, object]] = []
-        self._calls: PerLoop[set[asyncio.Task[None]]] = PerLoop(set)
+        self._calls: LoopLocal[set[asyncio.Task[None]]] = LoopLocal(set)
 
     def __bool__(self) -> bool:
         return bool(self._handlers)
@@ -141,7 +143,7 @@ class Listeners(Generic[P]):
             if len(calls) >= LISTENER_CALLS_MAX:
                 work.close()
                 what = "%d handlers of %r run already, and do not end: one more was not called for %s"
-                log(logging.ERROR, what, len(calls), self._name, shown(args))
+                log(logging.ERROR, what, len(calls), self._name, safe_repr(args))
                 continue
             call = context.run(self._chores.start, partial(_itself, work), f"a handler of {self._name!r}", errand)
             calls.add(call)

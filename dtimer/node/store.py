@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
-from dtimer.counters import Tally
 from dtimer.errors import (
     BackendError,
     OutcomeUnknown,
@@ -16,12 +15,13 @@ from dtimer.errors import (
 )
 from dtimer.frozen import frozen
 from dtimer.limits import REPEAT_WITHIN_US
+from dtimer.metrics import RunningCounters
 from dtimer.node.history import NOTHING, Done, Finding, History
 from dtimer.node.repeat import repeating
 from dtimer.node.reports import Reports
 from dtimer.node.store_clock import ClockBound
-from dtimer.protocol import Runtime, SupportsBranches, SupportsRepeatWithin, TimerBackend
-from dtimer.values import Applied
+from dtimer.protocol.backend import Runtime, SupportsBranches, SupportsRepeatWithin, TimerBackend
+from dtimer.protocol.values import Applied
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Store:
         on_lost_writes: called after the store was found to have lost writes.
     """
 
-    def __init__(self, backend: TimerBackend, reports: Reports, tally: Tally, history: History) -> None:
+    def __init__(self, backend: TimerBackend, reports: Reports, counters: RunningCounters, history: History) -> None:
         self.backend = backend
         self.runtime: Runtime = backend.runtime
         self.clock = ClockBound()
@@ -85,7 +85,7 @@ class Store:
         self.on_lost_writes: Callable[[], None] | None = None
         self._asking = False
         self._reports = reports
-        self._tally = tally
+        self._counters = counters
 
     async def once(self, request: Callable[[], Awaitable[Applied[T]]], done: Did[T] | None = None) -> Applied[T]:
         """One call.
@@ -102,7 +102,7 @@ class Store:
         if applied.epoch == self.history.epoch:
             leap_us = self.clock.learn(applied.at_us, self.runtime.now_us(), sent_us=sent_us)
             if leap_us:
-                self._tally.clock_leaps += 1
+                self._counters.clock_leaps += 1
                 self._reports.report(StoreClockLeapt(leap_us))
         return applied
 
@@ -132,7 +132,7 @@ class Store:
 
     def _found(self, finding: Finding) -> None:
         if finding.lost_writes:
-            self._tally.lost_writes += 1
+            self._counters.lost_writes += 1
             self.clock.forget()
             self._reports.report(StoreLostWrites(self.backend.namespace, finding.calls))
             if self.on_lost_writes is not None:
@@ -143,7 +143,7 @@ class Store:
             if self.on_lost_writes is not None:
                 self.on_lost_writes()
         if finding.restarted:
-            self._tally.store_restarts += 1
+            self._counters.store_restarts += 1
             self.clock.forget()
             report = StoreRestarted(self.backend.namespace, finding.perhaps_lost)
             if finding.perhaps_lost or self._reports.listeners:
@@ -151,5 +151,5 @@ class Store:
             else:
                 self._reports.warn(str(report))  # no error, for all that is known
         if finding.step_us:
-            self._tally.clock_steps += 1
+            self._counters.clock_steps += 1
             self._reports.report(StoreClockStepped(finding.step_us))

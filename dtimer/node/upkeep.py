@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from dtimer.errors import BackendError
-from dtimer.event import Event, hears_of_its_loss, own_timeout_us, standing
+from dtimer.event import Event, delivery_state, hears_of_its_loss, own_timeout_us
 from dtimer.limits import BATCH_MAX_ITEMS, DELAY_MAX_US, MILLISECOND_US
 from dtimer.node.consumers import Consumers, Holding
 from dtimer.node.partitions import Partitions
 from dtimer.node.reports import Chores
 from dtimer.node.store import Store, did
-from dtimer.outcomes import ExtendOutcome
-from dtimer.protocol import Cancellable
-from dtimer.values import Delivery, Extension
+from dtimer.protocol.backend import Cancellable
+from dtimer.protocol.outcomes import ExtendOutcome
+from dtimer.protocol.values import Delivery, Extension
 
 LOOKS: Final = 12
 """In each confirm timeout."""
@@ -98,7 +98,7 @@ class Upkeep:
 
     @staticmethod
     def _is_due(holding: Holding[Any], now_us: int) -> bool:
-        its = standing(holding.event)
+        its = delivery_state(holding.event)
         return not its.asked and not its.lost and now_us - holding.since_us >= holding.timeout_us // 3
 
     def extensions(self, holdings: Sequence[Holding[Any]]) -> tuple[Extension, ...]:
@@ -110,8 +110,8 @@ class Upkeep:
         for holding, outcome in zip(holdings, outcomes, strict=False):
             if outcome is ExtendOutcome.EXTENDED:
                 holding.since_us, holding.timeout_us = max(holding.since_us, sent_us), holding.asking_us
-                standing(holding.event).deadline_us = at_us + holding.asking_us
-            elif not standing(holding.event).asked:
+                delivery_state(holding.event).deadline_us = at_us + holding.asking_us
+            elif not delivery_state(holding.event).asked:
                 # Else its own confirm, say, has come first.
                 self._lost(holding.event, at_us)
 
@@ -121,7 +121,7 @@ class Upkeep:
         if outcome is not ExtendOutcome.EXTENDED:
             self._lost(event, at_us)
             return
-        standing(event).deadline_us = at_us + timeout_us
+        delivery_state(event).deadline_us = at_us + timeout_us
         if holding is not None:
             if not holding.begun_us:
                 holding.begun_us = self._looked_us
@@ -132,7 +132,7 @@ class Upkeep:
     @staticmethod
     def _lost(event: Event[Any], at_us: int) -> None:
         """An extension found that the delivery is in charge of nothing any more, at a time of the store's."""
-        its = standing(event)
+        its = delivery_state(event)
         # Before the deadline no other node is given it (rule D1), so it was cancelled or replaced.
         its.withdrawn = its.withdrawn or (its.deadline_us is not None and at_us < its.deadline_us)
         its.lost = True
@@ -156,7 +156,7 @@ class Upkeep:
         overrun: list[Holding[Any]] = []
         self._riding = {}
         for event, holding in self._consumers.unfinished.items():
-            its = standing(event)
+            its = delivery_state(event)
             extended = not its.asked and not its.lost
             # A handler that goes on although there is nothing to extend any more takes up room all the same.
             if holding.over or not event.tracked or not (extended or holding.tasks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define, evolve
 
 from dtimer.limits import BRANCHES_MAX
-from dtimer.values import Branch
+from dtimer.protocol.values import Branch
 
 
 @define

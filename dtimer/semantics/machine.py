@@ -49,7 +49,9 @@ from dtimer.limits import (
     UNARMED_OVERDUE_US,
     UNREADABLE_SHOWN_BYTES,
 )
-from dtimer.outcomes import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -62,13 +64,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.semantics import operations as op
-from dtimer.semantics.branches import Branches
-from dtimer.semantics.letters import DeadLetters
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.semantics.refusals import Refusals, one_more, wait_after
-from dtimer.semantics.ring import Ring
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     Applied,
     At,
@@ -97,6 +93,10 @@ from dtimer.values import (
     Release,
     Unreadable,
 )
+from dtimer.semantics.branches import Branches
+from dtimer.semantics.dead_letters import DeadLetters
+from dtimer.semantics.refusals import Refusals, one_more, wait_after
+from dtimer.semantics.ring import Ring
 
 Reach = Callable[[str], bool]
 

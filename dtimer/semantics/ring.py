@@ -22,8 +22,8 @@ from collections.abc import Callable
 from attrs import define, field
 
 from dtimer.limits import ANNOUNCE_MAX_TRIES, ARM_GRACE_US, CLAIM_EXTRA_ENTRIES, MEMBER_LIFE_POLLS
-from dtimer.outcomes import ClaimStatus, JoinOutcome
-from dtimer.values import Announcement, Arm, Member, Parked, RingMember
+from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome
+from dtimer.protocol.values import Announcement, Arm, Member, Parked, RingMember
 
 
 @define

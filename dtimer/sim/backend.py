@@ -11,22 +11,22 @@ from typing import Final, Self, cast
 
 from typing_extensions import override
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.epochs import epoch_after_reset
 from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, StoreRefused, WrongProcessOrLoop
-from dtimer.home import Home
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
-from dtimer.protocol import Runtime
+from dtimer.loop_local import LoopRef
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.operations import Claim, Operation, ReplyT_co, Upcoming
+from dtimer.protocol.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
+from dtimer.safe_repr import safe_repr
 from dtimer.semantics import Machine, StoreClock
 from dtimer.semantics.clock import CLOCK_BEYOND
-from dtimer.semantics.methods import OperationMethods
-from dtimer.semantics.operations import Claim, Operation, ReplyT_co, Upcoming
-from dtimer.shown import shown
 from dtimer.sim.runtime import SimRuntime
 from dtimer.sim.sim_clock import SimClock
 from dtimer.sim.wakeups import Channels
 from dtimer.sim.world import World
-from dtimer.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
 
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """A round date, far enough from today that nobody takes virtual time for real time."""
@@ -70,17 +70,17 @@ class SimBackend(SimClock, OperationMethods):
         hang_after: float = HANG_AFTER_S,
         raise_asserts: bool = True,
     ) -> None:
-        self._namespace = arguments.name(namespace, "namespace")
-        hang_after_s = arguments.finite(hang_after, "hang_after")
+        self._namespace = _validation.name(namespace, "namespace")
+        hang_after_s = _validation.finite(hang_after, "hang_after")
         if hang_after_s <= 0:
-            raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {shown(hang_after)}")
+            raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {safe_repr(hang_after)}")
         world = World(
             start_us=_start_us(start),
             hang_after_s=hang_after_s,
-            raise_asserts=arguments.flag(raise_asserts, "raise_asserts"),
+            raise_asserts=_validation.flag(raise_asserts, "raise_asserts"),
         )
         super().__init__(world, self._first_us)
-        self._runtime = SimRuntime(self._world, seed=arguments.seed(seed))
+        self._runtime = SimRuntime(self._world, seed=_validation.seed(seed))
         self._channels = Channels(self._world.work)
         self._machine = Machine(self._runtime.token(EPOCH_BYTES))
         self._store_clock = StoreClock()
@@ -88,7 +88,7 @@ class SimBackend(SimClock, OperationMethods):
         self._host_off_us = 0
         self._server = SERVER
         self._closed = False
-        self._home = Home.nowhere()
+        self._home = LoopRef.nowhere()
         world.enter = self._enter
 
     # --- the backend; its operations are those of OperationMethods -----------------------------------
@@ -195,7 +195,7 @@ class SimBackend(SimClock, OperationMethods):
             # What waits there is not going to be woken, and must not be.
             self._channels.forget_all()
             self._world.begin_anew()
-        self._home = Home()
+        self._home = LoopRef()
 
     def _first_us(self) -> int | None:
         """When the first event of the queue can be claimed."""
@@ -212,7 +212,7 @@ class SimBackend(SimClock, OperationMethods):
 
 
 def _start_us(start: datetime) -> int:
-    start_us = arguments.since_epoch_us(start, "start")
+    start_us = _validation.since_epoch_us(start, "start")
     if not 0 <= start_us < INSTANT_MAX_US:
         raise InvalidArgument("start", f"must lie between 1970 and 2200, not at {start.isoformat()}")
     return start_us

@@ -15,9 +15,9 @@ from typing import Final, TypeAlias
 from attrs import define
 
 from dtimer.limits import SECOND_US
-from dtimer.shown import shown
+from dtimer.protocol.values import At, EventData, NewEvent
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.errors import SimStuck
-from dtimer.values import At, EventData, NewEvent
 
 DEPTH_MAX: Final = 1_000
 """A job that works through a backlog posts itself some hundred times; nothing that ends goes deeper."""
@@ -130,7 +130,7 @@ def _chain(link: _Link) -> str:
     ids: list[str] = []
     one: _Link | None = link
     while one is not None:
-        ids.append(shown(one.id))
+        ids.append(safe_repr(one.id))
         one = one.parent
     ids.reverse()
     return " → ".join([*ids[:_SHOWN_MAX], "…", *ids[-_SHOWN_MAX:]])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from dtimer import arguments
-from dtimer.arguments import Delay
+from dtimer import _validation
+from dtimer._validation import Delay
 from dtimer.errors import InvalidArgument
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -19,8 +19,8 @@ def duration_us(argument: str, duration: Delay) -> int:
     Raises:
         InvalidArgument: it is not a number, not finite, negative (time never goes back), or over a hundred years.
     """
-    microseconds = arguments.delay_us(duration, argument)
+    microseconds = _validation.delay_us(duration, argument)
     # Judged unrounded, for -0.0001 ms would round to nothing. Where an event is posted the past is welcome; here not.
-    if arguments.is_negative(duration):
-        raise InvalidArgument(argument, f"must not be negative: {shown(duration)}; time never goes back")
+    if _validation.is_negative(duration):
+        raise InvalidArgument(argument, f"must not be negative: {safe_repr(duration)}; time never goes back")
     return microseconds

@@ -150,7 +150,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _seeds_of(marker: pytest.Mark) -> list[int]:
-    from dtimer.shown import shown
+    from dtimer.safe_repr import safe_repr
 
     if len(marker.args) != 1 or marker.kwargs:
         _refuse("takes one argument, the number of seeds or a list of them")
@@ -160,12 +160,12 @@ def _seeds_of(marker: pytest.Mark) -> list[int]:
     elif _is_seed(argument):
         seeds = list[object](range(argument))
     else:
-        _refuse(f"takes the number of seeds or a list of them, not {shown(argument)}")
+        _refuse(f"takes the number of seeds or a list of them, not {safe_repr(argument)}")
     if not seeds:
-        _refuse(f"no seed is left: {shown(marker.args[0])}")
+        _refuse(f"no seed is left: {safe_repr(marker.args[0])}")
     wrong = [seed for seed in seeds if not _is_seed(seed)]
     if wrong:
-        _refuse(f"seeds are integers from 0, not {shown(wrong[0])}")
+        _refuse(f"seeds are integers from 0, not {safe_repr(wrong[0])}")
     return cast("list[int]", seeds)
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 
-from dtimer.protocol import Cancellable, Signal
+from dtimer.protocol.backend import Cancellable, Signal
+from dtimer.protocol.values import EventData, NewEvent
 from dtimer.runtime import process_name
 from dtimer.sim.descent import Descent
 from dtimer.sim.signal import SimSignal
 from dtimer.sim.world import World
-from dtimer.values import EventData, NewEvent
 
 
 class SimRuntime:

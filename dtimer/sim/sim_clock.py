@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from dtimer import arguments
-from dtimer.arguments import Delay
+from dtimer import _validation
+from dtimer._validation import Delay
 from dtimer.errors import InvalidArgument
 from dtimer.limits import MILLISECOND_US
 from dtimer.sim.autojump import Autojump
@@ -60,7 +60,7 @@ class SimClock:
         Raises:
             InvalidArgument: it is none, or lies in the past: time never goes back.
         """
-        to_us = arguments.instant_us(at)
+        to_us = _validation.instant_us(at)
         if to_us < self._world.clock.now_us:
             raise InvalidArgument("at", f"is {at.isoformat()}, and it is {self.now.isoformat()}: time never goes back")
         await self._world.advance_to(to_us + MILLISECOND_US - 1)

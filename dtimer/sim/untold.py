@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from dtimer.foreign import is_outcome
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.errors import SimStuck
+from dtimer.user_code import is_outcome
 
 _untold: Final[list[tuple[Untold, BaseException]]] = []
 """Of all simulators, so that the end of a test finds what no other call has raised."""
@@ -60,7 +60,7 @@ def _taken(of: Untold | None) -> BaseException | None:
         return None
     first, *others = errors
     if others:
-        first.add_note(f"Handlers raised {len(others)} more: {', '.join(shown(error) for error in others[:3])}")
+        first.add_note(f"Handlers raised {len(others)} more: {', '.join(safe_repr(error) for error in others[:3])}")
     return first
 
 

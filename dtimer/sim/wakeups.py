@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from typing_extensions import override
 
 from dtimer.errors import BackendError
+from dtimer.protocol.values import Message
 from dtimer.sim.signal import SimSignal
 from dtimer.sim.work import Work
-from dtimer.values import Message
 
 
 class Listener(AsyncIterator[Message]):

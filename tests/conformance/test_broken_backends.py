@@ -14,10 +14,10 @@ import pytest
 from attrs import evolve
 
 from dtimer import SimBackend, StoreUnreachable
-from dtimer.outcomes import PostOutcome
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.values import Applied, Claimed
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.outcomes import PostOutcome
+from dtimer.protocol.values import Applied, Claimed
 from dtimer_conformance import Feature
 from dtimer_conformance.court import HANGS_MAX, Court
 from dtimer_conformance.report import Report, Unreached, make_report

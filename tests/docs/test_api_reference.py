@@ -15,10 +15,10 @@ import pytest
 import dtimer
 from dtimer import BackendError, Counters, DeadEvent, DTimer, Event, Exhausted, Known, Post, SimBackend, Upcoming, sim
 from dtimer import errors as errors_module
-from dtimer import outcomes as outcomes_module
 from dtimer.cli.sim import add_arguments
 from dtimer.errors import REPEATABLE
-from dtimer.semantics.methods import OperationMethods
+from dtimer.protocol import outcomes as outcomes_module
+from dtimer.protocol.methods import OperationMethods
 from dtimer.sim import Run, SimClock, World, pytest_plugin
 
 REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")

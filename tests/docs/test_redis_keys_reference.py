@@ -12,7 +12,7 @@ from redis.exceptions import NoPermissionError
 
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.keys import Keys
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     At,
     EventData,

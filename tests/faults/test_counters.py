@@ -30,7 +30,7 @@ from dtimer import (
     StoreRestarted,
 )
 from dtimer.limits import DEAD_LETTERS_MAX, LOOP_BLOCKED_US, SECOND_US
-from dtimer.values import EndReason
+from dtimer.protocol.values import EndReason
 from support.members import behind
 from support.proxy import Proxy
 from support.scripts import runs

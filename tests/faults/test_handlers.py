@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from dtimer import ConfirmOutcome, DTimer, Event, HandlerFailed, Post, Retry
-from dtimer.values import Parked
+from dtimer.protocol.values import Parked
 from support.bounds import LATE_MS
 from support.figures import Figure
 from support.members import beside

@@ -6,7 +6,7 @@ import pytest
 
 from dtimer.limits import BACKOFF_MAX_US, BACKOFF_MIN_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILENCE_US
 from dtimer.node.planner import Backoff, ClaimNow, Planner, WaitUntil
-from dtimer.values import Pace
+from dtimer.protocol.values import Pace
 
 MS = 1_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX, CLOCK_WINDOW_US
 from dtimer.node.history import Finding, History
 from dtimer.node.store_clock import ClockBound
-from dtimer.values import AcknowledgedCall, Applied, Branch
+from dtimer.protocol.values import AcknowledgedCall, Applied, Branch
 
 
 def test_before_the_first_reply_nothing_is_known() -> None:

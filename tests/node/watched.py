@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from dtimer.errors import BackendError
-from dtimer.outcomes import (
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -19,9 +20,7 @@ from dtimer.outcomes import (
     PostOutcome,
     ReleaseOutcome,
 )
-from dtimer.protocol import Runtime
-from dtimer.sim import SimBackend
-from dtimer.values import (
+from dtimer.protocol.values import (
     Applied,
     Claimed,
     Cursor,
@@ -37,6 +36,7 @@ from dtimer.values import (
     Release,
     Window,
 )
+from dtimer.sim import SimBackend
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ import pytest
 
 from dtimer import DTimer, Event, Post
 from dtimer.backends.redis import RedisBackend
-from dtimer.values import Member
+from dtimer.protocol.values import Member
 from support.processes import NodeProcess, node_process, node_processes
 from support.proxy import Proxy
 from support.scripts import runs

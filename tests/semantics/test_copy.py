@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dtimer.semantics import Machine
-from dtimer.semantics import operations as op
-from dtimer.values import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.values import (
     Applied,
     LetterName,
     Member,
 )
+from dtimer.semantics import Machine
 from support.store import Store
 
 

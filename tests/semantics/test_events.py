@@ -12,7 +12,8 @@ from dtimer.limits import (
     DEAD_LETTERS_MAX,
     SECOND_US,
 )
-from dtimer.outcomes import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -24,9 +25,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.semantics import Machine
-from dtimer.semantics import operations as op
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     EndReason,
     EventState,
@@ -40,6 +39,7 @@ from dtimer.values import (
     RetryPolicy,
     Window,
 )
+from dtimer.semantics import Machine
 from support.store import START_US, Store, ids
 
 

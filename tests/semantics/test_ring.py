@@ -12,9 +12,9 @@ from dtimer.limits import (
     SECOND_US,
     UNARMED_OVERDUE_US,
 )
-from dtimer.outcomes import ClaimStatus, JoinOutcome
-from dtimer.semantics import operations as op
-from dtimer.values import Member, Parked
+from dtimer.protocol import operations as op
+from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome
+from dtimer.protocol.values import Member, Parked
 from support.store import Store, ids
 
 

@@ -12,7 +12,8 @@ from freezegun import freeze_time
 
 from dtimer import DTimer
 from dtimer.errors import BackendClosed, InvalidArgument
-from dtimer.outcomes import (
+from dtimer.protocol.backend import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -25,10 +26,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
-from dtimer.sim import SimBackend, SimMisuse, SimStuck
-from dtimer.sim.backend import START
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     EventData,
     Extension,
@@ -40,6 +38,8 @@ from dtimer.values import (
     Release,
     Window,
 )
+from dtimer.sim import SimBackend, SimMisuse, SimStuck
+from dtimer.sim.backend import START
 
 SECOND_US = 1_000_000
 MEMBER = Member("node-1", "first")

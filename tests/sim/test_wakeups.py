@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dtimer.errors import BackendClosed
+from dtimer.protocol.values import After, Announcement, EventData, Member, Message, NewEvent, Pulse, Wakeup
 from dtimer.sim import SimBackend
-from dtimer.values import After, Announcement, EventData, Member, Message, NewEvent, Pulse, Wakeup
 
 SECOND_US = 1_000_000
 ONE = Member("node-1", "first")

@@ -10,10 +10,10 @@ from typing import Any, Final, cast
 from attrs import evolve, frozen
 
 from dtimer import SimBackend, TimerBackend
-from dtimer.outcomes import PostOutcome
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.values import Applied
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.outcomes import PostOutcome
+from dtimer.protocol.values import Applied
 from dtimer_conformance import BackendSuite, Feature
 from dtimer_conformance.court import Court, Result, Status
 from dtimer_conformance.scenario import SCENARIOS

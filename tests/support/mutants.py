@@ -220,7 +220,7 @@ MUTANTS: Final = (
         "a second burial replaces the first",
         "        self._letters[letter.name] =",
         "        if letter.id in self._last:\n            self.remove(self._last[letter.id])\n        self._letters[letter.name] =",
-        file="letters",
+        file="dead_letters",
     ),
     _machine(
         "E4",
@@ -325,7 +325,7 @@ MUTANTS: Final = (
         "a list shows all of a record",
         "raw=whole.raw[:UNREADABLE_SHOWN_BYTES]",
         "raw=whole.raw",
-        file="letters",
+        file="dead_letters",
     ),
     _machine(
         "F4",
@@ -551,11 +551,11 @@ MUTANTS: Final = (
     _node(
         "T6",
         "take naive times for UTC",
-        "arguments",
+        "_validation",
         "datetime.__sub__(at, EPOCH) if aware else None",
         "datetime.__sub__(at if aware else at.replace(tzinfo=UTC), EPOCH)",
     ),
-    _node("P6", "any size will do", "codec", "if len(data) > max_bytes:", "if len(data) < 0:"),
+    _node("P6", "any size will do", "codecs/codec", "if len(data) > max_bytes:", "if len(data) < 0:"),
     _node(
         "D7",
         "come three seconds late",
@@ -627,8 +627,8 @@ MUTANTS: Final = (
         "string.format('1 %d %d %d', head, at, seq)",
         "string.format('1 %d %d %d', head - at, at, seq)",
     ),
-    _node("P2", "any id will do", "arguments", "    if not 1 <= size <= ID_MAX_BYTES:", "    if size < 0:"),
-    _node("E6", "extending is no success", "outcomes", "        ExtendOutcome.EXTENDED,\n", ""),
+    _node("P2", "any id will do", "_validation", "    if not 1 <= size <= ID_MAX_BYTES:", "    if size < 0:"),
+    _node("E6", "extending is no success", "protocol/outcomes", "        ExtendOutcome.EXTENDED,\n", ""),
     _node(
         "N4",
         "give up after a failure",
@@ -661,9 +661,9 @@ MUTANTS: Final = (
     _node(
         "T5",
         "endless delays are taken",
-        "arguments",
-        'if not math.isfinite(number):\n        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")\n    num',
-        'if number != number:\n        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")\n    num',
+        "_validation",
+        'if not math.isfinite(number):\n        raise InvalidArgument(argument, f"must be finite, not {safe_repr(value)}")\n    num',
+        'if number != number:\n        raise InvalidArgument(argument, f"must be finite, not {safe_repr(value)}")\n    num',
         original=True,
     ),
 )

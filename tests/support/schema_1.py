@@ -88,7 +88,7 @@ def shown_letter(letter: Any) -> Shown:
 
 async def everything(backend: Any) -> tuple[list[Shown], list[Shown]]:
     """All live events and all dead letters."""
-    from dtimer.values import Window
+    from dtimer.protocol.values import Window
 
     live: list[Shown] = []
     start: Any = Window()
@@ -136,7 +136,7 @@ async def _record(url: str) -> None:
 
     from dtimer import DTimer, Post
     from dtimer.backends.redis import RedisBackend
-    from dtimer.values import Member, Release
+    from dtimer.protocol.values import Member, Release
 
     now_us = BEGAN_US
     backend: Any = RedisBackend(Redis.from_url(url), NAMESPACE, clock_for_tests=lambda: now_us)

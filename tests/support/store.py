@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dtimer.limits import SECOND_US
-from dtimer.outcomes import PostOutcome, ReleaseOutcome
-from dtimer.semantics import Machine
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.values import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.outcomes import PostOutcome, ReleaseOutcome
+from dtimer.protocol.values import (
     After,
     Applied,
     At,
@@ -24,6 +23,7 @@ from dtimer.values import (
     RetryPolicy,
     Window,
 )
+from dtimer.semantics import Machine
 
 START_US = 1_900_000_000 * SECOND_US
 

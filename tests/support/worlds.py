@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from dtimer import DTimer, DTimerError, Event, Exhausted, SimBackend
 from dtimer.backends.redis import RedisBackend
-from dtimer.values import Inspection
+from dtimer.protocol.values import Inspection
 from support.waiting import TIMEOUT_S, until
 
 NAMESPACE: Final = "dt"

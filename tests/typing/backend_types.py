@@ -10,9 +10,9 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 
 from dtimer import DTimer, RedisBackend, SimBackend, TimerBackend
 from dtimer.backends.redis.partition import RedisPartition
-from dtimer.outcomes import PostOutcome
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge
-from dtimer.values import Applied, NewEvent
+from dtimer.protocol.backend import SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge
+from dtimer.protocol.outcomes import PostOutcome
+from dtimer.protocol.values import Applied, NewEvent
 from node.watched import Watched
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import assert_type
 
 from dtimer import DTimer, JsonValue, TimerBackend
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection
+from dtimer.protocol.backend import SupportsDeadLetters, SupportsInspection
 from dtimer.sim import Crash, Fault, Faults, Host, LinkedBackend, Partition, Record, Run, Simulation, World
 
 simulation = Simulation(seed=7, nodes=3, faults=Faults(script=[(3.5, Crash("n1"))], rates={"pause": 1}))

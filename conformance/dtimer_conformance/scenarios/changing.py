@@ -7,7 +7,7 @@ from typing import Any
 
 from dtimer import Event
 from dtimer.limits import MILLISECOND_US, SECOND_US
-from dtimer.outcomes import (
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -16,7 +16,7 @@ from dtimer.outcomes import (
     PostOutcome,
     ReleaseOutcome,
 )
-from dtimer.values import After, EventState, Extension, NewEvent, Release
+from dtimer.protocol.values import After, EventState, Extension, NewEvent, Release
 from dtimer_conformance.client import LONG_US, event, ids, member
 from dtimer_conformance.scenario import scenario, with_nodes
 from dtimer_conformance.verdicts import holds, same
@@ -260,7 +260,7 @@ async def handlers_release_and_extend(world: World) -> None:
 async def outcomes_are_the_enums_of_their_operations(world: World) -> None:
     """Each outcome is true when the call did what it asked for, and false otherwise, as the original's 1 and 0.
 
-    Troubleshooting: return the members of `dtimer.outcomes`, not words or numbers that look like them.
+    Troubleshooting: return the members of `dtimer.protocol.outcomes`, not words or numbers that look like them.
     """
     store = world.store
     await store.enter("a")

@@ -9,8 +9,8 @@ from dtimer.limits import (
     MILLISECOND_US,
     UNARMED_OVERDUE_US,
 )
-from dtimer.outcomes import ClaimStatus, JoinOutcome, ReleaseOutcome
-from dtimer.values import After, EndReason, NewEvent, Release, RetryPolicy
+from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome, ReleaseOutcome
+from dtimer.protocol.values import After, EndReason, NewEvent, Release, RetryPolicy
 from dtimer_conformance.client import event, ids, member
 from dtimer_conformance.scenario import scenario, with_nodes
 from dtimer_conformance.verdicts import NOTHING, holds, same

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from dtimer.limits import MILLISECOND_US
-from dtimer.outcomes import (
+from dtimer.protocol.outcomes import (
     ConfirmOutcome,
 )
 from dtimer_conformance.client import ids

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dtimer import EventExists
 from dtimer.limits import DAY_US, DEAD_LETTER_AGE_US, MILLISECOND_US, PAGE_MAX_ITEMS
-from dtimer.outcomes import ConfirmOutcome, DiscardOutcome, ReleaseOutcome, ResendOutcome
-from dtimer.values import (
+from dtimer.protocol.outcomes import ConfirmOutcome, DiscardOutcome, ReleaseOutcome, ResendOutcome
+from dtimer.protocol.values import (
     After,
     DeadLetter,
     EndReason,

@@ -6,7 +6,7 @@ from dtimer.limits import (
     MILLISECOND_US,
     UNARMED_OVERDUE_US,
 )
-from dtimer.values import EndReason, Release
+from dtimer.protocol.values import EndReason, Release
 from dtimer_conformance.client import LONG_US, ids
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario

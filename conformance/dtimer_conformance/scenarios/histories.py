@@ -12,9 +12,9 @@ from attrs import define, field
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 
 from dtimer.limits import MILLISECOND_US, SECOND_US
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.values import After, At, Extension, NewEvent, Receipt, Release, Window
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import After, At, Extension, NewEvent, Receipt, Release, Window
 from dtimer_conformance.client import Client, event, member
 from dtimer_conformance.features import Feature
 from dtimer_conformance.programs import Runner, Step, programs

@@ -10,7 +10,7 @@ from dtimer.limits import (
     PAYLOAD_MAX_BYTES,
     UNARMED_OVERDUE_US,
 )
-from dtimer.values import After, NewEvent
+from dtimer.protocol.values import After, NewEvent
 from dtimer_conformance.client import event, ids
 from dtimer_conformance.scenario import scenario
 from dtimer_conformance.verdicts import NOTHING, same

@@ -217,7 +217,7 @@ async def a_node_that_the_store_forgot_joins_again(world: World) -> None:
 
     Troubleshooting: has the namespace that is made anew another epoch? Who listens under the old one hears nothing.
     """
-    from dtimer.protocol import SupportsPurge
+    from dtimer.protocol.backend import SupportsPurge
 
     node = await world.node(pace=QUICK)
     backend = world.store.backend

@@ -6,8 +6,8 @@ from attrs import evolve
 
 from dtimer import EventExists, InvalidArgument, PayloadTooLarge, Post
 from dtimer.limits import BATCH_MAX_ITEMS, ID_MAX_BYTES, PAYLOAD_MAX_BYTES, SECOND_US
-from dtimer.outcomes import ConfirmOutcome, PostOutcome
-from dtimer.values import After, At, EndReason, EventState, IfExists, NewEvent, Release, RetryPolicy
+from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
+from dtimer.protocol.values import After, At, EndReason, EventState, IfExists, NewEvent, Release, RetryPolicy
 from dtimer_conformance.client import event, ids
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario, with_nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dtimer.limits import BATCH_MAX_BYTES, MILLISECOND_US, PAGE_MAX_ITEMS, PAYLOAD_MAX_BYTES, SECOND_US
-from dtimer.values import After, EventState, NewEvent, Release, Window
+from dtimer.protocol.values import After, EventState, NewEvent, Release, Window
 from dtimer_conformance.client import LONG_US, event
 from dtimer_conformance.scenario import scenario, with_nodes
 from dtimer_conformance.verdicts import holds, same

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dtimer.limits import ARM_GRACE_US, MILLISECOND_US, SECOND_US, UNARMED_OVERDUE_US
-from dtimer.outcomes import ClaimStatus
-from dtimer.values import After, NewEvent
+from dtimer.protocol.outcomes import ClaimStatus
+from dtimer.protocol.values import After, NewEvent
 from dtimer_conformance.client import LONG_US, event, ids, member
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario

@@ -8,9 +8,9 @@ from enum import Enum
 
 from dtimer import BackendClosed, InvalidArgument, SchemaMismatch
 from dtimer.limits import BRANCHES_MAX, MILLISECOND_US, SCHEMA
-from dtimer.outcomes import ClaimStatus, JoinOutcome, PostOutcome
-from dtimer.protocol import SupportsPurge
-from dtimer.values import After, Applied, Branch, Extension, IfExists, NewEvent, Receipt, Release, Window
+from dtimer.protocol.backend import SupportsPurge
+from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome, PostOutcome
+from dtimer.protocol.values import After, Applied, Branch, Extension, IfExists, NewEvent, Receipt, Release, Window
 from dtimer_conformance.client import LONG_US, event, ids, member
 from dtimer_conformance.explain import is_tuple, items
 from dtimer_conformance.features import Feature, SupportsForeignSchema, SupportsServerNames

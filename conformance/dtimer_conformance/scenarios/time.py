@@ -20,9 +20,9 @@ from dtimer.limits import (
     STORE_TIME_MAX_US,
     YEAR_US,
 )
-from dtimer.protocol import SupportsClockReset
-from dtimer.semantics.operations import Operation
-from dtimer.values import After, Applied, At, NewEvent, Release
+from dtimer.protocol.backend import SupportsClockReset
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import After, Applied, At, NewEvent, Release
 from dtimer_conformance.client import event, ids, member
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario, with_nodes

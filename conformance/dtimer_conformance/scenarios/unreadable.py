@@ -6,8 +6,8 @@ from typing import Any
 
 from dtimer import PayloadRefused, RecordUnreadable
 from dtimer.limits import MILLISECOND_US, REFUSAL_WAIT_MIN_US, UNREADABLE_SHOWN_BYTES
-from dtimer.outcomes import BuryOutcome, ReleaseOutcome, ResendOutcome
-from dtimer.values import (
+from dtimer.protocol.outcomes import BuryOutcome, ReleaseOutcome, ResendOutcome
+from dtimer.protocol.values import (
     After,
     EndReason,
     IfExists,

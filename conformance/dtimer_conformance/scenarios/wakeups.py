@@ -19,7 +19,7 @@ from dtimer import (
     StoreUnreachable,
 )
 from dtimer.limits import MILLISECOND_US, SECOND_US
-from dtimer.values import Applied, Claimed, Malformed, Message, Pace, Pulse, Wakeup
+from dtimer.protocol.values import Applied, Claimed, Malformed, Message, Pace, Pulse, Wakeup
 from dtimer_conformance.client import LONG_US, Client
 from dtimer_conformance.scenario import scenario, with_nodes
 from dtimer_conformance.verdicts import holds, same

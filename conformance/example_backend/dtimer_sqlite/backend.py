@@ -13,32 +13,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast
 
-from dtimer.errors import BackendClosed, BackendError, InvalidArgument, StoreRefused
-from dtimer.limits import NAME_PATTERN, NAMESPACE_DEFAULT
-from dtimer.outcomes import (
+from dtimer.protocol import (
+    NAME_PATTERN,
+    NAMESPACE_DEFAULT,
+    Applied,
+    AsyncioRuntime,
+    BackendClosed,
+    BackendError,
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
-    ConfirmOutcome,
-    DiscardOutcome,
-    ExtendOutcome,
-    JoinOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-    ResendOutcome,
-)
-from dtimer.runtime import AsyncioRuntime
-from dtimer.values import (
-    Applied,
     Claimed,
+    ConfirmOutcome,
     Cursor,
     DeadLetterCursor,
     DeadLetterPage,
+    DiscardOutcome,
     Due,
+    ExtendOutcome,
     Extension,
     Failure,
     IfExists,
     Inspection,
+    InvalidArgument,
+    JoinOutcome,
     LetterName,
     Member,
     Message,
@@ -46,8 +44,12 @@ from dtimer.values import (
     Pace,
     Page,
     Pending,
+    PostOutcome,
     Receipt,
     Release,
+    ReleaseOutcome,
+    ResendOutcome,
+    StoreRefused,
     Window,
 )
 

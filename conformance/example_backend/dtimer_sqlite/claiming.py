@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attrs import define, field
-from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, UNARMED_OVERDUE_US
-from dtimer.outcomes import ClaimStatus
-from dtimer.values import Claimed, Delivery, Ended, EndReason, EventData, Extension, Member, Parked, Receipt, Unreadable
+from dtimer.protocol import (
+    BATCH_MAX_BYTES,
+    CLAIM_EXTRA_ENTRIES,
+    UNARMED_OVERDUE_US,
+    Claimed,
+    ClaimStatus,
+    Delivery,
+    Ended,
+    EndReason,
+    EventData,
+    Extension,
+    Member,
+    Parked,
+    Receipt,
+    Unreadable,
+)
 
 from dtimer_sqlite import letters, ring
 from dtimer_sqlite.receipts import confirm, extend

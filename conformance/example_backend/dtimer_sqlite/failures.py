@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from dtimer.errors import (
+from dtimer.protocol import (
     BackendError,
     OutcomeUnknown,
     SchemaMismatch,

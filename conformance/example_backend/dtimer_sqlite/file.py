@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from dtimer.values import Applied
+from dtimer.protocol import Applied
 
 from dtimer_sqlite import failures, ring, schema
 from dtimer_sqlite.turn import Turn

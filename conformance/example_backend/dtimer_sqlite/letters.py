@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dtimer.limits import BATCH_MAX_BYTES, CLAIM_EXTRA_ENTRIES, DEAD_LETTER_AGE_US, DEAD_LETTERS_MAX
-from dtimer.outcomes import DiscardOutcome, PostOutcome, ResendOutcome
-from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage, Due, EndReason, IfExists, LetterName, NewEvent
+from dtimer.protocol import (
+    BATCH_MAX_BYTES,
+    CLAIM_EXTRA_ENTRIES,
+    DEAD_LETTER_AGE_US,
+    DEAD_LETTERS_MAX,
+    DeadLetter,
+    DeadLetterCursor,
+    DeadLetterPage,
+    DiscardOutcome,
+    Due,
+    EndReason,
+    IfExists,
+    LetterName,
+    NewEvent,
+    PostOutcome,
+    ResendOutcome,
+)
 
 from dtimer_sqlite.posting import post_one
 from dtimer_sqlite.records import ERROR_COLUMNS, EVENT_COLUMNS, end, event_of, last_error_of, raw_of

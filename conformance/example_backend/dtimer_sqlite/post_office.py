@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-from dtimer.values import Malformed, Message, Pulse, Wakeup
+from dtimer.protocol import Malformed, Message, Pulse, Wakeup
 
 ADDRESS_MAX_BYTES: Final = 100
 MESSAGE_MAX_BYTES: Final = 4_096

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dtimer.outcomes import CancelOutcome, ChangeOutcome, PostOutcome
-from dtimer.values import IfExists, NewEvent
+from dtimer.protocol import CancelOutcome, ChangeOutcome, IfExists, NewEvent, PostOutcome
 
 from dtimer_sqlite.records import EVENT_COLUMNS, EVENT_VALUES, columns_of, end, live
 from dtimer_sqlite.turn import Turn

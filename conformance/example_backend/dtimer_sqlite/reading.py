@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dtimer.limits import BATCH_MAX_BYTES
-from dtimer.values import Cursor, Inspection, Page, Pending, Window
+from dtimer.protocol import BATCH_MAX_BYTES, Cursor, Inspection, Page, Pending, Window
 
 from dtimer_sqlite import letters, ring
 from dtimer_sqlite.records import event_of, live, pending_of

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dtimer.limits import REFUSAL_ROUNDS, REFUSAL_WAIT_MAX_US, REFUSAL_WAIT_MIN_US
-from dtimer.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.values import (
+from dtimer.protocol import (
+    REFUSAL_ROUNDS,
+    REFUSAL_WAIT_MAX_US,
+    REFUSAL_WAIT_MIN_US,
+    BuryOutcome,
+    ConfirmOutcome,
     EndReason,
+    ExtendOutcome,
     Extension,
     Failure,
     Receipt,
     Release,
+    ReleaseOutcome,
 )
 
 from dtimer_sqlite import letters, ring

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from dtimer.values import EventData, EventState, Failure, LastError, Pending, RetryPolicy
+from dtimer.protocol import EventData, EventState, Failure, LastError, Pending, RetryPolicy
 
 from dtimer_sqlite.schema import SCHEMA
 from dtimer_sqlite.turn import Row, Turn

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dtimer.limits import ANNOUNCE_MAX_TRIES, ARM_GRACE_US, CLAIM_EXTRA_ENTRIES, MEMBER_LIFE_POLLS
-from dtimer.outcomes import ClaimStatus, JoinOutcome
-from dtimer.values import Arm, Member, Parked, RingMember
+from dtimer.protocol import (
+    ANNOUNCE_MAX_TRIES,
+    ARM_GRACE_US,
+    CLAIM_EXTRA_ENTRIES,
+    MEMBER_LIFE_POLLS,
+    Arm,
+    ClaimStatus,
+    JoinOutcome,
+    Member,
+    Parked,
+    RingMember,
+)
 
 from dtimer_sqlite.turn import Row, Turn
 

@@ -7,9 +7,18 @@ import sqlite3
 from typing import Any, Final, TypeAlias
 
 from attrs import define, field
-from dtimer.errors import SchemaMismatch, StoreBusy
-from dtimer.limits import CLOCK_STEP_US, INSTANT_MAX_US, STORE_TIME_MAX_US
-from dtimer.values import After, Announcement, Applied, Arm, Due
+from dtimer.protocol import (
+    CLOCK_STEP_US,
+    INSTANT_MAX_US,
+    STORE_TIME_MAX_US,
+    After,
+    Announcement,
+    Applied,
+    Arm,
+    Due,
+    SchemaMismatch,
+    StoreBusy,
+)
 
 from dtimer_sqlite.post_office import Letterbox, NobodyThere
 from dtimer_sqlite.schema import SCHEMA

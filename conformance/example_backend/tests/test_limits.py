@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
-from dtimer.limits import (
+from dtimer.protocol import (
     BATCH_MAX_ITEMS,
     DEAD_LETTER_AGE_US,
     DEAD_LETTERS_MAX,
     PAGE_MAX_ITEMS,
     PAYLOAD_MAX_BYTES,
     SECOND_US,
-)
-from dtimer.values import (
     After,
     EventData,
     LetterName,

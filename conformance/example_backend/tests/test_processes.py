@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import define, field
 from dtimer import DTimer
-from dtimer.values import EventState, Parked
+from dtimer.protocol import EventState, Parked
 from dtimer_conformance import Record, RecordingBackend, replay
 
 from dtimer_sqlite import SqliteBackend

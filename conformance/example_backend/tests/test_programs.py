@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dtimer.limits import SECOND_US
+from dtimer.protocol import SECOND_US
 from dtimer_conformance.programs import Runner, Step, programs
 from dtimer_conformance.replay import replay
 from hypothesis import HealthCheck, given, settings

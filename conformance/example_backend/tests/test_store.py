@@ -19,10 +19,22 @@ from dtimer import (
     StoreFull,
     StoreUnreachable,
 )
-from dtimer.limits import SECOND_US
-from dtimer.outcomes import PostOutcome
-from dtimer.protocol import SupportsDeadLetters, SupportsInspection, SupportsPurge, TimerBackend
-from dtimer.values import After, EventData, Malformed, Member, NewEvent, Pulse, Wakeup, Window
+from dtimer.protocol import (
+    SECOND_US,
+    After,
+    EventData,
+    Malformed,
+    Member,
+    NewEvent,
+    PostOutcome,
+    Pulse,
+    SupportsDeadLetters,
+    SupportsInspection,
+    SupportsPurge,
+    TimerBackend,
+    Wakeup,
+    Window,
+)
 
 from dtimer_sqlite import SqliteBackend, failures
 from dtimer_sqlite.schema import SCHEMA

@@ -11,8 +11,8 @@ from typing import Final, Self
 from redis.asyncio import Redis, RedisCluster
 from typing_extensions import override
 
-from dtimer import arguments
-from dtimer.arguments import Durable, Timeout
+from dtimer import _validation
+from dtimer._validation import Durable, Timeout
 from dtimer.backends.redis.clock_reset import Reset
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.embedded import EmbeddedServer
@@ -22,8 +22,8 @@ from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.urls import client_of
 from dtimer.errors import Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT, REPEAT_WITHIN_US, SECOND_US
+from dtimer.protocol.values import Applied, ClockReset, Finding, Inspection, RingMember
 from dtimer.runtime import AsyncioRuntime
-from dtimer.values import Applied, ClockReset, Finding, Inspection, RingMember
 
 REPEAT_WITHIN_DEFAULT_S: Final = REPEAT_WITHIN_US / SECOND_US
 
@@ -89,12 +89,12 @@ class RedisBackend(RedisPartition):
         clock_for_tests: Callable[[], int] | None,
     ) -> None:
         """What every way of making one comes to; without defaults, so that none of them leaves anything out."""
-        name = arguments.name(namespace, "namespace")
-        count = arguments.partitions(partitions)
-        timeout_s = arguments.timeout_us(request_timeout, "request_timeout") / 1e6
+        name = _validation.name(namespace, "namespace")
+        count = _validation.partitions(partitions)
+        timeout_s = _validation.timeout_us(request_timeout, "request_timeout") / 1e6
         servers, runtime = Servers(source, request_timeout_s=timeout_s), AsyncioRuntime()
-        wanted = arguments.durability(durability)
-        within_us = arguments.repeat_within_us(repeat_within)
+        wanted = _validation.durability(durability)
+        within_us = _validation.repeat_within_us(repeat_within)
         super().__init__(
             servers,
             Keys(name),

@@ -21,7 +21,7 @@ from attrs import frozen
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
@@ -31,8 +31,8 @@ from dtimer.backends.redis.servers import Servers
 from dtimer.epochs import epoch_after_reset
 from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreBusy, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
+from dtimer.protocol.values import ClockReset
 from dtimer.runtime import AsyncioRuntime
-from dtimer.values import ClockReset
 
 OPERATION: Final = "reset_clock"
 
@@ -192,7 +192,7 @@ async def look(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT)
         PartitionsMismatch: the namespace is being moved into another number of partitions.
         BackendError: it could not be looked at.
     """
-    name = arguments.name(namespace, "namespace")
+    name = _validation.name(namespace, "namespace")
     servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         schema, stored = as_list(await _part(servers, name, 0, 1).ask(b"HMGET", b"schema", b"partitions"))

@@ -6,7 +6,7 @@ from dtimer.backends.redis.connections import Then
 from dtimer.backends.redis.resp import Reply, pack, shown
 from dtimer.errors import NotDurable
 from dtimer.limits import MILLISECOND_US
-from dtimer.values import Durability
+from dtimer.protocol.values import Durability
 
 
 def waiting(durability: Durability) -> Then:

@@ -30,8 +30,8 @@ from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ConnectionSettings
 from dtimer.backends.redis.supervised import SupervisedProcess
 from dtimer.errors import DTimerError, InvalidArgument
-from dtimer.home import keep, when_forked
-from dtimer.shown import shown
+from dtimer.loop_local import after_fork, keep_alive
+from dtimer.safe_repr import safe_repr
 
 HOST: Final = "127.0.0.1"
 READY_TIMEOUT_S: Final = 30.0
@@ -89,7 +89,7 @@ class EmbeddedServer:
             InvalidArgument: it is no path.
         """
         if path is not None and not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidArgument("path", f"must be a str or a path, not {shown(path)}")
+            raise InvalidArgument("path", f"must be a str or a path, not {safe_repr(path)}")
         self._path = None if path is None else Path(path).absolute()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._process: SupervisedProcess | None = None
@@ -97,13 +97,13 @@ class EmbeddedServer:
         self._pid = 0
         """Of the process that has started it."""
         self._starting = threading.Lock()
-        when_forked(self, EmbeddedServer._forked)
+        after_fork(self, EmbeddedServer._forked)
 
     def _forked(self) -> None:
         """The child of a process uses its server, if that has been started, and leaves its end to the parent."""
         self._starting = threading.Lock()
         if self._temporary is not None:
-            keep(self._temporary)
+            keep_alive(self._temporary)
             # It would be removed at the child's end.
             vars(self._temporary)["_finalizer"].detach()
             self._temporary = None

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Final
 
 from dtimer.limits import SKEW_TOLD_US
-from dtimer.shown import printable
-from dtimer.values import Finding, Risk
+from dtimer.protocol.values import Finding, Risk
+from dtimer.safe_repr import printable
 
 _EVICTING_PREFIX: Final = "allkeys-"
 """Such a policy takes any key. The others take none, or only keys that expire, and ours do not."""

@@ -21,7 +21,7 @@ from attrs import frozen
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Reply
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
@@ -31,7 +31,7 @@ from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
 from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
-from dtimer.partitions import partition_of
+from dtimer.protocol.partitioning import partition_of
 from dtimer.runtime import AsyncioRuntime
 
 OPERATION: Final = "migrate_partitions"
@@ -68,8 +68,8 @@ async def migrate_partitions(
         PartitionsMismatch: another migration was interrupted, and must be finished first.
         BackendError: it was interrupted.
     """
-    to = arguments.partitions(partitions)
-    name = arguments.name(namespace, "namespace")
+    to = _validation.partitions(partitions)
+    name = _validation.name(namespace, "namespace")
     servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         return await _Migration(servers, name, to).run()

@@ -16,9 +16,10 @@ from dtimer.backends.redis.scripts import load_script, sharded
 from dtimer.backends.redis.servers import Servers
 from dtimer.backends.redis.wakeups import subscribe
 from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable
-from dtimer.home import Home, when_forked
 from dtimer.limits import REPEAT_WITHIN_US
-from dtimer.outcomes import (
+from dtimer.loop_local import LoopRef, after_fork
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -30,8 +31,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.protocol import Runtime
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     Applied,
     At,
@@ -118,10 +118,10 @@ class RedisPartition:
         self._clock_for_tests = clock_for_tests
         self.server_for_tests: str | None = None
         # The last caller's, and where that was: most callers are in the same event loop.
-        self._way: tuple[Home, Route] | None = None
+        self._way: tuple[LoopRef, Route] | None = None
         self._new_epoch = runtime.token(EPOCH_NUM_BYTES)
         self._scripts = _SHARDED if servers.sharded else _SCRIPTS
-        when_forked(self, RedisPartition._forked)
+        after_fork(self, RedisPartition._forked)
 
     def _forked(self) -> None:
         # Two processes must not make namespaces with one epoch.
@@ -307,7 +307,7 @@ class RedisPartition:
                 problem = f"the first partition was asked, and its reply was lost: {error.problem}"
                 raise StoreUnreachable(operation, problem) from error
             self._first = None
-        self._way = Home(), route
+        self._way = LoopRef(), route
         return route
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TypeAlias
 
-from dtimer.values import EventData, RetryPolicy
+from dtimer.protocol.values import EventData, RetryPolicy
 
 Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None, int | None, int]
 """max_retries, confirm_timeout_us, expires_after_us, keep, retry, max_run_us, and the length of the headers."""

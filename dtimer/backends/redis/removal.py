@@ -9,7 +9,7 @@ from attrs import frozen
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.backends.redis.backend import RedisBackend
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.backends.redis.keys import Keys
@@ -17,7 +17,7 @@ from dtimer.backends.redis.resp import as_int
 from dtimer.backends.redis.servers import Servers
 from dtimer.errors import OutcomeUnknown, SchemaMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT, PARTITIONS_MAX
-from dtimer.values import Inspection
+from dtimer.protocol.values import Inspection
 
 OPERATION: Final = "purge"
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
@@ -43,7 +43,7 @@ async def remains(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAU
         InvalidArgument: before any I/O.
         BackendError: it could not be looked at.
     """
-    keys = Keys(arguments.name(namespace, "namespace"))
+    keys = Keys(_validation.name(namespace, "namespace"))
     servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         route = await servers.route(OPERATION, keys.prefix)

@@ -10,7 +10,7 @@ from redis.exceptions import InvalidResponse
 from dtimer.backends.redis.records import read_record
 from dtimer.backends.redis.resp import Reply, as_bytes, as_int, as_list, shown
 from dtimer.errors import OutcomeUnknown
-from dtimer.outcomes import (
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -23,7 +23,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.values import (
+from dtimer.protocol.values import (
     Announcement,
     Applied,
     Arm,

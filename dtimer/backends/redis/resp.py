@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from redis.exceptions import InvalidResponse, ResponseError
 
 from dtimer.limits import REPLY_MAX_BYTES
-from dtimer.shown import printable
+from dtimer.safe_repr import printable
 
 Reply: TypeAlias = "int | bytes | list[Reply] | None"
 """What a server answers in RESP2. Status replies (``+OK``) are bytes too."""

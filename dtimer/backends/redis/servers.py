@@ -8,7 +8,7 @@ from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.sentinel import SentinelMaster
 from dtimer.backends.redis.settings import ClusterSettings, ConnectionSettings, SentinelSettings, client_settings
 from dtimer.errors import BackendClosed
-from dtimer.home import PerLoop
+from dtimer.loop_local import LoopLocal
 
 
 class Servers:
@@ -26,7 +26,7 @@ class Servers:
         self.request_timeout_s = request_timeout_s
         self._embedded = source if isinstance(source, EmbeddedServer) else None
         self._settings = None if self._embedded is not None else client_settings(source)
-        self._ways = PerLoop(self._new_ways, Ways.abandon)
+        self._ways = LoopLocal(self._new_ways, Ways.abandon)
         self._closed = False
 
     @property

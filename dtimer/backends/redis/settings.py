@@ -25,7 +25,7 @@ from typing_extensions import TypeIs, override
 
 from dtimer.backends.redis.handshake import HandshakeParser
 from dtimer.errors import InvalidArgument
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 
 _ADDRESS_AND_CREDENTIALS: Final = frozenset(
     {"host", "port", "path", "socket_type", "db", "username", "password", "credential_provider", "client_name"}
@@ -235,4 +235,4 @@ def _connects_by_a_socket(kind: object) -> TypeIs[type[Connection | UnixDomainSo
 
 
 def _name(kind: object) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else shown(kind)
+    return f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else safe_repr(kind)

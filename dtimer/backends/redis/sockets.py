@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from typing_extensions import override
 
-from dtimer.home import keep, when_forked
+from dtimer.loop_local import after_fork, keep_alive
 
 
 class _Closed(asyncio.Transport):
@@ -49,14 +49,14 @@ class _Inherited:
 
     def __init__(self) -> None:
         self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()
-        when_forked(self, _Inherited._forked)
+        after_fork(self, _Inherited._forked)
 
     def add(self, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
 
     def _forked(self) -> None:
         writers = [writer for writer in self._writers if not writer.is_closing()]
-        keep(writers)
+        keep_alive(writers)
         null = os.open(os.devnull, os.O_RDWR)
         for writer in writers:
             number = writer.get_extra_info("socket").fileno()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from dtimer.home import when_forked
+from dtimer.loop_local import after_fork
 
 # The shell's standard input is a lifeline: when Python ends, in whatever way, the kernel closes the other end of it,
 # `read` returns, and the server is asked to stop. No hook of Python's own runs when its process is killed.
@@ -57,7 +57,7 @@ class SupervisedProcess:
                 # Ctrl-C is for the program, which still needs its server to end well. And a group can be killed as one.
                 start_new_session=True,
             )
-        when_forked(self, SupervisedProcess._forked)
+        after_fork(self, SupervisedProcess._forked)
 
     def _forked(self) -> None:
         """It is the parent's: to hold its lifeline would keep it alive, and to end with it would stop it."""

@@ -20,7 +20,7 @@ from attrs import frozen
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
@@ -88,7 +88,7 @@ async def upgrade_namespace(client: Redis | RedisCluster, namespace: str = NAMES
 
 @asynccontextmanager
 async def _opened(client: Redis | RedisCluster, namespace: str) -> AsyncGenerator[_Upgrade]:
-    name = arguments.name(namespace, "namespace")
+    name = _validation.name(namespace, "namespace")
     servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         yield _Upgrade(servers, name)

@@ -25,7 +25,7 @@ from dtimer.backends.redis.errors import before_sending
 from dtimer.backends.redis.line import Line
 from dtimer.backends.redis.resp import Reply, pack
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
-from dtimer.values import Malformed, Message, Pulse, Wakeup
+from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 
 OPERATION: Final = "wakeups"
 MALFORMED_KEPT_BYTES: Final = 256

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dtimer.errors import BackendError, EventExists, Known
-from dtimer.outcomes import ConfirmOutcome, PostOutcome
-from dtimer.posting import PostedId
+from dtimer.posts import PostedId
+from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
+from dtimer.protocol.values import Receipt
 from dtimer.sim.checks.honesty import Honesty, Watch
 from dtimer.sim.checks.ledger import Ledger
 from dtimer.sim.checks.promptness import Promptness
 from dtimer.sim.checks.violation import Violation
 from dtimer.sim.faulty.world import World
-from dtimer.values import Receipt
 
 
 class Condemned(Exception):

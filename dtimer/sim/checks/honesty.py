@@ -12,12 +12,12 @@ from typing import Any, Final, TypeVar
 from attrs import define
 
 from dtimer.limits import REPEAT_WITHIN_US, SECOND_US
-from dtimer.outcomes import ConfirmOutcome, PostOutcome
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
+from dtimer.protocol.values import Applied, Claimed, Receipt
 from dtimer.sim.checks.violation import Complain
 from dtimer.sim.faulty.trace import Record
-from dtimer.values import Applied, Claimed, Receipt
 
 REMEMBERED_US: Final = 2 * REPEAT_WITHIN_US + 60 * SECOND_US
 """So long after it was applied somebody may still be told: all repetitions are over, and nobody paused for longer."""

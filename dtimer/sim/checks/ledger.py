@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from attrs import define, evolve, frozen
 
-from dtimer.outcomes import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation, Read
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -23,12 +25,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation, Read
-from dtimer.sim.checks.violation import Complain
-from dtimer.sim.faulty.store import LOSE_MAX_US
-from dtimer.sim.faulty.trace import Record
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     Applied,
     Claimed,
@@ -44,6 +41,9 @@ from dtimer.values import (
     Receipt,
     Release,
 )
+from dtimer.sim.checks.violation import Complain
+from dtimer.sim.faulty.store import LOSE_MAX_US
+from dtimer.sim.faulty.trace import Record
 
 SAME_CALL_US: Final = 1_000
 """Items of one call get a microsecond each, and a call has at most 512 of them."""

@@ -7,13 +7,13 @@ from typing import Any, Final
 from attrs import define
 
 from dtimer.limits import MILLISECOND_US, POLL_MAX_US, REPEAT_WITHIN_US, SECOND_US
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Applied, Claimed, Delivery, Parked
 from dtimer.sim.checks.violation import Complain
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.trace import Record
 from dtimer.sim.faulty.world import World
-from dtimer.values import Applied, Claimed, Delivery, Parked
 
 BOUND_US: Final = 1_100 * MILLISECOND_US
 """An event may be so late while a node with room can reach the store: a second, and the ways of two calls."""

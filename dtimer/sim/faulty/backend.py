@@ -16,12 +16,12 @@ from typing_extensions import override
 
 from dtimer.errors import BackendClosed, StoreRefused, StoreUnreachable
 from dtimer.limits import SECOND_US
-from dtimer.protocol import Runtime
-from dtimer.semantics.methods import OperationMethods
-from dtimer.semantics.operations import Operation, ReplyT_co
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.values import Applied, Message, Pace
 from dtimer.sim.faulty.channels import WAKEUPS, Subscription
 from dtimer.sim.faulty.exchange import Connection, Exchange
-from dtimer.values import Applied, Message, Pace
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.host import Host

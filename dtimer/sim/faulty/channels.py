@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from dtimer.errors import StoreUnreachable
+from dtimer.protocol.values import Message
 from dtimer.sim.faulty.exchange import Connection
-from dtimer.values import Message
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.backend import LinkedBackend

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, cast
 
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Branch, Claimed
 from dtimer.sim.faulty.trace import Field
-from dtimer.values import Branch, Claimed
 
 _IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
     op.Post: lambda operation: [new.event.id for new in operation.events],

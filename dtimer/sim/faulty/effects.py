@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
+from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 from dtimer.sim.faulty import faults as f
 from dtimer.sim.faulty.channels import Subscription
 from dtimer.sim.faulty.exchange import CLOSED
 from dtimer.sim.faulty.faults import Fault, to_us
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.server import Server
-from dtimer.values import Malformed, Message, Pulse, Wakeup
 
 Effect: TypeAlias = "tuple[Callable[[], None], Callable[[], None] | None, float | None] | None"
 """How it begins, how it ends, and after how many seconds it does so by itself; None if it would change nothing."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from dtimer.errors import BackendError, OutcomeUnknown, StoreUnreachable
-from dtimer.semantics.operations import Operation
-from dtimer.values import Applied
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Applied
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.backend import LinkedBackend

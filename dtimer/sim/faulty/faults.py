@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, get_args
 import attrs
 from attrs import field, frozen
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.errors import InvalidArgument
 from dtimer.limits import SECOND_US
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.store import LOSE_MAX_US, Refusal
 
 Seconds: TypeAlias = float | timedelta
@@ -44,7 +44,7 @@ def to_us(seconds: float) -> int:
 def seconds(value: Seconds) -> float:
     """The converter of all times of faults."""
     number: object = value.total_seconds() if isinstance(value, timedelta) else value
-    return round(arguments.finite(number, "a time of a fault, in seconds or as a timedelta,") * SECOND_US) / SECOND_US
+    return round(_validation.finite(number, "a time of a fault, in seconds or as a timedelta,") * SECOND_US) / SECOND_US
 
 
 def optional_seconds(value: Seconds | None) -> float | None:
@@ -56,31 +56,31 @@ def _lost_seconds(value: Seconds | Literal["all"]) -> float | Literal["all"]:
 
 
 def not_negative(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and arguments.finite(value, attribute.name) < 0:
-        raise InvalidArgument(attribute.name, f"must not be negative, not {shown(value)}")
+    if value is not None and _validation.finite(value, attribute.name) < 0:
+        raise InvalidArgument(attribute.name, f"must not be negative, not {safe_repr(value)}")
 
 
 def _one_of(words: Sequence[str]) -> Callable[[object, attrs.Attribute[Any], str], None]:
     def check(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
         if value not in words:
-            raise InvalidArgument(attribute.name, f"must be one of {', '.join(words)}, not {shown(value)}")
+            raise InvalidArgument(attribute.name, f"must be one of {', '.join(words)}, not {safe_repr(value)}")
 
     return check
 
 
 def _positive(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    arguments.whole(value, attribute.name, least=1)
+    _validation.whole(value, attribute.name, least=1)
 
 
 def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not 0 < arguments.finite(value, attribute.name) <= 1:
-        raise InvalidArgument(attribute.name, f"must be above 0 and at most 1, not {shown(value)}")
+    if not 0 < _validation.finite(value, attribute.name) <= 1:
+        raise InvalidArgument(attribute.name, f"must be above 0 and at most 1, not {safe_repr(value)}")
 
 
 def _losable(_: object, attribute: attrs.Attribute[Any], value: float | Literal["all"]) -> None:
     if value != ALL and not 0 <= value <= LOSE_MAX_US / SECOND_US:
         raise InvalidArgument(
-            attribute.name, f"must be 'all', or 0 to {LOSE_MAX_US // SECOND_US} s, not {shown(value)}"
+            attribute.name, f"must be 'all', or 0 to {LOSE_MAX_US // SECOND_US} s, not {safe_repr(value)}"
         )
 
 
@@ -252,7 +252,7 @@ class Slow(NodeFault):
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.min_s <= self.max_s:
-            raise InvalidArgument("min_s", f"must be above 0 and not above max_s, not {shown(self.min_s)}")
+            raise InvalidArgument("min_s", f"must be above 0 and not above max_s, not {safe_repr(self.min_s)}")
 
 
 @frozen

@@ -15,12 +15,12 @@ from typing import Any, Final, TypeAlias
 from attrs import define
 from typing_extensions import override
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.errors import BackendError
-from dtimer.foreign import is_outcome
 from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
-from dtimer.protocol import Cancellable, Signal
-from dtimer.semantics.operations import Operation
+from dtimer.protocol.backend import Cancellable, Signal
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Applied, Claimed, EventData, NewEvent
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.faults import Moment
@@ -28,7 +28,7 @@ from dtimer.sim.faulty.link import Link
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import Field, Record
 from dtimer.sim.loop import Process
-from dtimer.values import Applied, Claimed, EventData, NewEvent
+from dtimer.user_code import is_outcome
 
 Application: TypeAlias = "Callable[[Host], Awaitable[object]]"
 """A program: runs in the process of a host, from its start to its end."""
@@ -103,7 +103,7 @@ class Host:
 
     def backend(self, namespace: str = NAMESPACE_DEFAULT) -> LinkedBackend:
         """A backend of this process, with connections of its own, for a :class:`dtimer.DTimer`."""
-        backend = LinkedBackend(self, arguments.name(namespace, "namespace"))
+        backend = LinkedBackend(self, _validation.name(namespace, "namespace"))
         self.backends.append(backend)
         return backend
 

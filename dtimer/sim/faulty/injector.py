@@ -17,7 +17,7 @@ from attrs import frozen
 
 from dtimer.errors import InvalidArgument
 from dtimer.limits import SECOND_US
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.effects import Effect, Effects
 from dtimer.sim.faulty.faults import KINDS, Fault, NodeFault, to_us
@@ -171,7 +171,7 @@ class Injector:
 
     def _check(self, fault: Fault) -> None:
         if isinstance(fault, NodeFault) and fault.node not in self._hosts:
-            raise InvalidArgument("node", f"must be one of {', '.join(self._hosts)}, not {shown(fault.node)}")
+            raise InvalidArgument("node", f"must be one of {', '.join(self._hosts)}, not {safe_repr(fault.node)}")
 
     def _end(self, number: int) -> None:
         active = self._active.pop(number, None)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dtimer.errors import BackendError
 from dtimer.limits import SECOND_US
-from dtimer.semantics.operations import Operation
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Applied, Message
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.channels import WAKEUPS, Subscription
 from dtimer.sim.faulty.describing import ids_of
 from dtimer.sim.faulty.exchange import CLOSED, Connection, Exchange
 from dtimer.sim.faulty.faults import DelayAnnouncements, Direction, LoseAnnouncements, Loss, RepeatAnnouncements, to_us
-from dtimer.values import Applied, Message
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.backend import LinkedBackend

@@ -8,9 +8,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from dtimer.arguments import many
+from dtimer._validation import many
 from dtimer.errors import InvalidArgument
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.faults import (
     KINDS,
     USUAL,
@@ -39,10 +39,10 @@ class Rate:
 
 def _rates(rates: Mapping[str, float | Rate]) -> Mapping[str, Rate]:
     if not isinstance(rates, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
-        raise InvalidArgument("rates", f"must map kinds of faults to rates, not {shown(rates)}")
+        raise InvalidArgument("rates", f"must map kinds of faults to rates, not {safe_repr(rates)}")
     unknown = [kind for kind in rates if kind not in KINDS]
     if unknown:
-        raise InvalidArgument("rates", f"knows no fault {shown(unknown[0])}; there are {', '.join(KINDS)}")
+        raise InvalidArgument("rates", f"knows no fault {safe_repr(unknown[0])}; there are {', '.join(KINDS)}")
     return {kind: rate if isinstance(rate, Rate) else Rate(rate) for kind, rate in rates.items()}
 
 
@@ -54,7 +54,7 @@ def _moment(moment: Any) -> tuple[float, Fault]:
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidArgument):
             raise
-    raise InvalidArgument("script", f"must be pairs of a moment and a fault, not {shown(moment)}")
+    raise InvalidArgument("script", f"must be pairs of a moment and a fault, not {safe_repr(moment)}")
 
 
 def _script(script: Iterable[tuple[Seconds, Fault]]) -> tuple[tuple[float, Fault], ...]:
@@ -118,7 +118,7 @@ class Faults:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, InvalidArgument):
                 raise
-            raise InvalidArgument("faults", f"are not what Faults.to_json writes: {shown(error)}") from error
+            raise InvalidArgument("faults", f"are not what Faults.to_json writes: {safe_repr(error)}") from error
 
 
 def script_to_json(script: Iterable[tuple[float, Fault]]) -> list[dict[str, object]]:
@@ -133,7 +133,7 @@ def script_from_json(script: Iterable[Mapping[str, Any]]) -> list[tuple[float, F
         parameters = dict(moment)
         at_s, kind = parameters.pop("at_s"), parameters.pop("fault")
         if kind not in KINDS:
-            raise InvalidArgument("fault", f"must be one of {', '.join(KINDS)}, not {shown(kind)}")
+            raise InvalidArgument("fault", f"must be one of {', '.join(KINDS)}, not {safe_repr(kind)}")
         faults.append((seconds(at_s), KINDS[kind](**parameters)))
     return faults
 

@@ -6,9 +6,10 @@ from collections import Counter
 from typing import Any, Protocol, cast
 
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
-from dtimer.outcomes import ClaimStatus
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.outcomes import ClaimStatus
+from dtimer.protocol.values import Applied, Claimed, Message, Pulse, Wakeup
 from dtimer.sim.chance import Chance
 from dtimer.sim.descent import Descent
 from dtimer.sim.faulty.channels import Channels, Subscription
@@ -17,7 +18,6 @@ from dtimer.sim.faulty.exchange import CLOSED, Exchange
 from dtimer.sim.faulty.store import FaultyStore
 from dtimer.sim.faulty.trace import Record, Trace
 from dtimer.sim.loop import SimLoop
-from dtimer.values import Applied, Claimed, Message, Pulse, Wakeup
 
 
 class Watcher(Protocol):

@@ -17,11 +17,10 @@ from typing import Final, Generic, TextIO, TypeAlias, TypeVar
 from attrs import field, frozen
 from typing_extensions import override
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.errors import BackendError, InvalidArgument
-from dtimer.foreign import is_outcome
 from dtimer.limits import SECOND_US
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.host import Application, Host
@@ -32,6 +31,7 @@ from dtimer.sim.faulty.trace import KEPT_DEFAULT, Record, Trace
 from dtimer.sim.faulty.world import World
 from dtimer.sim.loop import SimLoop
 from dtimer.sim.untold import is_for_the_test
+from dtimer.user_code import is_outcome
 
 T = TypeVar("T")
 ApplicationT = TypeVar("ApplicationT", bound=Application)
@@ -120,23 +120,23 @@ class Simulation:
         raise_asserts: bool = True,
     ) -> None:
         if isinstance(nodes, int):
-            count = arguments.whole(nodes, "nodes", least=0, most=NODES_MAX)
+            count = _validation.whole(nodes, "nodes", least=0, most=NODES_MAX)
             names = tuple(f"n{number}" for number in range(1, count + 1))
         else:
-            names = tuple(arguments.name(name, "nodes") for name in arguments.many(nodes, "nodes"))
+            names = tuple(_validation.name(name, "nodes") for name in _validation.many(nodes, "nodes"))
         wrong = [name for name in names if name in _RESERVED]
         if wrong or len(set(names)) < len(names):
             raise InvalidArgument(
-                "nodes", f"must be different names, none of {', '.join(sorted(_RESERVED))}, not {shown(nodes)}"
+                "nodes", f"must be different names, none of {', '.join(sorted(_RESERVED))}, not {safe_repr(nodes)}"
             )
-        self.seed = arguments.seed(seed)
+        self.seed = _validation.seed(seed)
         self.nodes = names
         self.faults = Faults() if faults is None else faults
         self._record = record
-        self._keep = arguments.whole(keep, "keep", least=0)
+        self._keep = _validation.whole(keep, "keep", least=0)
         self._trace_file = trace_file
         self._watchers = watchers
-        self._raise_asserts = arguments.flag(raise_asserts, "raise_asserts")
+        self._raise_asserts = _validation.flag(raise_asserts, "raise_asserts")
         self._applications: dict[str, Application] = {}
 
     def node(self, application: ApplicationT) -> ApplicationT:
@@ -153,7 +153,7 @@ class Simulation:
         """The program of some nodes; a decorator."""
         unknown = [name for name in names if name not in self.nodes]
         if unknown:
-            raise InvalidArgument("names", f"must be of {', '.join(self.nodes)}, not {shown(unknown[0])}")
+            raise InvalidArgument("names", f"must be of {', '.join(self.nodes)}, not {safe_repr(unknown[0])}")
 
         def register(application: ApplicationT) -> ApplicationT:
             for name in names:

@@ -17,11 +17,11 @@ from attrs import define
 
 from dtimer.errors import BackendError, StoreBusy, StoreFull, StoreReadOnly
 from dtimer.limits import SECOND_US
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.values import Applied
 from dtimer.semantics import Machine, StoreClock
-from dtimer.semantics import operations as op
 from dtimer.semantics.clock import CLOCK_BEYOND
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.values import Applied
 
 LOSE_MAX_US: Final = 10 * SECOND_US
 """The journal goes back so far at least. Servers that write to disk once a second lose about one."""

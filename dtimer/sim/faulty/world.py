@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-from dtimer import arguments
+from dtimer import _validation
 from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
-from dtimer.semantics import operations as op
+from dtimer.protocol import operations as op
+from dtimer.protocol.values import Inspection
 from dtimer.sim.faulty import faults as f
 from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.faults import Direction, Fault, Loss, Moment, Seconds
@@ -17,7 +18,6 @@ from dtimer.sim.faulty.injector import Injector
 from dtimer.sim.faulty.server import Server, Watcher
 from dtimer.sim.faulty.store import Refusal
 from dtimer.sim.faulty.trace import Field, Record
-from dtimer.values import Inspection
 
 UNTIL_WITHIN_S: Final = 3_600.0
 UNTIL_EVERY_S: Final = 0.01
@@ -92,8 +92,8 @@ class World:
         every_s: float = UNTIL_EVERY_S,
     ) -> None:
         """Wait until a condition holds, looking every so often; raises TimeoutError if it does not come to."""
-        every = arguments.finite(every_s, "every_s")
-        async with asyncio.timeout(arguments.finite(within_s, "within_s")):
+        every = _validation.finite(every_s, "every_s")
+        async with asyncio.timeout(_validation.finite(within_s, "within_s")):
             while not condition():  # noqa: ASYNC110 - in virtual time looking costs next to nothing
                 await asyncio.sleep(every)
 

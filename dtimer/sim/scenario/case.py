@@ -8,7 +8,7 @@ from typing import Final, Self
 from attrs import evolve, field, frozen
 
 from dtimer.errors import InvalidArgument
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.options import Options
@@ -72,4 +72,4 @@ class Case:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, InvalidArgument):
                 raise
-            raise InvalidArgument("case", f"is not what Case.to_json writes: {shown(error)}") from error
+            raise InvalidArgument("case", f"is not what Case.to_json writes: {safe_repr(error)}") from error

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from attrs import asdict, field, frozen
 
 from dtimer.errors import InvalidArgument
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.plan import Faults
 
 HOUR_S: Final = 3_600.0
@@ -22,7 +22,7 @@ RATE_MAX: Final = 10_000_000.0
 def _within(least: float, most: float) -> Any:
     def check(_: object, attribute: Any, value: float) -> None:
         if isinstance(value, bool) or not least <= value <= most:
-            raise InvalidArgument(attribute.name, f"must be from {least:g} to {most:g}, not {shown(value)}")
+            raise InvalidArgument(attribute.name, f"must be from {least:g} to {most:g}, not {safe_repr(value)}")
 
     return check
 
@@ -57,4 +57,4 @@ class Options:
             figures = {name: value for name, value in parts.items() if name != "faults"}
             return cls(**figures, faults=Faults.from_json(json.dumps(parts["faults"])))
         except (TypeError, KeyError) as error:
-            raise InvalidArgument("options", f"are not what Options.to_json writes: {shown(error)}") from error
+            raise InvalidArgument("options", f"are not what Options.to_json writes: {safe_repr(error)}") from error

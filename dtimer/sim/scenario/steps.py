@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Final, Literal, get_args, get_origin, get_type
 
 from attrs import asdict, field, frozen
 
-from dtimer.arguments import IfExistsName
+from dtimer._validation import IfExistsName
 from dtimer.errors import InvalidArgument
-from dtimer.shown import shown
+from dtimer.safe_repr import safe_repr
 from dtimer.sim.chance import Chance
 from dtimer.sim.scenario.options import HOUR_S, Options
 
@@ -115,7 +115,7 @@ def steps_from_json(steps: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
     try:
         return tuple(_from_json(**step) for step in steps)
     except (KeyError, TypeError) as error:
-        raise InvalidArgument("steps", f"are not what Step.to_json writes: {shown(error)}") from error
+        raise InvalidArgument("steps", f"are not what Step.to_json writes: {safe_repr(error)}") from error
 
 
 def _from_json(call: str, **parts: object) -> Step:
@@ -123,7 +123,7 @@ def _from_json(call: str, **parts: object) -> Step:
     hints = get_type_hints(kind)
     for name, value in parts.items():
         if not _fits(value, hints[name]):
-            raise InvalidArgument("steps", f"have a {call} whose {name} is {shown(value)}")
+            raise InvalidArgument("steps", f"have a {call} whose {name} is {safe_repr(value)}")
     return kind(**parts)  # type: ignore[arg-type]  # just looked at
 
 

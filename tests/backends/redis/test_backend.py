@@ -25,7 +25,7 @@ from dtimer import (
 )
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
-from dtimer.values import After, EventData, Member, NewEvent, Release, Wakeup, Window
+from dtimer.protocol.values import After, EventData, Member, NewEvent, Release, Wakeup, Window
 from support.servers import Server
 
 HOUR_US = 3_600 * SECOND_US

@@ -16,9 +16,9 @@ from dtimer import DTimer, RedisBackend, StoreBusy, StoreRefused
 from dtimer.backends.redis.clock_reset import Reset, look, reset_clock
 from dtimer.epochs import epoch_after_reset
 from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, SECOND_US, YEAR_US
+from dtimer.protocol import operations as op
+from dtimer.protocol.values import After, At, EventData, Failure, IfExists, Member, NewEvent, Release, Risk, Window
 from dtimer.semantics import Machine
-from dtimer.semantics import operations as op
-from dtimer.values import After, At, EventData, Failure, IfExists, Member, NewEvent, Release, Risk, Window
 from dtimer_conformance.programs import (
     NO_RECEIPT,
     ClaimMore,

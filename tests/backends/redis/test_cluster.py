@@ -22,8 +22,8 @@ from dtimer.backends.redis.cluster import Cluster
 from dtimer.backends.redis.connections import Unnamed
 from dtimer.backends.redis.resp import pack
 from dtimer.backends.redis.settings import ClusterSettings, client_settings
-from dtimer.partitions import partition_of
-from dtimer.values import After, EventData, NewEvent
+from dtimer.protocol.partitioning import partition_of
+from dtimer.protocol.values import After, EventData, NewEvent
 from support.guide import more_rights, rights_of_the_guide
 from support.redis_cluster import ClusterServer, Six, binaries_for_clusters, running_cluster
 from support.servers import HOST, Server, server_binaries

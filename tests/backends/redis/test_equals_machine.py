@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
-from dtimer.values import Applied, Claimed, DeadLetterPage, Page
+from dtimer.protocol.values import Applied, Claimed, DeadLetterPage, Page
 from dtimer_conformance.history import Record
 from dtimer_conformance.programs import Runner, Step, large_program, programs
 from dtimer_conformance.replay import Difference, replay
@@ -98,9 +98,9 @@ async def test_a_forged_reply_is_found_out(server: Server) -> None:
     """The net holds: one wrong word in a history is a difference, with the operation and both replies."""
     from attrs import evolve
 
-    from dtimer.outcomes import PostOutcome
-    from dtimer.semantics import operations as op
-    from dtimer.values import After, EventData, NewEvent
+    from dtimer.protocol import operations as op
+    from dtimer.protocol.outcomes import PostOutcome
+    from dtimer.protocol.values import After, EventData, NewEvent
 
     async with RedisBackend.from_url(server.url, "forged") as backend:
         runner = Runner(backend, asyncio.sleep)
@@ -117,7 +117,7 @@ async def test_a_forged_reply_is_found_out(server: Server) -> None:
 
 async def test_a_gap_in_a_history_is_named(server: Server) -> None:
     """O1: a lost reply cannot hide."""
-    from dtimer.semantics import operations as op
+    from dtimer.protocol import operations as op
 
     async with RedisBackend.from_url(server.url, "gap") as backend:
         history = await Runner(backend, asyncio.sleep).run([op.Cancel(("a",)), op.Cancel(("b",))])

@@ -28,7 +28,7 @@ from dtimer import (
 )
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     EventData,
     LetterName,

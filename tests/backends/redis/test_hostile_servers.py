@@ -18,7 +18,7 @@ from dtimer import OutcomeUnknown, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.cli import main
 from dtimer.limits import REPLY_MAX_BYTES
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     EventData,
     Extension,

@@ -30,7 +30,7 @@ from dtimer import (
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.limits import SECOND_US
-from dtimer.values import (
+from dtimer.protocol.values import (
     After,
     Applied,
     EventData,

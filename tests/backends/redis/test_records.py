@@ -7,7 +7,7 @@ import pytest
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.records import read_record, write_record
 from dtimer.limits import DELAY_MAX_US
-from dtimer.values import After, EventData, Member, NewEvent, RetryPolicy
+from dtimer.protocol.values import After, EventData, Member, NewEvent, RetryPolicy
 from support.servers import Server
 
 EVENTS = {

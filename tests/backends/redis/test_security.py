@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from dtimer import DTimer, StoreDenied, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
-from dtimer.values import Member
+from dtimer.protocol.values import Member
 from support.guide import rights_of_the_guide
 from support.servers import HOST, Binary, Server, StartServer
 from support.tls import Certificates, make_certificates, tls_in_front_of

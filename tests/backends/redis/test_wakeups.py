@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from dtimer.backends.redis.connections import Connections, connection_settings
 from dtimer.backends.redis.wakeups import Channels, read_pulse, read_wakeup, subscribe
 from dtimer.errors import StoreDenied, StoreUnreachable
-from dtimer.values import Malformed, Message, Pulse, Wakeup
+from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 from support.proxy import Proxy
 from support.servers import Server, StartServer
 from support.waiting import until

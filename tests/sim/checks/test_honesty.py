@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dtimer.outcomes import ConfirmOutcome, PostOutcome
-from dtimer.semantics import operations as op
+from dtimer.protocol import operations as op
+from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
+from dtimer.protocol.values import After, Applied, EventData, NewEvent, Receipt
 from dtimer.sim.checks.honesty import REMEMBERED_US, Honesty, Watch
-from dtimer.values import After, Applied, EventData, NewEvent, Receipt
 
 ONCE = EventData(id="once", payload=b"2")
 RECEIPT = Receipt("a", 1, "c")

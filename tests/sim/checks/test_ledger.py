@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from dtimer.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.semantics import Machine
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.sim.checks.ledger import Ledger
-from dtimer.values import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
+from dtimer.protocol.values import (
     After,
     Applied,
     Claimed,
@@ -29,6 +27,8 @@ from dtimer.values import (
     Receipt,
     Release,
 )
+from dtimer.semantics import Machine
+from dtimer.sim.checks.ledger import Ledger
 
 ME = Member("n1", "0001", 10_000_000)
 START_US = 1_000_000_000

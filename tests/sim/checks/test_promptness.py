@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dtimer import DTimer, Event, JsonValue
-from dtimer.outcomes import ClaimStatus
-from dtimer.semantics import operations as op
+from dtimer.protocol import operations as op
+from dtimer.protocol.outcomes import ClaimStatus
+from dtimer.protocol.values import Applied, Claimed, Delivery, EventData, Member, Receipt
 from dtimer.sim import Host, Simulation, World
 from dtimer.sim.checks.promptness import BOUND_US, CALLS_MAX, PEACE_BOUND_US, RECOVERY_US, SILENCE_US, Promptness
-from dtimer.values import Applied, Claimed, Delivery, EventData, Member, Receipt
 
 S = 1_000_000
 START_S = 2 * RECOVERY_US / S

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreBusy, StoreFull, StoreUnreachable
+from dtimer.protocol.values import After, EventData, NewEvent
 from dtimer.sim import Host, LinkedBackend, Simulation, World
-from dtimer.values import After, EventData, NewEvent
 
 EVENT = (NewEvent(EventData(id="e", payload=b""), After(10**12)),)
 

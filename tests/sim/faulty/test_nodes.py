@@ -21,9 +21,9 @@ from dtimer import (
     StoreClockStepped,
     StoreLostWrites,
 )
+from dtimer.protocol.values import RingMember
 from dtimer.sim import Crash, Faults, Run, Simulation, World
 from dtimer.sim.faulty.faults import MOMENTS
-from dtimer.values import RingMember
 from support.cluster import Shop
 
 IDS = ("e", "f", "g", "h")

@@ -8,11 +8,9 @@ import pytest
 
 from dtimer.errors import StoreBusy, StoreFull, StoreReadOnly
 from dtimer.limits import SECOND_US
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
-from dtimer.sim.chance import Chance
-from dtimer.sim.faulty.store import CHECKPOINT_MIN_OPERATIONS, LOSE_MAX_US, FaultyStore, Refusal
-from dtimer.values import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import (
     After,
     Applied,
     At,
@@ -25,6 +23,8 @@ from dtimer.values import (
     Release,
     Window,
 )
+from dtimer.sim.chance import Chance
+from dtimer.sim.faulty.store import CHECKPOINT_MIN_OPERATIONS, LOSE_MAX_US, FaultyStore, Refusal
 
 START_US = 1_900_000_000 * SECOND_US
 MEMBER = Member("a", "1")

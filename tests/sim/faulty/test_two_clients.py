@@ -12,12 +12,12 @@ from attrs import define, field
 
 from dtimer import BackendError, DTimer, Event, Known, NodeFenced, NodeIdDisputed
 from dtimer.node import outbox
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation
+from dtimer.protocol.values import Applied
 from dtimer.sim import Host, Simulation, World
 from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.trace import Record
-from dtimer.values import Applied
 
 CALLS_EACH: Final = 150
 ASKS: Final[dict[str, Callable[[DTimer, int], Awaitable[Any]]]] = {

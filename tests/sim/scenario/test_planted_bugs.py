@@ -88,7 +88,7 @@ OWN: Final = (
         "node/outbox",
         "                batch.fail_one(ticket, error)\n",
         "                if self._operation == 'confirm':\n"
-        "                    from dtimer.outcomes import ConfirmOutcome\n"
+        "                    from dtimer.protocol.outcomes import ConfirmOutcome\n"
         "                    ticket.answer([ConfirmOutcome.CONFIRMED] * len(ticket.items))\n"
         "                else:\n"
         "                    batch.fail_one(ticket, error)\n",

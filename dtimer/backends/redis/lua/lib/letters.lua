@@ -1,4 +1,4 @@
--- Dead letters (E5); the twin of semantics/letters.py.
+-- Dead letters (E5); the twin of semantics/dead_letters.py.
 -- LETTERS member -> 'buried reason counted length number due length\n' detail error record: the lengths are those of the
 --         detail and the error, which is as in STATES, or nothing
 -- BURIED  member by the time of its burial in us, which no other letter has

@@ -6,7 +6,7 @@ from attrs import asdict, define, frozen
 
 
 @define
-class Tally:
+class RunningCounters:
     """The running counts. Each goes up only, from the timer's making on."""
 
     delivered: int = 0
@@ -48,5 +48,5 @@ class Tally:
 
 # attrs can freeze a subclass, whatever dataclasses do.
 @frozen  # pyright: ignore[reportGeneralTypeIssues]
-class Counters(Tally):
+class Counters(RunningCounters):
     """The counts at one instant."""

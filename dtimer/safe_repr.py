@@ -45,12 +45,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """The `repr` of a value for a message, in one line, cut to ``SHOWN_MAX`` characters."""
     return _cut(printable(_text(_SHORT.repr, value, SHOWN_MAX)), SHOWN_MAX)
 
 
-def said(error: BaseException) -> str:
+def safe_str(error: BaseException) -> str:
     """The `str` of an exception for a message, likewise."""
     return _cut(printable(text_of(error, SHOWN_MAX)), SHOWN_MAX)
 

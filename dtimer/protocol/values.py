@@ -14,8 +14,8 @@ from typing_extensions import TypeVar
 
 from dtimer.frozen import frozen
 from dtimer.limits import DELAY_MAX_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILENCE_US
-from dtimer.outcomes import ClaimStatus, ConfirmOutcome, ExtendOutcome
-from dtimer.shown import printable
+from dtimer.protocol.outcomes import ClaimStatus, ConfirmOutcome, ExtendOutcome
+from dtimer.safe_repr import printable
 
 T_co = TypeVar("T_co", covariant=True)
 

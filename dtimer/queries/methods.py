@@ -6,30 +6,30 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Generic
 
-from dtimer import arguments
-from dtimer.arguments import Delay, IfExistsName, Timeout
-from dtimer.codec import Codec, PayloadT
+from dtimer import _validation
+from dtimer._validation import Delay, IfExistsName, Timeout
+from dtimer.codecs.codec import Codec, PayloadT
 from dtimer.errors import EventExists
-from dtimer.home import PerLoop
-from dtimer.node.listing import Listing
+from dtimer.loop_local import LoopLocal
 from dtimer.node.partitions import Partitions
-from dtimer.outcomes import DiscardOutcome, ResendOutcome
-from dtimer.values import LetterName, Window
-from dtimer.views import DeadEvent, Upcoming
+from dtimer.protocol.outcomes import DiscardOutcome, ResendOutcome
+from dtimer.protocol.values import LetterName, Window
+from dtimer.queries.paging import Pager
+from dtimer.queries.results import DeadEvent, Upcoming
 
 
-class Looking(Generic[PayloadT]):
+class Queries(Generic[PayloadT]):
     """The part of a timer that looks at the store."""
 
-    def _init_looking(self, sides: PerLoop[Partitions], codec: Codec[PayloadT]) -> None:
+    def _init_queries(self, sides: LoopLocal[Partitions], codec: Codec[PayloadT]) -> None:
         self._sides = sides
         self._codec = codec
-        self._listing = Listing(sides, codec)
+        self._pager = Pager(sides, codec)
 
     async def peek(self, id: str, *, repeat_within: Timeout | None = None) -> Upcoming[PayloadT] | None:
         """A live event as it stands; None if there is none (rule R1)."""
-        id = arguments.event_id(id)
-        within_us = arguments.repeat_within_us(repeat_within)
+        id = _validation.event_id(id)
+        within_us = _validation.repeat_within_us(repeat_within)
         store = self._sides.here().of(id).store
         answer = await store.call(lambda: store.backend.peek(id), repeat_within_us=within_us)
         if answer.value is None:
@@ -65,8 +65,8 @@ class Looking(Generic[PayloadT]):
         repeat_within: Timeout | None = None,
     ) -> AsyncIterator[Upcoming[PayloadT]]:
         """The same, page by page: each page is of one instant, and a later one is of a later instant."""
-        window = Window(arguments.window_us(offset, "offset"), arguments.window_us(duration, "duration"))
-        return self._listing.upcoming(window, arguments.limit(limit), arguments.repeat_within_us(repeat_within))
+        window = Window(_validation.window_us(offset, "offset"), _validation.window_us(duration, "duration"))
+        return self._pager.upcoming(window, _validation.limit(limit), _validation.repeat_within_us(repeat_within))
 
     # --- dead letters ------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class Looking(Generic[PayloadT]):
         Raises:
             Unsupported: the backend keeps none.
         """
-        letters = self._listing.dead_letters(arguments.limit(limit), arguments.repeat_within_us(repeat_within))
+        letters = self._pager.dead_letters(_validation.limit(limit), _validation.repeat_within_us(repeat_within))
         return [letter async for letter in letters]
 
     async def resend(
@@ -97,10 +97,10 @@ class Looking(Generic[PayloadT]):
 
         Raises as `post` and `dead_letters` do.
         """
-        due = arguments.due(0 if delay is None and at is None else delay, at)
-        within_us = arguments.repeat_within_us(repeat_within)
+        due = _validation.due(0 if delay is None and at is None else delay, at)
+        within_us = _validation.repeat_within_us(repeat_within)
         name = _name_of(letter)
-        outcome = await self._listing.resend(name, due, arguments.if_exists(if_exists), within_us)
+        outcome = await self._pager.resend(name, due, _validation.if_exists(if_exists), within_us)
         if outcome is ResendOutcome.CONFLICT:
             raise EventExists(name.id)
         return outcome
@@ -109,8 +109,8 @@ class Looking(Generic[PayloadT]):
         self, letter: DeadEvent[PayloadT] | str, *, repeat_within: Timeout | None = None
     ) -> DiscardOutcome:
         """Forget a dead letter: one that was listed, or that of an id's last burial. Raises as `dead_letters`."""
-        return await self._listing.discard(_name_of(letter), arguments.repeat_within_us(repeat_within))
+        return await self._pager.discard(_name_of(letter), _validation.repeat_within_us(repeat_within))
 
 
 def _name_of(letter: DeadEvent[PayloadT] | str) -> LetterName:
-    return letter.letter.name if isinstance(letter, DeadEvent) else LetterName(arguments.event_id(letter))
+    return letter.letter.name if isinstance(letter, DeadEvent) else LetterName(_validation.event_id(letter))

@@ -9,26 +9,26 @@ from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
-from dtimer.codec import Codec, PayloadT
+from dtimer.codecs.codec import Codec, PayloadT
 from dtimer.errors import Unsupported
-from dtimer.home import PerLoop
 from dtimer.limits import PAGE_MAX_ITEMS
+from dtimer.loop_local import LoopLocal
 from dtimer.node.partitions import Partitions
 from dtimer.node.store import Store, did
-from dtimer.outcomes import DiscardOutcome, ResendOutcome
-from dtimer.protocol import SupportsDeadLetters
-from dtimer.values import Cursor, DeadLetterCursor, Due, IfExists, LetterName, Window
-from dtimer.views import DeadEvent, Upcoming
+from dtimer.protocol.backend import SupportsDeadLetters
+from dtimer.protocol.outcomes import DiscardOutcome, ResendOutcome
+from dtimer.protocol.values import Cursor, DeadLetterCursor, Due, IfExists, LetterName, Window
+from dtimer.queries.results import DeadEvent, Upcoming
 
 EntryT = TypeVar("EntryT")
 Place: TypeAlias = tuple[int, str]
 """In a list: by time, then by id."""
 
 
-class Listing(Generic[PayloadT]):
+class Pager(Generic[PayloadT]):
     """Looks at a whole namespace."""
 
-    def __init__(self, sides: PerLoop[Partitions], codec: Codec[PayloadT]) -> None:
+    def __init__(self, sides: LoopLocal[Partitions], codec: Codec[PayloadT]) -> None:
         self._sides = sides
         self._codec = codec
 
@@ -68,7 +68,7 @@ class Listing(Generic[PayloadT]):
     async def _dead_letters_of(
         self, store: Store, limit: int | None, within_us: int | None
     ) -> AsyncGenerator[tuple[Place, DeadEvent[PayloadT]]]:
-        backend = _keeper(store)
+        backend = _dead_letter_backend(store)
         cursor: DeadLetterCursor | None = None
         left = limit
         while True:
@@ -87,18 +87,18 @@ class Listing(Generic[PayloadT]):
 
     async def resend(self, letter: LetterName, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
         store = self._sides.here().of(letter.id).store
-        backend = _keeper(store)
+        backend = _dead_letter_backend(store)
         request = partial(backend.resend, letter, due=due, if_exists=if_exists)
         return (await store.call(request, did("resend", letter.id), repeat_within_us=within_us)).value
 
     async def discard(self, letter: LetterName, within_us: int | None) -> DiscardOutcome:
         store = self._sides.here().of(letter.id).store
-        backend = _keeper(store)
+        backend = _dead_letter_backend(store)
         done = did("discard", letter.id)
         return (await store.call(lambda: backend.discard([letter]), done, repeat_within_us=within_us)).value[0]
 
 
-def _keeper(store: Store) -> SupportsDeadLetters:
+def _dead_letter_backend(store: Store) -> SupportsDeadLetters:
     backend = store.backend
     if not isinstance(backend, SupportsDeadLetters):
         raise Unsupported(f"{type(backend).__name__} keeps no dead letters: it is no SupportsDeadLetters")

@@ -9,11 +9,11 @@ from typing import Generic
 from attrs import field, frozen
 from typing_extensions import override
 
-from dtimer.arguments import from_instant
-from dtimer.codec import Codec, PayloadT, decode_headers
+from dtimer._validation import from_instant
+from dtimer.codecs.codec import Codec, PayloadT, decode_headers
 from dtimer.errors import PayloadRefused
-from dtimer.foreign import ends_the_program
-from dtimer.values import DeadLetter, EndReason, EventData, EventState, LastError, Pending
+from dtimer.protocol.values import DeadLetter, EndReason, EventData, EventState, LastError, Pending
+from dtimer.user_code import ends_the_program
 
 
 @frozen(repr=False)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dtimer.shown import SHOWN_MAX, said, shown, text_of
-from dtimer.values import Failure, LastError
+from dtimer.protocol.values import Failure, LastError
+from dtimer.safe_repr import SHOWN_MAX, safe_repr, safe_str, text_of
 
 
 class RustPanic(BaseException):
@@ -28,7 +28,7 @@ class OddInt(int):
 
 @pytest.mark.parametrize("value", [5, -1.5, "x", b"x", None, [1, "a"], {"a": (1,)}, True, 10**100])
 def test_what_is_short_is_shown_as_it_is(value: Any) -> None:
-    assert shown(value) == repr(value)
+    assert safe_repr(value) == repr(value)
 
 
 @pytest.mark.parametrize(
@@ -38,23 +38,23 @@ def test_what_is_short_is_shown_as_it_is(value: Any) -> None:
 )
 def test_a_huge_integer_is_shown_by_its_size(value: Any) -> None:
     """Python raises a ValueError in place of its repr."""
-    assert "<an int of 16610 bits>" in shown(value)
+    assert "<an int of 16610 bits>" in safe_repr(value)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), RecursionError(), RustPanic()])
 def test_what_cannot_be_shown_is_named(error: BaseException) -> None:
-    assert "Unprintable" in shown(raising(error))
-    assert "Unprintable" in shown([raising(error)]) or "list" in shown([raising(error)])
+    assert "Unprintable" in safe_repr(raising(error))
+    assert "Unprintable" in safe_repr([raising(error)]) or "list" in safe_repr([raising(error)])
 
 
 def test_an_interrupt_is_no_failure_of_a_value() -> None:
     with pytest.raises(KeyboardInterrupt):
-        shown(raising(KeyboardInterrupt()))
+        safe_repr(raising(KeyboardInterrupt()))
 
 
 @pytest.mark.parametrize("value", ["x" * 10**6, b"x" * 10**6, list(range(10**6)), {"k": "v" * 10**6}, {"x" * 10**6: 1}])
 def test_what_is_long_is_cut(value: Any) -> None:
-    assert len(shown(value)) <= SHOWN_MAX
+    assert len(safe_repr(value)) <= SHOWN_MAX
 
 
 def test_an_exception_is_told_by_its_text() -> None:
@@ -62,9 +62,9 @@ def test_an_exception_is_told_by_its_text() -> None:
         def __str__(self) -> str:
             raise ValueError("no text")
 
-    assert said(ValueError("no room")) == "no room"
-    assert "Mute" in said(Mute())
-    assert len(said(ValueError("x" * 10**6))) <= SHOWN_MAX
+    assert safe_str(ValueError("no room")) == "no room"
+    assert "Mute" in safe_str(Mute())
+    assert len(safe_str(ValueError("x" * 10**6))) <= SHOWN_MAX
 
 
 TITLE = "\x1b]0;owned\x07\x1b[2J\nand a line"
@@ -75,7 +75,9 @@ class Obeyed:
         return TITLE
 
 
-@pytest.mark.parametrize("text", [shown(Obeyed()), shown([Obeyed()]), said(ValueError(TITLE)), shown(TITLE)])
+@pytest.mark.parametrize(
+    "text", [safe_repr(Obeyed()), safe_repr([Obeyed()]), safe_str(ValueError(TITLE)), safe_repr(TITLE)]
+)
 def test_no_message_has_control_characters(text: str) -> None:
     """A terminal would obey them, and a log would have a line that nothing wrote."""
     assert text.isprintable()
@@ -89,4 +91,4 @@ def test_the_text_that_is_kept_is_the_error_s_own() -> None:
 
 
 def test_what_is_escaped_is_cut_as_well() -> None:
-    assert len(said(ValueError("\x1b" * SHOWN_MAX))) == SHOWN_MAX
+    assert len(safe_str(ValueError("\x1b" * SHOWN_MAX))) == SHOWN_MAX

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import cast
 
-from dtimer.codec import JsonCodec, JsonValue
+from dtimer.codecs.codec import JsonValue
+from dtimer.codecs.json import JsonCodec
 
 
 class OrjsonCodec:

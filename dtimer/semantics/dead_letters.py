@@ -13,7 +13,7 @@ from dtimer.limits import (
     DEAD_LETTERS_MAX,
     UNREADABLE_SHOWN_BYTES,
 )
-from dtimer.values import DeadLetter, DeadLetterCursor, DeadLetterPage, LetterName
+from dtimer.protocol.values import DeadLetter, DeadLetterCursor, DeadLetterPage, LetterName
 
 
 @define

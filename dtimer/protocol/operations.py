@@ -10,7 +10,7 @@ from typing import ClassVar, Generic
 from typing_extensions import TypeVar
 
 from dtimer.frozen import frozen
-from dtimer.outcomes import (
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -22,7 +22,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.values import (
+from dtimer.protocol.values import (
     Branch,
     Claimed,
     Cursor,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from dtimer.outcomes import (
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -17,9 +19,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.semantics import operations as op
-from dtimer.semantics.operations import Operation, ReplyT_co
-from dtimer.values import (
+from dtimer.protocol.values import (
     Applied,
     Branch,
     Claimed,

@@ -8,16 +8,16 @@ from typing import Final, Generic
 
 from typing_extensions import override
 
-from dtimer import arguments
-from dtimer.arguments import Delay, IfExistsName, Retry, Timeout
-from dtimer.codec import Codec, PayloadT, encode_headers, encode_payload
+from dtimer import _validation
+from dtimer._validation import Delay, IfExistsName, Retry, Timeout
+from dtimer.codecs.codec import Codec, PayloadT, encode_headers, encode_payload
 from dtimer.errors import InvalidArgument
 from dtimer.frozen import frozen
-from dtimer.home import when_forked
-from dtimer.outcomes import PostOutcome
-from dtimer.protocol import Runtime
-from dtimer.shown import shown
-from dtimer.values import EventData, NewEvent
+from dtimer.loop_local import after_fork
+from dtimer.protocol.backend import Runtime
+from dtimer.protocol.outcomes import PostOutcome
+from dtimer.protocol.values import EventData, NewEvent
+from dtimer.safe_repr import safe_repr
 
 ID_BYTES: Final = 8
 """Of made ids: 2**64 of them, as hex."""
@@ -65,7 +65,7 @@ class Post(Generic[PayloadT]):
     headers: Mapping[str, str] | None = None
 
 
-class Posting(Generic[PayloadT]):
+class PostEncoder(Generic[PayloadT]):
     """Checks posts and encodes their payloads."""
 
     def __init__(self, codec: Codec[PayloadT], payload_max_bytes: int, runtime: Runtime) -> None:
@@ -73,15 +73,15 @@ class Posting(Generic[PayloadT]):
         self._payload_max_bytes = payload_max_bytes
         self._runtime = runtime
         self._tokens: list[str] = []
-        when_forked(self, Posting[PayloadT]._forked)
+        after_fork(self, PostEncoder[PayloadT]._forked)
 
     def new_events(self, posts: Iterable[Post[PayloadT]]) -> list[NewEvent]:
         """As :meth:`new_event`, each of them."""
         new_event = self.new_event
         news: list[NewEvent] = []
-        for post in arguments.many(posts, "posts"):
+        for post in _validation.many(posts, "posts"):
             if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
-                raise InvalidArgument("posts", f"must each be a Post, which {shown(post)} is not")
+                raise InvalidArgument("posts", f"must each be a Post, which {safe_repr(post)} is not")
             news.append(
                 new_event(
                     post.payload,
@@ -125,21 +125,21 @@ class Posting(Generic[PayloadT]):
             and not max_retries
             and keep is False
         ):
-            arguments.needs_tracking(confirm_timeout=confirm_timeout, max_run=max_run, retry=retry)
+            _validation.needs_tracking(confirm_timeout=confirm_timeout, max_run=max_run, retry=retry)
         new = NewEvent(
             EventData(
-                self._token() if id is None else arguments.event_id(id),
+                self._token() if id is None else _validation.event_id(id),
                 encode_payload(self._codec, payload, self._payload_max_bytes),
                 b"" if headers is None else encode_headers(headers),
-                arguments.max_retries(max_retries),
-                None if confirm_timeout is None else arguments.timeout_us(confirm_timeout, "confirm_timeout"),
-                None if expires_after is None else arguments.expires_after_us(expires_after),
-                keep is not False and arguments.flag(keep, "keep"),
-                None if retry is None else arguments.retry(retry),
-                None if max_run is None else arguments.timeout_us(max_run, "max_run"),
+                _validation.max_retries(max_retries),
+                None if confirm_timeout is None else _validation.timeout_us(confirm_timeout, "confirm_timeout"),
+                None if expires_after is None else _validation.expires_after_us(expires_after),
+                keep is not False and _validation.flag(keep, "keep"),
+                None if retry is None else _validation.retry(retry),
+                None if max_run is None else _validation.timeout_us(max_run, "max_run"),
             ),
-            arguments.due(delay, at),
-            arguments.if_exists(if_exists),
+            _validation.due(delay, at),
+            _validation.if_exists(if_exists),
         )
         self._runtime.posting(new)
         return new

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtimer import DTimer, Durable, JsonCodec, Post, SimBackend, arguments
-from dtimer.arguments import Retry
+from dtimer import DTimer, Durable, JsonCodec, Post, SimBackend, _validation
+from dtimer._validation import Retry
 from dtimer.backends.redis import RedisBackend
 from dtimer.errors import InvalidArgument, PayloadNotEncodable
 from dtimer.limits import DELAY_MAX_US, INSTANT_MAX_US
+from dtimer.protocol.values import After, At, IfExists, RetryPolicy
 from dtimer.sim import Faults, Simulation
-from dtimer.values import After, At, IfExists, RetryPolicy
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ from dtimer.values import After, At, IfExists, RetryPolicy
     ],
 )
 def test_a_delay_is_milliseconds_or_a_timedelta(delay: float | timedelta, us: int) -> None:
-    assert arguments.delay_us(delay) == us
+    assert _validation.delay_us(delay) == us
 
 
 @given(st.floats(0, 1e12, allow_nan=False))
@@ -50,7 +50,7 @@ def test_a_delay_is_rounded_half_up_exactly(delay: float) -> None:
     """Rule T5; the products of floats are not exact, so fractions judge."""
     exact = Fraction(delay) * 1000
 
-    assert arguments.delay_us(delay) == math.floor(exact + Fraction(1, 2))
+    assert _validation.delay_us(delay) == math.floor(exact + Fraction(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -58,102 +58,102 @@ def test_a_delay_is_rounded_half_up_exactly(delay: float) -> None:
 )
 def test_what_is_no_delay_is_refused(delay: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        arguments.delay_us(delay)
+        _validation.delay_us(delay)
     assert caught.value.argument == "delay"
 
 
 @pytest.mark.parametrize(("timeout", "us"), [(10, 10_000_000), (0.5, 500_000), (timedelta(milliseconds=3), 3_000)])
 def test_a_timeout_is_seconds_or_a_timedelta(timeout: float | timedelta, us: int) -> None:
-    assert arguments.timeout_us(timeout, "confirm_timeout") == us
+    assert _validation.timeout_us(timeout, "confirm_timeout") == us
 
 
 @pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, True, "5", None, timedelta(0), 1e-9, 1e12])
 def test_what_is_no_timeout_is_refused(timeout: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^confirm_timeout "):
-        arguments.timeout_us(timeout, "confirm_timeout")
+        _validation.timeout_us(timeout, "confirm_timeout")
 
 
 def test_a_time_of_day_keeps_its_microseconds_and_may_be_in_any_zone() -> None:
     at = datetime(2100, 1, 1, 2, 0, 0, 123_457, tzinfo=timezone(timedelta(hours=2)))
 
-    assert arguments.due(None, at) == At(4_102_444_800_123_457)
+    assert _validation.due(None, at) == At(4_102_444_800_123_457)
 
 
 def test_a_time_long_past_is_at_once() -> None:
-    assert arguments.due(None, datetime.min.replace(tzinfo=UTC)) == At(0)
+    assert _validation.due(None, datetime.min.replace(tzinfo=UTC)) == At(0)
 
 
 @pytest.mark.parametrize("at", [datetime(2030, 1, 1), datetime(2200, 1, 1, tzinfo=UTC), "2030-01-01", 5])
 def test_what_is_no_time_of_day_is_refused(at: Any) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        arguments.due(None, at)
+        _validation.due(None, at)
     assert caught.value.argument == "at"
 
 
 def test_the_last_instant_before_the_limit_is_accepted() -> None:
-    assert arguments.instant_us(datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == INSTANT_MAX_US - 1
+    assert _validation.instant_us(datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)) == INSTANT_MAX_US - 1
 
 
 def test_exactly_one_of_delay_and_time_is_given() -> None:
-    assert arguments.due(5, None) == After(5_000)
+    assert _validation.due(5, None) == After(5_000)
     with pytest.raises(InvalidArgument):
-        arguments.due(None, None)
+        _validation.due(None, None)
     with pytest.raises(InvalidArgument):
-        arguments.due(5, datetime(2030, 1, 1, tzinfo=UTC))
+        _validation.due(5, datetime(2030, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("id", ["x", "é" * 256, "\x00", "__proto__", " "])
 def test_an_id_is_any_text_of_1_to_512_bytes(id: str) -> None:
-    assert arguments.event_id(id) == id
+    assert _validation.event_id(id) == id
 
 
 @pytest.mark.parametrize("id", ["", "é" * 257, "a" * 513, 5, b"x", None, "\ud800"])
 def test_what_is_no_id_is_refused(id: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^id "):
-        arguments.event_id(id)
+        _validation.event_id(id)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a" * 65, "ä", "x\n", None, 5, "{x}"])
 def test_a_node_id_that_would_break_a_key_is_refused(name: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^node_id "):
-        arguments.name(name, "node_id")
+        _validation.name(name, "node_id")
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "1", math.nan, None, 1_000_001])
 def test_what_is_no_number_of_retries_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^max_retries "):
-        arguments.max_retries(value)
+        _validation.max_retries(value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "5", None])
 def test_what_is_no_number_of_events_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^max_events "):
-        arguments.max_events(value)
+        _validation.max_events(value)
 
 
 @pytest.mark.parametrize("value", ["", "REPLACE", None, 1, []])
 def test_what_is_no_choice_for_an_existing_event_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^if_exists "):
-        arguments.if_exists(value)
+        _validation.if_exists(value)
 
 
 def test_the_choices_for_an_existing_event_are_words() -> None:
-    assert [arguments.if_exists(word) for word in ("replace", "keep", "error")] == list(IfExists)
+    assert [_validation.if_exists(word) for word in ("replace", "keep", "error")] == list(IfExists)
 
 
 def test_negative_bounds_and_no_limit_count_as_not_given() -> None:
     """As in the original (rule R2)."""
-    assert arguments.window_us(-1, "offset") is None
-    assert arguments.window_us(0, "offset") == 0
-    assert arguments.limit(0) is None
-    assert arguments.limit(-5) is None
-    assert arguments.limit(7) == 7
+    assert _validation.window_us(-1, "offset") is None
+    assert _validation.window_us(0, "offset") == 0
+    assert _validation.limit(0) is None
+    assert _validation.limit(-5) is None
+    assert _validation.limit(7) == 7
 
 
 @pytest.mark.parametrize("value", [1.5, True, "1"])
 def test_what_is_no_limit_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^limit "):
-        arguments.limit(value)
+        _validation.limit(value)
 
 
 def test_a_retry_is_given_in_the_units_of_a_delay() -> None:
@@ -169,7 +169,7 @@ def test_a_retry_is_given_in_the_units_of_a_delay() -> None:
         ("factor", lambda: Retry(1, factor=math.inf)),
         ("factor", lambda: Retry(1, factor=True)),
         ("max_delay", lambda: Retry(1, max_delay=math.inf)),
-        ("retry", lambda: arguments.retry(5)),
+        ("retry", lambda: _validation.retry(5)),
     ],
 )
 def test_what_is_no_retry_is_refused(argument: str, make: Any) -> None:
@@ -181,7 +181,7 @@ def test_what_is_no_retry_is_refused(argument: str, make: Any) -> None:
 @pytest.mark.parametrize("value", [0, -5, True, math.inf, "x"])
 def test_an_event_cannot_expire_before_it_is_due(value: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^expires_after "):
-        arguments.expires_after_us(value)
+        _validation.expires_after_us(value)
 
 
 class Unprintable:

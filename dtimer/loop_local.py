@@ -20,7 +20,7 @@ from dtimer.errors import WrongProcessOrLoop
 T = TypeVar("T")
 
 
-_heirs: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
+_owners: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
 _inherited: Final[list[object]] = []
 
 
@@ -30,23 +30,23 @@ class _Process:
     current: object = object()
 
 
-def when_forked(heir: T, begin_anew: Callable[[T], None]) -> None:
+def after_fork(owner: T, reset: Callable[[T], None]) -> None:
     """Call this in a child, right after the fork, when no other thread runs yet, and no event loop.
 
     The heir is not kept alive by this.
     """
-    _heirs[heir] = begin_anew
+    _owners[owner] = reset
 
 
-def keep(thing: object) -> None:
+def keep_alive(thing: object) -> None:
     """It is the parent process's: it must not even be collected here, since that would give back what it holds."""
     _inherited.append(thing)
 
 
 def _forked() -> None:
     _Process.current = object()
-    for heir, begin_anew in tuple(_heirs.items()):
-        begin_anew(heir)
+    for owner, reset in tuple(_owners.items()):
+        reset(owner)
 
 
 if hasattr(os, "register_at_fork"):  # everywhere but on Windows
@@ -57,7 +57,7 @@ def _no_loop() -> None:
     return None
 
 
-class Home:
+class LoopRef:
     """One event loop in one process. It keeps no loop alive."""
 
     __slots__ = ("_loop", "_process")
@@ -68,7 +68,7 @@ class Home:
         self._process = _Process.current
 
     @classmethod
-    def nowhere(cls) -> Home:
+    def nowhere(cls) -> LoopRef:
         """In this process, and in no loop yet."""
         home = cls.__new__(cls)
         home._loop, home._process = _no_loop, _Process.current
@@ -115,7 +115,7 @@ class Home:
         return True
 
 
-class Settled:
+class LoopAffinity:
     """Where a thing is used that serves one event loop only: in that of its first use."""
 
     def __init__(self, what: str) -> None:
@@ -123,7 +123,7 @@ class Settled:
         Args:
             what: stands in errors.
         """
-        self.home: Home | None = None
+        self.home: LoopRef | None = None
         self._what = what
         self._over = False
 
@@ -141,35 +141,37 @@ class Settled:
         if home is not None and home.is_here() and not self._over:
             return
         if home is None and not self._over:
-            self.home = Home()
+            self.home = LoopRef()
             return
         other = "process" if home is None or home.inherited else "event loop"
         raise WrongProcessOrLoop(f"{self._what} serves another {other}")
 
 
-class PerLoop(Generic[T]):
+class LoopLocal(Generic[T]):
     """One thing for each event loop, made at its first use there. Any thread may ask."""
 
-    def __init__(self, make: Callable[[], T], bury: Callable[[T], None] | None = None) -> None:
+    def __init__(self, make: Callable[[], T], dispose: Callable[[T], None] | None = None) -> None:
         """
         Args:
             make: called in the loop.
-            bury: called from anywhere with the thing of a loop that was closed meanwhile.
+            dispose: called from anywhere with the thing of a loop that was closed meanwhile.
         """
         self._make = make
-        self._bury = bury
-        self._begin()
-        when_forked(self, lambda each: each._forked())
+        self._dispose = dispose
+        self._reset()
+        after_fork(self, lambda each: each._forked())
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._things: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Home, T]] = weakref.WeakKeyDictionary()
+        self._things: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[LoopRef, T]] = (
+            weakref.WeakKeyDictionary()
+        )
         # That of the last caller: most programs have one loop, and should not pay for more.
         self._last: tuple[weakref.ref[asyncio.AbstractEventLoop], T] | None = None
 
     def _forked(self) -> None:
-        keep((self._things, self._last))
-        self._begin()
+        keep_alive((self._things, self._last))
+        self._reset()
 
     def here(self) -> T:
         """That of the running loop."""
@@ -180,19 +182,19 @@ class PerLoop(Generic[T]):
         with self._lock:
             found = self._things.get(loop)
             if found is None:
-                self._bury_dead()
-                found = self._things[loop] = Home(), self._make()
+                self._dispose_closed()
+                found = self._things[loop] = LoopRef(), self._make()
         self._last = weakref.ref(loop), found[1]
         return found[1]
 
-    def all(self) -> list[tuple[Home, T]]:
+    def all(self) -> list[tuple[LoopRef, T]]:
         """Those of the loops that are not closed."""
         with self._lock:
-            self._bury_dead()
+            self._dispose_closed()
             return list(self._things.values())
 
-    def _bury_dead(self) -> None:
+    def _dispose_closed(self) -> None:
         for loop in [loop for loop in self._things if loop.is_closed()]:
             _, thing = self._things.pop(loop)
-            if self._bury is not None:
-                self._bury(thing)
+            if self._dispose is not None:
+                self._dispose(thing)

@@ -14,7 +14,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeGuard, cast
 
-from dtimer.shown import name_of
+from dtimer.safe_repr import name_of
 
 
 def ends_the_program(error: BaseException) -> TypeGuard[KeyboardInterrupt | SystemExit]:

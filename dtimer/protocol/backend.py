@@ -26,7 +26,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from dtimer.outcomes import (
+from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
     ChangeOutcome,
@@ -38,7 +38,7 @@ from dtimer.outcomes import (
     ReleaseOutcome,
     ResendOutcome,
 )
-from dtimer.values import (
+from dtimer.protocol.values import (
     Applied,
     Branch,
     Claimed,
@@ -320,7 +320,7 @@ class SupportsExamination(Protocol):
 class SupportsPartitions(Protocol):
     """A namespace in parts, each an independent backend: its own epoch, history, clock, ring and arm.
 
-    All rules hold within a part. An event belongs to the part that :func:`dtimer.partitions.partition_of` names.
+    All rules hold within a part. An event belongs to the part that :func:`dtimer.protocol.partition_of` names.
     """
 
     @property

@@ -28,7 +28,7 @@ from dtimer import (
     SimBackend,
 )
 from dtimer.limits import LISTENER_CALLS_MAX
-from dtimer.values import After, EventData, IfExists, NewEvent
+from dtimer.protocol.values import After, EventData, IfExists, NewEvent
 from support.eager import task_factory
 
 __all__ = ["task_factory"]

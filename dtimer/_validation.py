@@ -16,7 +16,6 @@ from typing import Final, Literal, TypeAlias, TypeVar
 from attrs import frozen
 
 from dtimer.errors import InvalidArgument
-from dtimer.foreign import ends_the_program
 from dtimer.limits import (
     DAY_US,
     DELAY_MAX_US,
@@ -31,8 +30,9 @@ from dtimer.limits import (
     RETRIES_MAX,
     SECOND_US,
 )
-from dtimer.shown import name_of, said, shown
-from dtimer.values import After, At, Due, Durability, IfExists, RetryPolicy
+from dtimer.protocol.values import After, At, Due, Durability, IfExists, RetryPolicy
+from dtimer.safe_repr import name_of, safe_repr, safe_str
+from dtimer.user_code import ends_the_program
 
 Delay: TypeAlias = float | timedelta
 """A number of milliseconds, or a timedelta."""
@@ -53,7 +53,7 @@ def _bounded(value: int, argument: str) -> int:
     """Neither more nor less than 64 bits hold."""
     number = int.__index__(value)
     if not -_INT_MAX <= number <= _INT_MAX:
-        raise InvalidArgument(argument, f"must fit into 64 bits, unlike {shown(value)}")
+        raise InvalidArgument(argument, f"must fit into 64 bits, unlike {safe_repr(value)}")
     return number
 
 
@@ -68,17 +68,17 @@ def whole(value: object, argument: str, *, least: int | None = None, most: int =
             expected = f"an int from {least} to {most}"
         else:
             expected = f"an int of at least {least}, and of 64 bits at most"
-        raise InvalidArgument(argument, f"must be {expected}, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be {expected}, not {safe_repr(value)}")
     return number
 
 
 def finite(value: object, argument: str) -> float:
     """A number that is neither infinite nor too large for a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(argument, f"must be a number, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be a number, not {safe_repr(value)}")
     number = float(_bounded(value, argument)) if isinstance(value, int) else float.__float__(value)
     if not math.isfinite(number):
-        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be finite, not {safe_repr(value)}")
     return number
 
 
@@ -94,12 +94,12 @@ def _duration_us(value: object, unit_us: int, unit: str, argument: str) -> int:
     if isinstance(value, timedelta):
         return timedelta.__floordiv__(value, _MICROSECOND)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(argument, f"must be a number of {unit} or a timedelta, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be a number of {unit} or a timedelta, not {safe_repr(value)}")
     if isinstance(value, int):
         return _bounded(value, argument) * unit_us
     number = float.__float__(value)
     if not math.isfinite(number):
-        raise InvalidArgument(argument, f"must be finite, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be finite, not {safe_repr(value)}")
     numerator, denominator = number.as_integer_ratio()
     return (2 * numerator * unit_us + denominator) // (2 * denominator)
 
@@ -108,7 +108,7 @@ def delay_us(value: object, argument: str = "delay") -> int:
     """A delay in us; 0 for what is due at once (rule T5)."""
     result = _duration_us(value, MILLISECOND_US, "milliseconds", argument)
     if result > DELAY_MAX_US:
-        raise InvalidArgument(argument, f"must be at most 100 years, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be at most 100 years, not {safe_repr(value)}")
     return result if result > 0 else 0
 
 
@@ -121,7 +121,7 @@ def timeout_us(value: object, argument: str) -> int:
     """A positive time limit in us."""
     result = _duration_us(value, SECOND_US, "seconds", argument)
     if not 0 < result <= DELAY_MAX_US:
-        raise InvalidArgument(argument, f"must be positive and at most 100 years, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be positive and at most 100 years, not {safe_repr(value)}")
     return result
 
 
@@ -131,7 +131,7 @@ def repeat_within_us(value: object) -> int | None:
         return None
     result = _duration_us(value, SECOND_US, "seconds", "repeat_within")
     if not 0 <= result <= DELAY_MAX_US:
-        raise InvalidArgument("repeat_within", f"must be from 0 to 100 years, not {shown(value)}")
+        raise InvalidArgument("repeat_within", f"must be from 0 to 100 years, not {safe_repr(value)}")
     return result
 
 
@@ -141,7 +141,7 @@ def expires_after_us(value: object) -> int | None:
         return None
     result = _duration_us(value, MILLISECOND_US, "milliseconds", "expires_after")
     if not 0 < result <= EXPIRES_AFTER_MAX_US:
-        raise InvalidArgument("expires_after", f"must be positive and at most 50 years, not {shown(value)}")
+        raise InvalidArgument("expires_after", f"must be positive and at most 50 years, not {safe_repr(value)}")
     return result
 
 
@@ -159,7 +159,7 @@ def due(delay: object, at: object) -> Due:
 def since_epoch_us(at: object, argument: str) -> int:
     """An aware datetime in us since 1970."""
     if not isinstance(at, datetime):
-        raise InvalidArgument(argument, f"must be a datetime, not {shown(at)}")
+        raise InvalidArgument(argument, f"must be a datetime, not {safe_repr(at)}")
     try:
         # UTC itself, as mostly, need not be asked.
         aware = at.tzinfo is UTC or datetime.utcoffset(at) is not None
@@ -167,9 +167,9 @@ def since_epoch_us(at: object, argument: str) -> int:
     except BaseException as error:
         if ends_the_program(error):
             raise
-        raise InvalidArgument(argument, f"has a time zone that does not say what it is: {said(error)}") from error
+        raise InvalidArgument(argument, f"has a time zone that does not say what it is: {safe_str(error)}") from error
     if since is None:
-        raise InvalidArgument(argument, f"must have a time zone; {shown(at)} has none")
+        raise InvalidArgument(argument, f"must have a time zone; {safe_repr(at)} has none")
     # As `since // timedelta(microseconds=1)`, in a third of the time.
     return since.days * DAY_US + since.seconds * SECOND_US + since.microseconds
 
@@ -178,7 +178,7 @@ def instant_us(at: object) -> int:
     """A time of day in us since 1970; 0 for any earlier one, which is past all the same (rule T6)."""
     result = since_epoch_us(at, "at")
     if result >= INSTANT_MAX_US:
-        raise InvalidArgument("at", f"must be before the year 2200, not {shown(at)}")
+        raise InvalidArgument("at", f"must be before the year 2200, not {safe_repr(at)}")
     return result if result > 0 else 0
 
 
@@ -197,18 +197,18 @@ def backend(value: object) -> None:
 def codec(value: object) -> None:
     """Something with the two methods of one."""
     if not (callable(getattr(value, "encode", None)) and callable(getattr(value, "decode", None))):
-        raise InvalidArgument("codec", f"must have the methods encode and decode, unlike {shown(value)}")
+        raise InvalidArgument("codec", f"must have the methods encode and decode, unlike {safe_repr(value)}")
 
 
 def event_id(value: object) -> str:
     """An event's id (rule P2)."""
     if not isinstance(value, str):
-        raise InvalidArgument("id", f"must be a str, not {shown(value)}")
+        raise InvalidArgument("id", f"must be a str, not {safe_repr(value)}")
     text = str.__str__(value)
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise InvalidArgument("id", f"must be encodable as UTF-8, which {shown(value)} is not") from None
+        raise InvalidArgument("id", f"must be encodable as UTF-8, which {safe_repr(value)} is not") from None
     if not 1 <= size <= ID_MAX_BYTES:
         raise InvalidArgument("id", f"must be 1 to {ID_MAX_BYTES} bytes of UTF-8, not {size}")
     return text
@@ -218,7 +218,7 @@ def name(value: object, argument: str) -> str:
     """A namespace or a node id (rule P2)."""
     text = str.__str__(value) if isinstance(value, str) else ""
     if NAME_PATTERN.fullmatch(text) is None:
-        raise InvalidArgument(argument, f"must match {NAME_PATTERN.pattern}, which {shown(value)} does not")
+        raise InvalidArgument(argument, f"must match {NAME_PATTERN.pattern}, which {safe_repr(value)} does not")
     return text
 
 
@@ -229,7 +229,7 @@ def many(values: Iterable[T], argument: str) -> list[T]:
     except TypeError:
         iterator = None
     if iterator is None:
-        raise InvalidArgument(argument, f"must be a list, or another iterable, not {shown(values)}")
+        raise InvalidArgument(argument, f"must be a list, or another iterable, not {safe_repr(values)}")
     return list(iterator)
 
 
@@ -293,21 +293,21 @@ def durability(value: object) -> Durability | None:
     if value is None:
         return None
     if not isinstance(value, Durable):
-        raise InvalidArgument("durability", f"must be a Durable, not {shown(value)}")
+        raise InvalidArgument("durability", f"must be a Durable, not {safe_repr(value)}")
     return value.durability
 
 
 def flag(value: object, argument: str) -> bool:
     """A yes or a no, and nothing that merely looks like one."""
     if not isinstance(value, bool):
-        raise InvalidArgument(argument, f"must be True or False, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be True or False, not {safe_repr(value)}")
     return value
 
 
 def function(value: object, argument: str) -> None:
     """Something that can be called."""
     if not callable(value):
-        raise InvalidArgument(argument, f"must be a function, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be a function, not {safe_repr(value)}")
 
 
 def plain_handlers(value: object) -> PlainHandlers:
@@ -317,14 +317,14 @@ def plain_handlers(value: object) -> PlainHandlers:
         return "loop"
     if text == "thread":
         return "thread"
-    raise InvalidArgument("plain_handlers", f"must be 'loop' or 'thread', not {shown(value)}")
+    raise InvalidArgument("plain_handlers", f"must be 'loop' or 'thread', not {safe_repr(value)}")
 
 
 def if_exists(value: object) -> IfExists:
     """What a post does when a live event has its id (rule P3)."""
     choice = _IF_EXISTS.get(str.__str__(value)) if isinstance(value, str) else None
     if choice is None:
-        raise InvalidArgument("if_exists", f"must be 'replace', 'keep' or 'error', not {shown(value)}")
+        raise InvalidArgument("if_exists", f"must be 'replace', 'keep' or 'error', not {safe_repr(value)}")
     return choice
 
 
@@ -336,7 +336,7 @@ def window_us(value: object, argument: str) -> int | None:
     if result < 0:
         return None
     if result > DELAY_MAX_US:
-        raise InvalidArgument(argument, f"must be at most 100 years, not {shown(value)}")
+        raise InvalidArgument(argument, f"must be at most 100 years, not {safe_repr(value)}")
     return result
 
 
@@ -377,7 +377,7 @@ class Retry:
 def _factor(value: object) -> float:
     number = finite(value, "factor")
     if number < 1:
-        raise InvalidArgument("factor", f"must be at least 1, not {shown(value)}")
+        raise InvalidArgument("factor", f"must be at least 1, not {safe_repr(value)}")
     return number
 
 
@@ -386,7 +386,7 @@ def retry(value: object) -> RetryPolicy | None:
     if value is None:
         return None
     if not isinstance(value, Retry):
-        raise InvalidArgument("retry", f"must be a Retry, not {shown(value)}")
+        raise InvalidArgument("retry", f"must be a Retry, not {safe_repr(value)}")
     return value.policy
 
 

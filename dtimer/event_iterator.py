@@ -9,7 +9,7 @@ from typing import Generic, Self
 
 from typing_extensions import override
 
-from dtimer.codec import PayloadT
+from dtimer.codecs.codec import PayloadT
 from dtimer.event import Event
 from dtimer.node.consumers import Consumers
 

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from dtimer import OrjsonCodec
-from dtimer.codec import JsonCodec, decode_headers, encode_headers, encode_payload
+from dtimer.codecs.codec import decode_headers, encode_headers, encode_payload
+from dtimer.codecs.json import JsonCodec
 from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
 
 needs_orjson = pytest.mark.skipif(

@@ -1,0 +1,1 @@
+"""From payloads to bytes and back, a module for each codec."""

@@ -1,0 +1,1 @@
+"""Looking at the events of a namespace: upcoming ones and dead letters."""
