@@ -130,16 +130,16 @@ class Confirming(Awaitable[ConfirmOutcome]):
     Who does not await it leaves failures to the ``error`` handlers.
     """
 
-    __slots__ = ("_ticket",)
+    __slots__ = ("_submission",)
 
-    def __init__(self, ticket: Awaitable[Sequence[ConfirmOutcome]] | None) -> None:
-        self._ticket = ticket
+    def __init__(self, submission: Awaitable[Sequence[ConfirmOutcome]] | None) -> None:
+        self._submission = submission
 
     @override
     def __await__(self) -> Generator[object, None, ConfirmOutcome]:
-        if self._ticket is None:
+        if self._submission is None:
             return ConfirmOutcome.NOT_FOUND
-        return (yield from self._ticket.__await__())[0]
+        return (yield from self._submission.__await__())[0]
 
 
 class Event(Generic[PayloadT]):

@@ -23,15 +23,15 @@ class Events(AsyncIterator[Event[PayloadT]], Generic[PayloadT]):
     def __init__(self, consumers: Consumers[PayloadT], before_use: Callable[[], None]) -> None:
         self._consumers = consumers
         self._before_use = before_use
-        self._seat = consumers.sit()
+        self._slot = consumers.open_slot()
         # `break` in an `async for` drops the iterator without a word.
-        self._dropped = weakref.finalize(self, consumers.stand_up, self._seat)
+        self._dropped = weakref.finalize(self, consumers.close_slot, self._slot)
         self._dropped.atexit = False
 
     @override
     async def __anext__(self) -> Event[PayloadT]:
         self._before_use()
-        event = await self._consumers.next_for(self._seat)
+        event = await self._consumers.next_for(self._slot)
         if event is None:
             raise StopAsyncIteration
         return event

@@ -10,8 +10,9 @@ from dtimer import _validation
 from dtimer.codecs.codec import PayloadT
 from dtimer.errors import DTimerError, InvalidArgument
 from dtimer.event import Event, Exhausted
+from dtimer.node.background import BackgroundTasks
 from dtimer.node.consumers import Consumers
-from dtimer.node.reports import Chores, Listeners, Reports
+from dtimer.node.hooks import ErrorReporter, Hooks
 from dtimer.safe_repr import safe_repr
 from dtimer.user_code import is_generator_function
 
@@ -23,10 +24,10 @@ _NAMES: Final[tuple[EventName, ...]] = ("event", "exhausted", "error", "ready")
 class Handlers(ABC, Generic[PayloadT]):
     """The part of a timer that knows its handlers."""
 
-    def _init_handlers(self, reports: Reports, chores: Chores) -> None:
-        self._errors = reports.listeners
-        self._ready = Listeners[[]]("ready", chores)
-        self._exhausted = Listeners[[Exhausted[PayloadT]]]("exhausted", chores)
+    def _init_handlers(self, reporter: ErrorReporter, background: BackgroundTasks) -> None:
+        self._errors = reporter.hooks
+        self._ready = Hooks[[]]("ready", background)
+        self._exhausted = Hooks[[Exhausted[PayloadT]]]("exhausted", background)
 
     def _take_with(self, takers: Consumers[PayloadT]) -> None:
         """Who runs the handlers for events, from now on."""
@@ -77,7 +78,7 @@ class Handlers(ABC, Generic[PayloadT]):
         """
         name = _checked(name)
         self._leave_closed_loop()
-        add = self._takers.add if name == "event" else self._listeners(name).add
+        add = self._takers.add if name == "event" else self._hooks_of(name).add
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             _validation.function(handler, "handler")
@@ -98,11 +99,11 @@ class Handlers(ABC, Generic[PayloadT]):
         if name == "event":
             self._takers.remove(handler)
         else:
-            self._listeners(name).remove(handler)
+            self._hooks_of(name).remove(handler)
 
-    def _listeners(self, name: Literal["exhausted", "error", "ready"]) -> Listeners[...]:
+    def _hooks_of(self, name: Literal["exhausted", "error", "ready"]) -> Hooks[...]:
         """The overloads of `on` have checked that the handler fits the name."""
-        found: dict[str, Listeners[...]] = {"exhausted": self._exhausted, "error": self._errors, "ready": self._ready}
+        found: dict[str, Hooks[...]] = {"exhausted": self._exhausted, "error": self._errors, "ready": self._ready}
         return found[name]
 
 

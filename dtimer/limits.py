@@ -131,7 +131,7 @@ LOOP_BLOCKED_US: Final = 500 * MILLISECOND_US
 """An event loop that did not go round for so long is reported: nodes pass over one that is late by a tenth of it."""
 LOOP_BLOCKED_AGAIN_US: Final = 60 * SECOND_US
 """A handler that blocks mostly does so each time; it is reported but once in a while."""
-LISTENER_CALLS_MAX: Final = 100
+HOOK_CALLS_MAX: Final = 100
 """Calls of ``error`` handlers that run at once, and of those for each other kind of news: one that never ends must not
 pile up tasks without bound."""
 CLOCK_LEAP_US: Final = 1 * SECOND_US

@@ -31,7 +31,7 @@ class RunningCounters:
     rejoins: int = 0
     """Joins that the node made by itself, because the store did not know it any more."""
     reconnects: int = 0
-    """Disturbances that are over."""
+    """Outages of the store that are over."""
     loop_blocks: int = 0
     """Times the event loop was found not to have gone round for half a second or more."""
     lost_writes: int = 0

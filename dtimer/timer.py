@@ -31,13 +31,14 @@ from dtimer.limits import (
 )
 from dtimer.loop_local import LoopAffinity, LoopLocal, LoopRef, after_fork, keep_alive
 from dtimer.metrics import Counters, RunningCounters
-from dtimer.node.deliveries import Deliveries
-from dtimer.node.examination import Examination
-from dtimer.node.loop_watch import LoopWatch
+from dtimer.node.background import BackgroundTasks
+from dtimer.node.dispatcher import Dispatcher
+from dtimer.node.hooks import ErrorReporter
+from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.node import Node
 from dtimer.node.partitions import Histories, Partitions
-from dtimer.node.reports import Chores, Reports
-from dtimer.node.store import did
+from dtimer.node.session import did
+from dtimer.node.settings_check import SettingsCheck
 from dtimer.posts import Post, PostedId, PostEncoder
 from dtimer.protocol.backend import TimerBackend
 from dtimer.protocol.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
@@ -138,13 +139,13 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         self._encoder = PostEncoder(self._codec, _validation.payload_max_bytes(payload_max_bytes), runtime)
 
         self._counters = RunningCounters()
-        self._chores = Chores(runtime)
-        self._reports = Reports(self._chores)
-        self._init_handlers(self._reports, self._chores)
-        self._examination = Examination(backend, self._chores, self._reports)
+        self._background = BackgroundTasks(runtime)
+        self._reporter = ErrorReporter(self._background)
+        self._init_handlers(self._reporter, self._background)
+        self._settings_check = SettingsCheck(backend, self._background, self._reporter)
         histories = Histories()
         self._init_queries(
-            LoopLocal(lambda: Partitions(backend, self._reports, self._counters, histories)), self._codec
+            LoopLocal(lambda: Partitions(backend, self._reporter, self._counters, histories)), self._codec
         )
         self._made_id: str | None = None
         self._moving = threading.Lock()
@@ -152,54 +153,54 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         self._max_run_us = _validation.timeout_us(max_run, "max_run")
         self._refused_for_us = _validation.timeout_us(refused_for, "refused_for")
         self._in_threads = _validation.plain_handlers(plain_handlers) == "thread"
-        self._settle_anew(self._max_events_initially)
+        self._make_node(self._max_events_initially)
         after_fork(self, DTimer[PayloadT]._forked)
 
-    def _settle_anew(self, max_events: int) -> None:
+    def _make_node(self, max_events: int) -> None:
         """A node that has not joined, and may join in any loop. One that was settled in another stays where it is."""
-        self._settled = LoopAffinity("the timer, as far as it takes events,")
-        watch = LoopWatch(self._runtime, self._reports, self._counters)
+        self._affinity = LoopAffinity("the timer, as far as it takes events,")
+        monitor = LoopMonitor(self._runtime, self._reporter, self._counters)
         self._node = Node(
             self._identify,
             lambda: self.node_name,
             runtime=self._runtime,
-            settled=self._settled,
-            watch=watch,
+            affinity=self._affinity,
+            monitor=monitor,
             confirm_timeout_us=self._confirm_timeout_us,
-            chores=self._chores,
-            reports=self._reports,
+            background=self._background,
+            reporter=self._reporter,
             counters=self._counters,
-            on_ready=self._ready.tell,
+            on_ready=self._ready.notify,
         )
-        self._deliveries = Deliveries[PayloadT](
+        self._dispatcher = Dispatcher[PayloadT](
             self._runtime,
             in_threads=self._in_threads,
-            watch=watch,
+            monitor=monitor,
             codec=self._codec,
             max_events=max_events,
             max_run_us=self._max_run_us,
             refused_for_us=self._refused_for_us,
-            chores=self._chores,
-            reports=self._reports,
-            listeners=self._exhausted,
+            background=self._background,
+            reporter=self._reporter,
+            hooks=self._exhausted,
             counters=self._counters,
             on_change=self._node.changed,
-            before_use=self._settled.check,
+            before_use=self._affinity.check,
         )
-        self._node.serve(self._deliveries)
-        self._take_with(self._deliveries.consumers)
+        self._node.serve(self._dispatcher)
+        self._take_with(self._dispatcher.consumers)
 
     def _move(self) -> None:
         """What was settled elsewhere stays there; its handlers are registered here, too."""
-        self._settled.end()
-        before = self._deliveries.consumers
-        self._settle_anew(before.max_events)
-        self._deliveries.consumers.take_over(before)
+        self._affinity.end()
+        before = self._dispatcher.consumers
+        self._make_node(before.max_events)
+        self._dispatcher.consumers.take_over(before)
 
     @override
     def _leave_closed_loop(self) -> None:
         with self._moving:
-            there = self._settled.home
+            there = self._affinity.home
             if there is not None and not there.lives:
                 self._move()
 
@@ -212,15 +213,15 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         """
         home, partitions = LoopRef(), self._sides.here()
         with self._moving:
-            there = self._settled.home
+            there = self._affinity.home
             if there is not None and not there.is_here():
                 if there.lives and self._node.busy:
-                    self._settled.check()
+                    self._affinity.check()
                 # Of a loop that was closed while it had joined.
                 left_behind = self._node.busy or self._node.left_behind
                 self._move()
                 self._node.left_behind = left_behind
-            self._settled.home = self._settled.home or home
+            self._affinity.home = self._affinity.home or home
             node = self._node
             node.settle(partitions)
             node.callers += 1
@@ -230,7 +231,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
             node.callers -= 1
 
     def _forked(self) -> None:
-        keep_alive((self._node, self._deliveries))
+        keep_alive((self._node, self._dispatcher))
         self._moving = threading.Lock()
         self._counters = RunningCounters()
         self._made_id = None
@@ -246,7 +247,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
 
     @override
     def _at_home(self, call: Callable[[], object]) -> None:
-        home = self._settled.home
+        home = self._affinity.home
         if home is None or home.is_here():
             call()
         else:
@@ -271,17 +272,17 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
     @property
     def joined(self) -> bool:
         """Whether this timer takes events, as far as it knows, in any event loop of this process."""
-        return self._settled.lives and self._node.joined
+        return self._affinity.lives and self._node.joined
 
     @property
     def max_events(self) -> int:
         """How many deliveries may be unfinished here at once; setting 0 or less restores the initial value (N2)."""
-        return self._deliveries.consumers.max_events
+        return self._dispatcher.consumers.max_events
 
     @max_events.setter
     def max_events(self, value: int) -> None:
         number = _validation.max_events_or_less(value)
-        self._deliveries.consumers.max_events = number if number > 0 else self._max_events_initially
+        self._dispatcher.consumers.max_events = number if number > 0 else self._max_events_initially
         self._at_home(self._node.changed)
 
     @property
@@ -298,7 +299,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         """
         with self._node_here() as node:
             await node.join()
-        self._examination.begin()
+        self._settings_check.begin()
 
     async def leave(
         self,
@@ -352,7 +353,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
             ConsumerConflict: there are handlers for ``event``.
         """
         self._leave_closed_loop()
-        return Events(self._deliveries.consumers, self._settled.check)
+        return Events(self._dispatcher.consumers, self._affinity.check)
 
     # --- posting ---------------------------------------------------------------------------------------------------
 
@@ -422,7 +423,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
             headers,
         )
         id = new.event.id
-        (outcome,) = await self._sides.here().of(id).calls.post(new, wanted, within_us)
+        (outcome,) = await self._sides.here().of(id).requests.post(new, wanted, within_us)
         if outcome is _CONFLICT:
             raise EventExists(id)
         return PostedId.of(id, outcome)
@@ -473,13 +474,13 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         if isinstance(event, Event):
             return await event.confirm(repeat_within=repeat_within)
         within_us = _validation.repeat_within_us(repeat_within)
-        return await self._deliveries.confirm_id(_validation.event_id(event), self._sides.here(), within_us)
+        return await self._dispatcher.confirm_id(_validation.event_id(event), self._sides.here(), within_us)
 
     async def change_delay(self, id: str, delay: Delay, *, repeat_within: Timeout | None = None) -> ChangeOutcome:
         """Move a scheduled event to so many milliseconds, or a timedelta, from now; anything else stays (rule E3)."""
         id = _validation.event_id(id)
         delay_us = _validation.delay_us(delay)
         within_us = _validation.repeat_within_us(repeat_within)
-        store = self._sides.here().of(id).store
-        request = partial(store.backend.change_delay, id, delay_us=delay_us)
-        return (await store.call(request, did("change_delay", id), repeat_within_us=within_us)).value
+        session = self._sides.here().of(id).session
+        request = partial(session.backend.change_delay, id, delay_us=delay_us)
+        return (await session.call(request, did("change_delay", id), repeat_within_us=within_us)).value

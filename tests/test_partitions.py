@@ -337,7 +337,7 @@ async def test_fenced_in_one_partition_is_fenced_in_all(make: Make) -> None:
 
     await until(lambda: any(isinstance(error, NodeFenced) for error in errors))
     assert not earlier.joined
-    await until(lambda: not earlier._node._claims)
+    await until(lambda: not earlier._node._fetchers)
     assert [type(error) for error in errors] == [NodeFenced]
     assert await nodes_of(backend) == [["n"]] * NUM_PARTITIONS
     async with earlier as again:
@@ -410,7 +410,7 @@ async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(back
     slow.let["join"].set()
     await joining
     await until(lambda: slow.count("leave"))
-    await until(lambda: not timer._node._claims)
+    await until(lambda: not timer._node._fetchers)
 
     assert [type(error) for error in errors] == [NodeFenced]
     assert await nodes_of(backend) == [["n"], [], [], []]
@@ -436,7 +436,7 @@ async def test_of_two_who_join_at_once_one_is_left_in_all_partitions(make: Make)
         other.answered.clear()
     await until(lambda: all("claim" in other.answered for other in others))
     slow.let["leave"].set()
-    await until(lambda: not earlier._node._claims)
+    await until(lambda: not earlier._node._fetchers)
 
     assert later.joined
     assert await nodes_of(backend) == [["n"], ["n"], [], []]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dtimer import ConsumerConflict, DTimer, Event, JsonValue, Post, Retry, SimBackend
-from dtimer.node.consumers import Seat
+from dtimer.node.consumers import IteratorSlot
 from node.watched import Watched
 
 
@@ -147,10 +147,10 @@ async def test_an_event_for_a_cancelled_taker_goes_to_the_next(
         waiting = asyncio.ensure_future(anext(events))
         await sim.advance(0)
         await timer.post("p", 100)
-        consumers = timer._deliveries.consumers
+        consumers = timer._dispatcher.consumers
         hand = consumers._hand
 
-        def hand_and_cancel(seat: Seat[JsonValue], event: Event) -> None:
+        def hand_and_cancel(seat: IteratorSlot[JsonValue], event: Event) -> None:
             hand(seat, event)
             waiting.cancel()
 

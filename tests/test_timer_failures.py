@@ -28,7 +28,7 @@ from dtimer import (
     StoreUnreachable,
 )
 from dtimer.limits import SECOND_US
-from dtimer.node.repeat import repeating
+from dtimer.node.retry import retrying
 from dtimer.protocol.outcomes import ClaimStatus
 from dtimer.protocol.values import Applied, Claimed, Malformed, Member
 from node.watched import Watched
@@ -121,7 +121,7 @@ async def test_that_nothing_was_sent_last_says_nothing_about_the_try_before(
     watched.fail("leave", StoreUnreachable, times=1000)
 
     with pytest.raises(OutcomeUnknown, match="an earlier try's reply was lost"):
-        await in_time(sim, repeating(sim.runtime, lambda: watched.leave(Member("n", "1")), SECOND_US))
+        await in_time(sim, retrying(sim.runtime, lambda: watched.leave(Member("n", "1")), SECOND_US))
 
 
 async def test_change_delay_is_not_repeated(watched: Watched, timer: DTimer) -> None:
@@ -310,11 +310,11 @@ async def test_a_store_that_disowns_a_node_again_and_again_is_not_besieged(
 
 async def test_another_store_has_another_clock(sim: SimBackend, timer: DTimer, errors: list[DTimerError]) -> None:
     await timer.peek("x")
-    timer._sides.here().all[0].store.clock.learn(10**17, 0, sent_us=0)
+    timer._sides.here().all[0].session.clock.learn(10**17, 0, sent_us=0)
     await sim.purge()
     await timer.peek("x")
 
-    assert timer._sides.here().all[0].store.clock.offset_us() == 0
+    assert timer._sides.here().all[0].session.clock.offset_us() == 0
 
 
 async def test_a_timer_that_only_posts_tells_of_lost_writes_too(

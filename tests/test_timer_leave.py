@@ -18,7 +18,7 @@ from dtimer import (
     SimBackend,
     StoreUnreachable,
 )
-from dtimer.node.reports import in_hand
+from dtimer.node.background import current_work
 from node.watched import Watched
 
 
@@ -266,9 +266,9 @@ async def test_what_a_joining_handler_starts_is_no_part_of_it(sim: SimBackend, t
     @timer.on("event")
     async def handle(event: Event) -> None:
         await timer.leave()
-        timer.on("ready", lambda: seen.append(in_hand.get()))
+        timer.on("ready", lambda: seen.append(current_work.get()))
         await timer.join()
-        seen.append(in_hand.get())
+        seen.append(current_work.get())
 
     await timer.join()
     await timer.post("p", 0)

@@ -1,1 +1,1 @@
-"""One process's side: when to claim and how much, decided by a pure planner, and the asyncio around it."""
+"""One process's side: when to claim and how much, decided by a pure schedule, and the asyncio around it."""

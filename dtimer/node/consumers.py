@@ -18,9 +18,9 @@ from attrs import define
 from dtimer.codecs.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler, delivery_state
+from dtimer.node.background import current_work
 from dtimer.node.handler_threads import HandlerThreads
-from dtimer.node.loop_watch import LoopWatch
-from dtimer.node.reports import in_hand
+from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.protocol.backend import Runtime
 from dtimer.safe_repr import safe_repr
 from dtimer.user_code import ends_the_program, ends_the_task, is_coroutine_function, to_await
@@ -39,7 +39,7 @@ class Ending(Enum):
 
 
 @define(eq=False)
-class Seat(Generic[PayloadT]):
+class IteratorSlot(Generic[PayloadT]):
     """An iterator's place.
 
     Attributes:
@@ -54,7 +54,7 @@ class Seat(Generic[PayloadT]):
 
 
 @define(eq=False)
-class Holding(Generic[PayloadT]):
+class InFlight(Generic[PayloadT]):
     """What is known of an unfinished event: the handlers that run on it."""
 
     event: Event[PayloadT]
@@ -107,12 +107,12 @@ class Consumers(Generic[PayloadT]):
         max_events: int,
         *,
         in_threads: bool,
-        watch: LoopWatch,
+        monitor: LoopMonitor,
         on_change: Callable[[], None],
         on_failure: Callable[[Event[PayloadT], BaseException, Ending], None],
         on_unwanted: Callable[[Event[PayloadT]], None],
-        on_unsettled: Callable[[Holding[PayloadT]], None],
-        on_abandoned: Callable[[Holding[PayloadT]], None],
+        on_unsettled: Callable[[InFlight[PayloadT]], None],
+        on_abandoned: Callable[[InFlight[PayloadT]], None],
     ) -> None:
         """
         Args:
@@ -123,11 +123,11 @@ class Consumers(Generic[PayloadT]):
             on_unwanted: nobody is there any more to take a tracked event.
         """
         self.max_events = max_events
-        self.unfinished: dict[Event[PayloadT], Holding[PayloadT]] = {}
+        self.unfinished: dict[Event[PayloadT], InFlight[PayloadT]] = {}
         self._num_ending = 0
         self._runtime = runtime
         self._threads = HandlerThreads(runtime) if in_threads else None
-        self._watch = watch
+        self._monitor = monitor
         self._on_change = on_change
         self._on_failure = on_failure
         self._on_unwanted = on_unwanted
@@ -136,8 +136,8 @@ class Consumers(Generic[PayloadT]):
         # A handler, how its tasks are called but for the event, and whether it is a plain function.
         # A tuple, so that a delivery can go through it while a handler adds another.
         self._handlers: tuple[tuple[EventHandler[PayloadT], str, bool], ...] = ()
-        self._seats: dict[Seat[PayloadT], None] = {}
-        self._waiting: dict[Seat[PayloadT], None] = {}
+        self._slots: dict[IteratorSlot[PayloadT], None] = {}
+        self._waiting: dict[IteratorSlot[PayloadT], None] = {}
         # Events that are not tracked and whose taker went away: the next gets them, as the store has forgotten them.
         self._left_over: deque[Event[PayloadT]] = deque()
 
@@ -145,7 +145,7 @@ class Consumers(Generic[PayloadT]):
 
     def add(self, handler: EventHandler[PayloadT]) -> None:
         """Raises ConsumerConflict while an iterator is open."""
-        if self._seats:
+        if self._slots:
             raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
         name = safe_repr(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
         self._handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
@@ -173,37 +173,37 @@ class Consumers(Generic[PayloadT]):
                 self._handlers = self._handlers[:index] + self._handlers[index + 1 :]
                 return
 
-    def sit(self) -> Seat[PayloadT]:
+    def open_slot(self) -> IteratorSlot[PayloadT]:
         """Raises ConsumerConflict while there are handlers."""
         if self._handlers:
             raise ConsumerConflict("there are handlers for 'event', and each event goes to one taker")
-        seat = Seat[PayloadT]()
-        self._seats[seat] = None
-        return seat
+        slot = IteratorSlot[PayloadT]()
+        self._slots[slot] = None
+        return slot
 
-    def stand_up(self, seat: Seat[PayloadT]) -> None:
+    def close_slot(self, slot: IteratorSlot[PayloadT]) -> None:
         """The iterator is gone. Idempotent."""
-        self._seats.pop(seat, None)
-        self._waiting.pop(seat, None)
-        self._end(seat)
-        if seat.held is not None:
-            self.finish(seat.held)
-            seat.held = None
+        self._slots.pop(slot, None)
+        self._waiting.pop(slot, None)
+        self._end(slot)
+        if slot.held is not None:
+            self.finish(slot.held)
+            slot.held = None
 
     def end_all(self) -> None:
         """The node has left: iterators come to their end, once they have given out what is left over."""
-        for seat in tuple(self._seats):
-            del self._seats[seat]
-            self._waiting.pop(seat, None)
-            self._end(seat)
+        for slot in tuple(self._slots):
+            del self._slots[slot]
+            self._waiting.pop(slot, None)
+            self._end(slot)
         if self._threads is not None:
             self._threads.end_idle()
 
     @staticmethod
-    def _end(seat: Seat[PayloadT]) -> None:
-        seat.ended = True
-        if seat.waiter is not None and not seat.waiter.done():
-            seat.waiter.set_result(None)
+    def _end(slot: IteratorSlot[PayloadT]) -> None:
+        slot.ended = True
+        if slot.waiter is not None and not slot.waiter.done():
+            slot.waiter.set_result(None)
 
     def room(self, num_coming: int) -> int:
         """How many events there is room for beside so many that are about to come."""
@@ -227,112 +227,112 @@ class Consumers(Generic[PayloadT]):
 
     def finish(self, event: Event[PayloadT]) -> None:
         """Its taker is done with it. Idempotent."""
-        holding = self.unfinished.pop(event, None)
-        if holding is not None:
-            self._num_ending -= holding.ending
-            if holding.stretched and not delivery_state(event).asked:
-                self._on_abandoned(holding)
+        in_flight = self.unfinished.pop(event, None)
+        if in_flight is not None:
+            self._num_ending -= in_flight.ending
+            if in_flight.stretched and not delivery_state(event).asked:
+                self._on_abandoned(in_flight)
             self._on_change()
 
     def finish_if_iterated(self, event: Event[PayloadT]) -> None:
         """It was confirmed or given back: an iterator's event is finished then, a handler's when that returns."""
-        holding = self.unfinished.get(event)
-        if holding is not None and not holding.open:
+        in_flight = self.unfinished.get(event)
+        if in_flight is not None and not in_flight.open:
             self.finish(event)
 
     def vote(self, event: Event[PayloadT], *, failed: bool) -> bool:
         """A block of it was left, or a handler of it ended by an error. Whether that is settled when all have ended."""
-        holding = self.unfinished.get(event)
-        if holding is None or not holding.open:
+        in_flight = self.unfinished.get(event)
+        if in_flight is None or not in_flight.open:
             return False
-        holding.failed = holding.failed or failed
-        holding.voted = True
-        return holding.several
+        in_flight.failed = in_flight.failed or failed
+        in_flight.voted = True
+        return in_flight.several
 
     def spoil(self, event: Event[PayloadT]) -> None:
         """A handler of it did not come to an end of its own."""
-        holding = self.unfinished.get(event)
-        if holding is not None:
-            holding.spoiled = True
+        in_flight = self.unfinished.get(event)
+        if in_flight is not None:
+            in_flight.spoiled = True
 
     def make_room(self, event: Event[PayloadT]) -> None:
         """If its last handler merely waits for the confirm at its block's end, it takes up no room until `at_end`."""
-        holding = self.unfinished.get(event)
-        if holding is not None and holding.open == 1 and not holding.ending:
-            holding.ending = True
+        in_flight = self.unfinished.get(event)
+        if in_flight is not None and in_flight.open == 1 and not in_flight.ending:
+            in_flight.ending = True
             self._num_ending += 1
 
     def at_end(self, event: Event[PayloadT]) -> None:
         """The block is left. Whatever a handler still does after it takes up room as before."""
-        holding = self.unfinished.get(event)
-        if holding is None:
+        in_flight = self.unfinished.get(event)
+        if in_flight is None:
             return
-        if holding.ending:
-            holding.ending = False
+        if in_flight.ending:
+            in_flight.ending = False
             self._num_ending -= 1
-        if not holding.open:
+        if not in_flight.open:
             self.finish(event)
 
-    async def next_for(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
+    async def next_for(self, slot: IteratorSlot[PayloadT]) -> Event[PayloadT] | None:
         """An iterator asks for its next event, and so is done with the one before; None is the end."""
-        if seat.waiter is not None:
+        if slot.waiter is not None:
             raise ConsumerConflict("this iterator is being waited for already; make another one")
-        if seat.held is not None:
-            self.finish(seat.held)
-            seat.held = None
+        if slot.held is not None:
+            self.finish(slot.held)
+            slot.held = None
         if self._left_over:
-            self._take(seat, self._left_over.popleft())
-        elif seat.ended:
+            self._take(slot, self._left_over.popleft())
+        elif slot.ended:
             return None
         else:
-            await self._wait(seat)
-        return self._handed(seat)
+            await self._wait(slot)
+        return self._handed(slot)
 
-    def _handed(self, seat: Seat[PayloadT]) -> Event[PayloadT] | None:
-        in_hand.set(seat.held)
-        if seat.held is not None:
-            self._runtime.handing(seat.held.data)
-        return seat.held
+    def _handed(self, slot: IteratorSlot[PayloadT]) -> Event[PayloadT] | None:
+        current_work.set(slot.held)
+        if slot.held is not None:
+            self._runtime.handing(slot.held.data)
+        return slot.held
 
-    async def _wait(self, seat: Seat[PayloadT]) -> None:
-        seat.waiter = asyncio.get_running_loop().create_future()
-        self._waiting[seat] = None
+    async def _wait(self, slot: IteratorSlot[PayloadT]) -> None:
+        slot.waiter = asyncio.get_running_loop().create_future()
+        self._waiting[slot] = None
         self._on_change()
         try:
-            await seat.waiter
+            await slot.waiter
         except asyncio.CancelledError:
             # It may have been handed an event at the same moment, which it will not see.
-            if seat.held is not None:
-                event, seat.held = seat.held, None
+            if slot.held is not None:
+                event, slot.held = slot.held, None
                 self.unfinished.pop(event, None)
-                seat.waiter = None
-                self._waiting.pop(seat, None)
+                slot.waiter = None
+                self._waiting.pop(slot, None)
                 self.deliver(event)
             raise
         finally:
-            seat.waiter = None
-            self._waiting.pop(seat, None)
+            slot.waiter = None
+            self._waiting.pop(slot, None)
 
-    def _hand(self, seat: Seat[PayloadT], event: Event[PayloadT]) -> None:
-        del self._waiting[seat]
-        self._take(seat, event)
-        assert seat.waiter is not None, "a waiting seat has a waiter"
-        if not seat.waiter.done():
-            seat.waiter.set_result(event)
+    def _hand(self, slot: IteratorSlot[PayloadT], event: Event[PayloadT]) -> None:
+        del self._waiting[slot]
+        self._take(slot, event)
+        assert slot.waiter is not None, "a waiting seat has a waiter"
+        if not slot.waiter.done():
+            slot.waiter.set_result(event)
 
-    def _take(self, seat: Seat[PayloadT], event: Event[PayloadT]) -> None:
-        seat.held = event
-        self.unfinished[event] = Holding(event)
+    def _take(self, slot: IteratorSlot[PayloadT], event: Event[PayloadT]) -> None:
+        slot.held = event
+        self.unfinished[event] = InFlight(event)
 
     # --- running handlers --------------------------------------------------------------------------------
 
     def _run(self, event: Event[PayloadT]) -> None:
-        holding = Holding(event)
-        self.unfinished[event] = holding
+        in_flight = InFlight(event)
+        self.unfinished[event] = in_flight
         # Counts as one itself, so that the event is not finished before all its handlers are started.
-        holding.open = 1
+        in_flight.open = 1
         handlers = self._handlers
-        holding.several = len(handlers) > 1
+        in_flight.several = len(handlers) > 1
         given = copy_context()
         try:
             try:
@@ -349,102 +349,102 @@ class Consumers(Generic[PayloadT]):
                     elif self._threads is not None:
                         work = self._threads.call(context, handler, event)
                     else:
-                        since_us = self._watch.now_us()
+                        since_us = self._monitor.now_us()
                         work = to_await(context.run(handler, event))
-                        self._watch.ran(since_us, label, event.id)
+                        self._monitor.ran(since_us, label, event.id)
                 except BaseException as error:
                     self._on_failure(event, error, Ending.RAISED)
                     if ends_the_program(error):
                         raise
                     continue
                 if work is not None:
-                    context.run(self._start, holding, work, f"{label}{event.id}")
+                    context.run(self._start, in_flight, work, f"{label}{event.id}")
         finally:
-            self._returned(holding)
+            self._returned(in_flight)
 
     def _handing(self, event: Event[PayloadT]) -> None:
         """In the context of its handlers, and so of what they start."""
-        in_hand.set(event)
+        current_work.set(event)
         self._runtime.handing(event.data)
 
-    def _start(self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
-        never_began = partial(self._never_began, holding, coroutine)
-        num_begun = holding.num_begun
+    def _start(self, in_flight: InFlight[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
+        never_began = partial(self._never_began, in_flight, coroutine)
+        num_begun = in_flight.num_begun
         # An eager task may even have ended when it is here.
-        holding.open += 1
-        work = self._work(holding, coroutine, name, never_began)
+        in_flight.open += 1
+        work = self._work(in_flight, coroutine, name, never_began)
         try:
             task = asyncio.get_running_loop().create_task(work, name=name)
         except BaseException as error:
-            if holding.num_begun == num_begun:  # a task factory's fault
+            if in_flight.num_begun == num_begun:  # a task factory's fault
                 work.close()
                 coroutine.close()
-                self._on_failure(holding.event, error, Ending.RAISED)
-                self._returned(holding)
+                self._on_failure(in_flight.event, error, Ending.RAISED)
+                self._returned(in_flight)
             if ends_the_program(error):
                 raise
             return
-        holding.tasks += (task,)
-        if holding.num_begun == num_begun:
+        in_flight.tasks += (task,)
+        if in_flight.num_begun == num_begun:
             # A callback costs more than all else here, so the task takes it off as soon as it sees to the rest itself.
             task.add_done_callback(never_began)
 
     async def _work(
         self,
-        holding: Holding[PayloadT],
+        in_flight: InFlight[PayloadT],
         coroutine: Coroutine[Any, Any, object],
         name: str,
         never_began: Callable[[asyncio.Task[None]], None],
     ) -> None:
         task = asyncio.current_task()
         assert task is not None, "it is one"
-        holding.num_begun += 1
+        in_flight.num_begun += 1
         task.remove_done_callback(never_began)
         try:
             with self._runtime.working(name):
                 await coroutine
         except BaseException as error:
             # Who is told of it is not at work on the event.
-            in_hand.set(None)
+            current_work.set(None)
             ends = ends_the_task(error, task)
             if not issubclass(type(error), GeneratorExit) or not ends:
                 cancelled = ends and issubclass(type(error), asyncio.CancelledError)
-                ending = holding.cancelled if cancelled else Ending.RAISED
-                self._on_failure(holding.event, error, ending)
+                ending = in_flight.cancelled if cancelled else Ending.RAISED
+                self._on_failure(in_flight.event, error, ending)
             if ends:
                 raise
         finally:
-            self._returned(holding)
+            self._returned(in_flight)
 
     def _never_began(
-        self, holding: Holding[PayloadT], coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]
+        self, in_flight: InFlight[PayloadT], coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]
     ) -> None:
         """It was cancelled before, and nobody else would close the handler's coroutine."""
         coroutine.close()
-        self._on_failure(holding.event, asyncio.CancelledError(), holding.cancelled)
-        self._returned(holding)
+        self._on_failure(in_flight.event, asyncio.CancelledError(), in_flight.cancelled)
+        self._returned(in_flight)
 
-    def _returned(self, holding: Holding[PayloadT]) -> None:
-        holding.open -= 1
-        if not holding.open:
-            if not delivery_state(holding.event).asked:
-                self._on_unsettled(holding)
-            self.finish(holding.event)
+    def _returned(self, in_flight: InFlight[PayloadT]) -> None:
+        in_flight.open -= 1
+        if not in_flight.open:
+            if not delivery_state(in_flight.event).asked:
+                self._on_unsettled(in_flight)
+            self.finish(in_flight.event)
 
-    def overrun(self, holding: Holding[PayloadT]) -> bool:
+    def overrun(self, in_flight: InFlight[PayloadT]) -> bool:
         """Cancel the handlers that run on it, for it has been too long; False if one of them cannot be."""
-        holding.over = True
-        stuck = [task for task in holding.tasks if self._threads is not None and task in self._threads.waiting]
-        for task in holding.tasks:
+        in_flight.over = True
+        stuck = [task for task in in_flight.tasks if self._threads is not None and task in self._threads.waiting]
+        for task in in_flight.tasks:
             if task not in stuck:
                 task.cancel()
-        return bool(holding.tasks) and not stuck
+        return bool(in_flight.tasks) and not stuck
 
-    def cut(self, event: Event[PayloadT]) -> None:
+    def cancel(self, event: Event[PayloadT]) -> None:
         """Cancel the handlers that run on it; an iterator's event is merely no longer waited for."""
-        holding = self.unfinished[event]
-        holding.cut = True
-        for task in holding.tasks:
+        in_flight = self.unfinished[event]
+        in_flight.cut = True
+        for task in in_flight.tasks:
             task.cancel()
-        if not holding.tasks:
+        if not in_flight.tasks:
             self.finish(event)

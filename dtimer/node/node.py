@@ -14,13 +14,14 @@ from dtimer.event import Event
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
 from dtimer.loop_local import LoopAffinity
 from dtimer.metrics import RunningCounters
-from dtimer.node.claims import Claims
-from dtimer.node.deliveries import Deliveries
-from dtimer.node.disturbance import Disturbance
-from dtimer.node.loop_watch import LoopWatch
+from dtimer.node.background import BackgroundTasks, Errand, current_work
+from dtimer.node.dispatcher import Dispatcher
+from dtimer.node.fetcher import Fetcher
+from dtimer.node.health import ConnectionHealth
+from dtimer.node.hooks import ErrorReporter
+from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
-from dtimer.node.reports import Chores, Errand, Reports, in_hand
-from dtimer.node.room import Room
+from dtimer.node.prefetch import Prefetch
 from dtimer.node.tasks import start_task
 from dtimer.protocol.backend import Runtime
 from dtimer.protocol.values import Member
@@ -45,11 +46,11 @@ class Node:
         name: Callable[[], str],
         *,
         runtime: Runtime,
-        settled: LoopAffinity,
-        watch: LoopWatch,
+        affinity: LoopAffinity,
+        monitor: LoopMonitor,
         confirm_timeout_us: int,
-        chores: Chores,
-        reports: Reports,
+        background: BackgroundTasks,
+        reporter: ErrorReporter,
         counters: RunningCounters,
         on_ready: Callable[[], None],
     ) -> None:
@@ -57,72 +58,73 @@ class Node:
         Args:
             identify: gives the node's id, when it is about to join.
             name: by which people know the process.
-            settled: where it is.
+            affinity: where it is.
         """
         self.id = ""
         self.callers = 0
         self.left_behind = False
         self._identify = identify
         self._name = name
-        self._settled = settled
+        self._affinity = affinity
         self._partitions: Partitions
-        self._watch = watch
+        self._monitor = monitor
         self._runtime = runtime
         self._confirm_timeout_us = confirm_timeout_us
-        self._chores = chores
-        self._reports = reports
+        self._background = background
+        self._reporter = reporter
         self._counters = counters
         self._on_ready = on_ready
-        self._deliveries: Deliveries[Any] | None = None
-        self._room: Room | None = None
+        self._dispatcher: Dispatcher[Any] | None = None
+        self._prefetch: Prefetch | None = None
         # One for each partition, or none at all.
-        self._claims: list[Claims] = []
+        self._fetchers: list[Fetcher] = []
         self._num_ended = 0
         self._queue: deque[object] = deque()
         self._naps: set[asyncio.Task[None]] = set()
-        # Deliveries whose taker itself waits for `join` or `leave`, and chores that do: waiting for them would be for
+        # Deliveries whose taker itself waits for `join` or `leave`, and background tasks that do: waiting for them
+        # would be for
         # ever.
         # Once for each such call, as one may be over while another waits on.
         self._excused: list[Event[Any] | Errand] = []
-        chores.on_done = self._chore_done
+        background.on_done = self._background_done
 
     @property
     def busy(self) -> bool:
         """It is a member, is about to be one or to be none any more, or is waited for."""
-        awaited = self._deliveries is not None and self._deliveries.consumers.awaited
-        return bool(self._claims or self.callers) or awaited
+        awaited = self._dispatcher is not None and self._dispatcher.consumers.awaited
+        return bool(self._fetchers or self.callers) or awaited
 
     @property
     def joined(self) -> bool:
-        return bool(self._claims) and all(claims.joined for claims in self._claims)
+        return bool(self._fetchers) and all(fetchers.joined for fetchers in self._fetchers)
 
-    def serve(self, deliveries: Deliveries[Any]) -> None:
+    def serve(self, dispatcher: Dispatcher[Any]) -> None:
         """Whom the events are for; once, before anything else."""
-        self._deliveries = deliveries
+        self._dispatcher = dispatcher
 
     def settle(self, partitions: Partitions) -> None:
         """Before it is asked to join or leave, in the loop where it is."""
-        if self._room is not None:
+        if self._prefetch is not None:
             return
-        assert self._deliveries is not None, "serve() comes first"
-        consumers = self._deliveries.consumers
+        assert self._dispatcher is not None, "serve() comes first"
+        consumers = self._dispatcher.consumers
         self._partitions = partitions
-        self._deliveries.settle(partitions)
-        self._room = Room(len(partitions.all), self._deliveries.room, lambda: consumers.max_events)
+        self._dispatcher.settle(partitions)
+        self._prefetch = Prefetch(len(partitions.all), self._dispatcher.room, lambda: consumers.max_events)
         for number, partition in enumerate(partitions.all):
-            partition.store.on_lost_writes = partial(self._lost_writes, number)
+            partition.session.on_lost_writes = partial(self._lost_writes, number)
 
-    def _chore_done(self) -> None:
-        home = self._settled.home
+    def _background_done(self) -> None:
+        home = self._affinity.home
         if home is not None and home.is_here():
             self.changed()
 
     def changed(self) -> None:
         """Room or work under way may have changed."""
-        if len(self._claims) == 1:
-            self._claims[0].ring()
-        elif self._room is not None:
-            self._room.changed()
+        if len(self._fetchers) == 1:
+            self._fetchers[0].ring()
+        elif self._prefetch is not None:
+            self._prefetch.changed()
         for nap in self._naps:
             nap.cancel()
 
@@ -133,46 +135,46 @@ class Node:
 
     async def _join(self) -> None:
         async with self._alone():
-            if self._claims:
-                if all(claims.at_work for claims in self._claims):
+            if self._fetchers:
+                if all(fetchers.at_work for fetchers in self._fetchers):
                     return
                 # Fenced, stopped, or left over by a `join` or `leave` that was cut short.
-                await self._stop(self._claims)
+                await self._stop(self._fetchers)
             self.id = self._identify()
             # Known before they are joined, so that what happens meanwhile rings at them.
-            self._claims = self._new_claims()
+            self._fetchers = self._new_fetchers()
             # A handler may have called this; the tasks that are started here are no part of what it does.
-            token = in_hand.set(None)
+            token = current_work.set(None)
             try:
-                await self._start(self._claims)
+                await self._start(self._fetchers)
             except BaseException:
                 # One that was cut off may have been applied; `leave`, or the next `join`, tells the store.
-                self._claims = [claims for claims in self._claims if claims.known]
+                self._fetchers = [fetchers for fetchers in self._fetchers if fetchers.known]
                 raise
             finally:
-                in_hand.reset(token)
-            if not self.left_behind and any(claims.took_over for claims in self._claims):
-                self._reports.notice(NodeIdDisputed(self.id, self._name()))
+                current_work.reset(token)
+            if not self.left_behind and any(fetchers.took_over for fetchers in self._fetchers):
+                self._reporter.notice(NodeIdDisputed(self.id, self._name()))
             self.left_behind = False
 
-    def _new_claims(self) -> list[Claims]:
-        assert self._deliveries is not None, "serve() comes first"
-        assert self._room is not None, "settle() comes first"
-        disturbance = Disturbance(self.id, self._reports, self._counters)
+    def _new_fetchers(self) -> list[Fetcher]:
+        assert self._dispatcher is not None, "serve() comes first"
+        assert self._prefetch is not None, "settle() comes first"
+        health = ConnectionHealth(self.id, self._reporter, self._counters)
         several = len(self._partitions.all) > 1
         self._num_ended = 0
         return [
-            Claims(
-                Member(self.id, "", partition.store.backend.pace.poll_us),
-                store=partition.store,
-                deliveries=self._deliveries,
-                room=self._room,
-                watch=self._watch,
-                disturbance=disturbance,
+            Fetcher(
+                Member(self.id, "", partition.session.backend.pace.poll_us),
+                session=partition.session,
+                dispatcher=self._dispatcher,
+                prefetch=self._prefetch,
+                monitor=self._monitor,
+                health=health,
                 partition=f" of partition {number}" if several else "",
-                confirms=partition.confirms,
+                acks=partition.acks,
                 confirm_timeout_us=self._confirm_timeout_us,
-                reports=self._reports,
+                reporter=self._reporter,
                 counters=self._counters,
                 name=self._name,
                 on_ready=self._partition_ready,
@@ -182,32 +184,32 @@ class Node:
             for number, partition in enumerate(self._partitions.all)
         ]
 
-    async def _start(self, claims: list[Claims]) -> None:
+    async def _start(self, fetchers: list[Fetcher]) -> None:
         """All of them have joined afterwards, or none."""
         try:
             # That of the first counts in all: of two nodes with one id the later one is the same everywhere.
-            incarnation, *_ = await _all(each.open() for each in claims)
+            incarnation, *_ = await _all(each.open() for each in fetchers)
         except BaseException:
-            await asyncio.gather(*(each.close() for each in claims))
+            await asyncio.gather(*(each.close() for each in fetchers))
             raise
         try:
-            await _all(each.start(incarnation) for each in claims)
+            await _all(each.start(incarnation) for each in fetchers)
         except BaseException:
-            if len(claims) > 1:
-                await self._stop(claims)
+            if len(fetchers) > 1:
+                await self._stop(fetchers)
             raise
 
     def _partition_ready(self) -> None:
         if self.joined:
             self._on_ready()
 
-    async def _stop(self, claims: list[Claims]) -> None:
+    async def _stop(self, fetchers: list[Fetcher]) -> None:
         """They claim no more, and their stores know it."""
-        begun = [each for each in claims if each.begun]
+        begun = [each for each in fetchers if each.begun]
         for each in begun:
             each.stop_claiming()
         await asyncio.gather(*(each.stop() for each in begun))
-        left = [each for each in claims if each.known and not each.fenced]
+        left = [each for each in fetchers if each.known and not each.fenced]
         await asyncio.gather(*(self._tell_store(each) for each in left))
 
     async def leave(self, *, drain: bool, timeout_us: int) -> None:
@@ -218,55 +220,55 @@ class Node:
     async def _leave(self, drain: bool, timeout_us: int) -> None:
         async with self._alone():
             until_us = self._runtime.now_us() + timeout_us
-            await self._stop(self._claims)
-            self._claims = []
-            assert self._deliveries is not None, "serve() comes first"
-            self._deliveries.end_all()
+            await self._stop(self._fetchers)
+            self._fetchers = []
+            assert self._dispatcher is not None, "serve() comes first"
+            self._dispatcher.end_all()
             if drain:
-                await self._drain(self._deliveries, until_us)
-            self._deliveries.upkeep.rest()
+                await self._drain(self._dispatcher, until_us)
+            self._dispatcher.extender.rest()
             for partition in self._partitions.all:
-                await partition.confirms.lane.idle()
+                await partition.acks.batcher.idle()
 
-    def _fenced(self, ended: Claims) -> None:
+    def _fenced(self, ended: Fetcher) -> None:
         """One has come to its end; who is fenced in one partition is out of all."""
-        for claims in self._claims:
-            if not claims.fenced:
-                claims.dismiss()
+        for fetchers in self._fetchers:
+            if not fetchers.fenced:
+                fetchers.dismiss()
         # Not before its own last call was answered: a join in flight could come after the leave.
         if not ended.fenced:
-            self._chores.start(partial(self._tell_store, ended), f"leaving as node {self.id!r}")
+            self._background.start(partial(self._tell_store, ended), f"leaving as node {self.id!r}")
         self._num_ended += 1
-        if self._num_ended < len(self._claims):
+        if self._num_ended < len(self._fetchers):
             return
-        self._claims = []
-        if self._deliveries is not None:
-            self._deliveries.end_all()
+        self._fetchers = []
+        if self._dispatcher is not None:
+            self._dispatcher.end_all()
 
     def _stopped(self, error: BaseException | None) -> None:
         """One has come to its end that was not to; who stops in one partition stops in all."""
-        for claims in self._claims:
-            claims.stop_claiming()
+        for fetchers in self._fetchers:
+            fetchers.stop_claiming()
         why = "its task ended" if error is None else safe_str(error)
         if isinstance(error, asyncio.CancelledError):
             why = "its task was cancelled"
         elif error is not None and ends_the_program(error):
             why = f"the program is ended by {safe_repr(error)}"
-        self._reports.report(NodeStopped(f"node {self.id!r} takes no more events: {why}"), error)
-        if isinstance(error, BackendClosed) and self._deliveries is not None:
-            self._deliveries.end_all()
+        self._reporter.report(NodeStopped(f"node {self.id!r} takes no more events: {why}"), error)
+        if isinstance(error, BackendClosed) and self._dispatcher is not None:
+            self._dispatcher.end_all()
 
     def _lost_writes(self, number: int) -> None:
-        if self._claims:
-            self._claims[number].lost_writes()
+        if self._fetchers:
+            self._fetchers[number].lost_writes()
 
-    async def _tell_store(self, claims: Claims) -> None:
+    async def _tell_store(self, fetchers: Fetcher) -> None:
         try:
-            await claims.tell_store()
+            await fetchers.tell_store()
         except BackendError as error:
             # Here everything is over all the same; the store finds out when nobody answers its announcements.
             self.left_behind = True
-            self._reports.report(NodeDisturbed(f"node {self.id!r} left, but could not tell its store"), error)
+            self._reporter.report(NodeDisturbed(f"node {self.id!r} left, but could not tell its store"), error)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncGenerator[None]:
@@ -301,7 +303,7 @@ class Node:
 
     @contextmanager
     def _caller_excused(self) -> Generator[None]:
-        caller = in_hand.get()
+        caller = current_work.get()
         if caller is None:
             yield
             return
@@ -312,33 +314,33 @@ class Node:
         finally:
             self._excused.remove(caller)
 
-    async def _drain(self, deliveries: Deliveries[Any], until_us: int) -> None:
-        """Wait for handlers and chores, and cancel what takes too long."""
-        await self._wait(deliveries, until_us)
-        late = self._unfinished(deliveries)
+    async def _drain(self, dispatcher: Dispatcher[Any], until_us: int) -> None:
+        """Wait for handlers and background tasks, and cancel what takes too long."""
+        await self._wait(dispatcher, until_us)
+        late = self._unfinished(dispatcher)
         for event in late:
-            deliveries.consumers.cut(event)
-        chores = self._unfinished_chores()
-        for chore in chores:
-            chore.cancel()
-        if late or chores:
-            await self._wait(deliveries, self._runtime.now_us() + LEAVE_CANCEL_GRACE_US)
-        for event in self._unfinished(deliveries):
-            self._reports.report(HandlerFailed(event.id, "was cancelled by leave(), and runs on"))
+            dispatcher.consumers.cancel(event)
+        background = self._unfinished_background()
+        for work in background:
+            work.cancel()
+        if late or background:
+            await self._wait(dispatcher, self._runtime.now_us() + LEAVE_CANCEL_GRACE_US)
+        for event in self._unfinished(dispatcher):
+            self._reporter.report(HandlerFailed(event.id, "was cancelled by leave(), and runs on"))
 
-    async def _wait(self, deliveries: Deliveries[Any], until_us: int) -> None:
-        while self._busy(deliveries) and (left_us := until_us - self._runtime.now_us()) > 0:
+    async def _wait(self, dispatcher: Dispatcher[Any], until_us: int) -> None:
+        while self._busy(dispatcher) and (left_us := until_us - self._runtime.now_us()) > 0:
             await self._nap(left_us)
 
-    def _busy(self, deliveries: Deliveries[Any]) -> bool:
-        return bool(self._unfinished(deliveries) or self._unfinished_chores())
+    def _busy(self, dispatcher: Dispatcher[Any]) -> bool:
+        return bool(self._unfinished(dispatcher) or self._unfinished_background())
 
-    def _unfinished_chores(self) -> set[asyncio.Task[None]]:
-        # A chore may be the very one that leaves: an error handler, say.
-        return {task for task, errand in self._chores.tasks.items() if errand not in self._excused}
+    def _unfinished_background(self) -> set[asyncio.Task[None]]:
+        # A background task may be the very one that leaves: an error handler, say.
+        return {task for task, errand in self._background.tasks.items() if errand not in self._excused}
 
-    def _unfinished(self, deliveries: Deliveries[Any]) -> list[Event[Any]]:
-        return [event for event in deliveries.consumers.unfinished if event not in self._excused]
+    def _unfinished(self, dispatcher: Dispatcher[Any]) -> list[Event[Any]]:
+        return [event for event in dispatcher.consumers.unfinished if event not in self._excused]
 
 
 async def _all(calls: Iterable[Coroutine[None, None, T]]) -> list[T]:

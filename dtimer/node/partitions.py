@@ -10,11 +10,11 @@ from attrs import frozen
 
 from dtimer.loop_local import LoopRef
 from dtimer.metrics import RunningCounters
-from dtimer.node.calls import Calls
-from dtimer.node.confirms import Confirms
-from dtimer.node.history import History
-from dtimer.node.reports import Reports
-from dtimer.node.store import Store
+from dtimer.node.acks import AckBatcher
+from dtimer.node.hooks import ErrorReporter
+from dtimer.node.request_batchers import RequestBatchers
+from dtimer.node.session import StoreSession
+from dtimer.node.store_history import StoreHistory
 from dtimer.protocol.backend import Runtime, SupportsPartitions, TimerBackend
 from dtimer.protocol.outcomes import CancelOutcome, PostOutcome
 from dtimer.protocol.partitioning import partition_of
@@ -28,9 +28,9 @@ OutcomeT = TypeVar("OutcomeT")
 class Partition:
     """One of them, as one timer sees it."""
 
-    store: Store
-    confirms: Confirms
-    calls: Calls
+    session: StoreSession
+    acks: AckBatcher
+    requests: RequestBatchers
 
 
 class Histories:
@@ -40,16 +40,16 @@ class Histories:
     """
 
     def __init__(self) -> None:
-        self._taken: list[tuple[LoopRef, list[History]]] = []
+        self._taken: list[tuple[LoopRef, list[StoreHistory]]] = []
 
-    def take(self, number: int) -> list[History]:
+    def take(self, number: int) -> list[StoreHistory]:
         """For each partition one, for the running loop."""
         self._taken = [taken for taken in self._taken if not taken[0].inherited]
         for place, (home, histories) in enumerate(self._taken):
             if home.ended:
                 self._taken[place] = LoopRef(), histories
                 return histories
-        fresh = [History() for _ in range(number)]
+        fresh = [StoreHistory() for _ in range(number)]
         self._taken.append((LoopRef(), fresh))
         return fresh
 
@@ -62,16 +62,16 @@ class Partitions:
     """
 
     def __init__(
-        self, backend: TimerBackend, reports: Reports, counters: RunningCounters, histories: Histories
+        self, backend: TimerBackend, reporter: ErrorReporter, counters: RunningCounters, histories: Histories
     ) -> None:
         """For the running loop."""
         backends = backend.partitions if isinstance(backend, SupportsPartitions) else (backend,)
         self.runtime: Runtime = backend.runtime
         self.all: list[Partition] = []
         for each, history in zip(backends, histories.take(len(backends)), strict=True):
-            store = Store(each, reports, counters, history)
-            confirms = Confirms(store, counters, reports.report)
-            self.all.append(Partition(store, confirms, Calls(store, reports.report)))
+            session = StoreSession(each, reporter, counters, history)
+            acks = AckBatcher(session, counters, reporter.report)
+            self.all.append(Partition(session, acks, RequestBatchers(session, reporter.report)))
 
     def of(self, id: str) -> Partition:
         """Where the event with this id is, if it is anywhere."""
@@ -84,11 +84,11 @@ class Partitions:
         return await self._spread(
             events,
             lambda new: new.event.id,
-            lambda partition, part: partition.calls.post_many(part, durability, repeat_within_us),
+            lambda partition, part: partition.requests.post_many(part, durability, repeat_within_us),
         )
 
     async def cancel(self, ids: Sequence[str], repeat_within_us: int | None) -> list[CancelOutcome]:
-        return await self._spread(ids, str, lambda partition, part: partition.calls.cancel(part, repeat_within_us))
+        return await self._spread(ids, str, lambda partition, part: partition.requests.cancel(part, repeat_within_us))
 
     async def _spread(
         self,

@@ -30,8 +30,8 @@ class Queries(Generic[PayloadT]):
         """A live event as it stands; None if there is none (rule R1)."""
         id = _validation.event_id(id)
         within_us = _validation.repeat_within_us(repeat_within)
-        store = self._sides.here().of(id).store
-        answer = await store.call(lambda: store.backend.peek(id), repeat_within_us=within_us)
+        session = self._sides.here().of(id).session
+        answer = await session.call(lambda: session.backend.peek(id), repeat_within_us=within_us)
         if answer.value is None:
             return None
         return Upcoming(answer.value, answer.at_us, self._codec, answer.skew_us)

@@ -14,7 +14,7 @@ from dtimer.errors import Unsupported
 from dtimer.limits import PAGE_MAX_ITEMS
 from dtimer.loop_local import LoopLocal
 from dtimer.node.partitions import Partitions
-from dtimer.node.store import Store, did
+from dtimer.node.session import StoreSession, did
 from dtimer.protocol.backend import SupportsDeadLetters
 from dtimer.protocol.outcomes import DiscardOutcome, ResendOutcome
 from dtimer.protocol.values import Cursor, DeadLetterCursor, Due, IfExists, LetterName, Window
@@ -36,20 +36,20 @@ class Pager(Generic[PayloadT]):
         self, window: Window, limit: int | None, within_us: int | None
     ) -> AsyncIterator[Upcoming[PayloadT]]:
         """Live events in claim order, at most `limit`."""
-        parts = [self._upcoming_of(partition.store, window, limit, within_us) for partition in self._sides.here().all]
+        parts = [self._upcoming_of(partition.session, window, limit, within_us) for partition in self._sides.here().all]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
 
     async def _upcoming_of(
-        self, store: Store, window: Window, limit: int | None, within_us: int | None
+        self, session: StoreSession, window: Window, limit: int | None, within_us: int | None
     ) -> AsyncGenerator[tuple[Place, Upcoming[PayloadT]]]:
         start: Window | Cursor | None = window
         left = limit
         while start is not None:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
-            request = partial(store.backend.upcoming, start, limit=size)
-            answer = await store.call(request, repeat_within_us=within_us)
+            request = partial(session.backend.upcoming, start, limit=size)
+            answer = await session.call(request, repeat_within_us=within_us)
             for pending in answer.value.items:
                 # In the order of the hosts' clocks: partitions may have been set back by different steps.
                 place = pending.next_us - answer.skew_us, pending.event.id
@@ -60,21 +60,21 @@ class Pager(Generic[PayloadT]):
 
     async def dead_letters(self, limit: int | None, within_us: int | None) -> AsyncIterator[DeadEvent[PayloadT]]:
         """Dead letters, oldest first, at most `limit`."""
-        parts = [self._dead_letters_of(partition.store, limit, within_us) for partition in self._sides.here().all]
+        parts = [self._dead_letters_of(partition.session, limit, within_us) for partition in self._sides.here().all]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
 
     async def _dead_letters_of(
-        self, store: Store, limit: int | None, within_us: int | None
+        self, session: StoreSession, limit: int | None, within_us: int | None
     ) -> AsyncGenerator[tuple[Place, DeadEvent[PayloadT]]]:
-        backend = _dead_letter_backend(store)
+        backend = _dead_letter_backend(session)
         cursor: DeadLetterCursor | None = None
         left = limit
         while True:
             size = PAGE_MAX_ITEMS if left is None else min(left, PAGE_MAX_ITEMS)
             request = partial(backend.dead_letters, cursor, limit=size)
-            answer = await store.call(request, repeat_within_us=within_us)
+            answer = await session.call(request, repeat_within_us=within_us)
             page = answer.value
             for letter in page.items:
                 place = letter.buried_us - answer.skew_us, letter.id
@@ -86,20 +86,20 @@ class Pager(Generic[PayloadT]):
                 return
 
     async def resend(self, letter: LetterName, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
-        store = self._sides.here().of(letter.id).store
-        backend = _dead_letter_backend(store)
+        session = self._sides.here().of(letter.id).session
+        backend = _dead_letter_backend(session)
         request = partial(backend.resend, letter, due=due, if_exists=if_exists)
-        return (await store.call(request, did("resend", letter.id), repeat_within_us=within_us)).value
+        return (await session.call(request, did("resend", letter.id), repeat_within_us=within_us)).value
 
     async def discard(self, letter: LetterName, within_us: int | None) -> DiscardOutcome:
-        store = self._sides.here().of(letter.id).store
-        backend = _dead_letter_backend(store)
+        session = self._sides.here().of(letter.id).session
+        backend = _dead_letter_backend(session)
         done = did("discard", letter.id)
-        return (await store.call(lambda: backend.discard([letter]), done, repeat_within_us=within_us)).value[0]
+        return (await session.call(lambda: backend.discard([letter]), done, repeat_within_us=within_us)).value[0]
 
 
-def _dead_letter_backend(store: Store) -> SupportsDeadLetters:
-    backend = store.backend
+def _dead_letter_backend(session: StoreSession) -> SupportsDeadLetters:
+    backend = session.backend
     if not isinstance(backend, SupportsDeadLetters):
         raise Unsupported(f"{type(backend).__name__} keeps no dead letters: it is no SupportsDeadLetters")
     return backend

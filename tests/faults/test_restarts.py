@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import dtimer.node.store
+import dtimer.node.session
 from dtimer import DTimer, NodeDisturbed, StoreBusy, StoreLostWrites, StoreRestarted
 from dtimer.limits import SECOND_US
 from support.bounds import LATE_MS, RECONNECT_MS
@@ -117,7 +117,7 @@ async def test_a_server_that_still_loads_its_data_is_waited_for(
 ) -> None:
     """Rule F1: it answers that it is busy, so nothing was applied; posts are repeated inside, and nodes come back.
     The time for repetitions is longer here, since a busy host loads slowly."""
-    monkeypatch.setattr(dtimer.node.store, "REPEAT_WITHIN_US", LOADING_S * SECOND_US)
+    monkeypatch.setattr(dtimer.node.session, "REPEAT_WITHIN_US", LOADING_S * SECOND_US)
     server = one_private_server(appendonly="yes", key_load_delay="100", loading_process_events_interval_bytes="1024")
     with server.client() as client, client.pipeline(transaction=False) as ballast:
         for number in range(12_000):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX, CLOCK_WINDOW_US
-from dtimer.node.history import Finding, History
 from dtimer.node.store_clock import ClockBound
+from dtimer.node.store_history import HistoryBreak, StoreHistory
 from dtimer.protocol.values import AcknowledgedCall, Applied, Branch
 
 
@@ -65,68 +65,68 @@ def reply(seq: int, *, epoch: str = "a", skew_us: int = 0) -> Applied[None]:
 
 
 def test_a_history_that_goes_on_is_no_finding() -> None:
-    history = History()
-    assert history.saw(reply(5, skew_us=7), history.mark()) == Finding()
-    assert history.saw(reply(5, skew_us=7), history.mark()) == Finding()
-    assert history.saw(reply(9, skew_us=7), history.mark()) == Finding()
+    history = StoreHistory()
+    assert history.saw(reply(5, skew_us=7), history.mark()) == HistoryBreak()
+    assert history.saw(reply(5, skew_us=7), history.mark()) == HistoryBreak()
+    assert history.saw(reply(9, skew_us=7), history.mark()) == HistoryBreak()
 
 
 def test_a_reply_that_was_overtaken_is_no_finding() -> None:
-    history = History()
+    history = StoreHistory()
     history.saw(reply(5), history.mark())
     before = history.mark()
     history.saw(reply(9), before)
 
-    assert history.saw(reply(8), before) == Finding()
+    assert history.saw(reply(8), before) == HistoryBreak()
 
 
 def test_a_number_below_one_seen_before_the_request_means_lost_writes() -> None:
-    history = History()
+    history = StoreHistory()
     history.saw(reply(9), history.mark())
 
-    assert history.saw(reply(8), history.mark()) == Finding(lost_writes=True)
-    assert history.saw(reply(8), history.mark()) == Finding()
+    assert history.saw(reply(8), history.mark()) == HistoryBreak(lost_writes=True)
+    assert history.saw(reply(8), history.mark()) == HistoryBreak()
 
 
 def test_another_epoch_means_lost_writes_once_for_all_requests_under_way() -> None:
-    history = History()
+    history = StoreHistory()
     history.saw(reply(9), history.mark())
     first, second, late = history.mark(), history.mark(), history.mark()
 
-    assert history.saw(reply(1, epoch="b"), first) == Finding(lost_writes=True)
-    assert history.saw(reply(2, epoch="b"), second) == Finding()
-    assert history.saw(reply(10, epoch="a"), late) == Finding()
+    assert history.saw(reply(1, epoch="b"), first) == HistoryBreak(lost_writes=True)
+    assert history.saw(reply(2, epoch="b"), second) == HistoryBreak()
+    assert history.saw(reply(10, epoch="a"), late) == HistoryBreak()
     assert history.epoch == "b"
 
 
 def test_a_step_of_the_clock_is_told_by_its_size_once() -> None:
-    history = History()
+    history = StoreHistory()
     history.saw(reply(1, skew_us=10), history.mark())
 
-    assert history.saw(reply(2, skew_us=25), history.mark()) == Finding(step_us=15)
-    assert history.saw(reply(3, skew_us=25), history.mark()) == Finding()
+    assert history.saw(reply(2, skew_us=25), history.mark()) == HistoryBreak(step_us=15)
+    assert history.saw(reply(3, skew_us=25), history.mark()) == HistoryBreak()
 
 
 class Client:
     """A history, and the server that answers."""
 
     def __init__(self, server: str = "s1-r") -> None:
-        self.history = History()
+        self.history = StoreHistory()
         self.server = server
 
-    def call(self, seq: int, *ids: str, operation: str = "post") -> Finding:
+    def call(self, seq: int, *ids: str, operation: str = "post") -> HistoryBreak:
         """A call is sent and answered."""
         done = ((operation, ids),) if ids else ()
         return self.history.saw(self._reply(seq), self.history.mark(), done)
 
-    def late(self, seq: int, *ids: str, server: str) -> Finding:
+    def late(self, seq: int, *ids: str, server: str) -> HistoryBreak:
         """A call is answered by a server that is not the newest."""
         newest, self.server = self.server, server
         finding = self.call(seq, *ids)
         self.server = newest
         return finding
 
-    def told(self, seq: int, *branches: tuple[str, int]) -> Finding:
+    def told(self, seq: int, *branches: tuple[str, int]) -> HistoryBreak:
         value = tuple(Branch(*branch) for branch in branches)
         return self.history.compare_branches(Applied("a", seq, 0, value, branch=self.server))
 
@@ -145,9 +145,9 @@ def test_of_what_was_acknowledged_in_a_branch_that_which_is_above_the_next_ones_
     client.call(6, "lost")
     client.server = "s2-r"
 
-    assert client.call(6, "new") == Finding(elsewhere=True)
-    assert client.told(9, ("s1-r", 0), ("s2-r", 5)) == Finding(lost_writes=True, calls=(acknowledged("lost", 6),))
-    assert client.call(10, "newer") == Finding()
+    assert client.call(6, "new") == HistoryBreak(elsewhere=True)
+    assert client.told(9, ("s1-r", 0), ("s2-r", 5)) == HistoryBreak(lost_writes=True, calls=(acknowledged("lost", 6),))
+    assert client.call(10, "newer") == HistoryBreak()
     client.server = "s3-r"
     client.call(10)
     assert client.told(10, ("s1-r", 0), ("s2-r", 5), ("s3-r", 9)).calls == (acknowledged("newer", 10),)
@@ -160,8 +160,8 @@ def test_a_server_that_has_lost_nothing_is_not_said_to_have() -> None:
     client.server = "s2-r"
     client.call(8, "new")
 
-    assert client.told(8, ("s1-r", 0), ("s2-r", 7)) == Finding(restarted=True)
-    assert client.call(9) == Finding()
+    assert client.told(8, ("s1-r", 0), ("s2-r", 7)) == HistoryBreak(restarted=True)
+    assert client.call(9) == HistoryBreak()
 
 
 def test_a_server_with_another_replication_id_alone_was_not_restarted() -> None:
@@ -171,7 +171,7 @@ def test_a_server_with_another_replication_id_alone_was_not_restarted() -> None:
     client.server = "s1-q"
     client.call(8)
 
-    assert client.told(8, ("s1-r", 0), ("s1-q", 7)) == Finding()
+    assert client.told(8, ("s1-r", 0), ("s1-q", 7)) == HistoryBreak()
 
 
 def test_a_call_in_a_branch_that_is_lost_itself_is_lost() -> None:
@@ -185,7 +185,7 @@ def test_a_call_in_a_branch_that_is_lost_itself_is_lost() -> None:
     client.call(7)
 
     finding = client.told(7, ("s1-r", 0), ("s3-r", 5))
-    assert finding == Finding(lost_writes=True, calls=(acknowledged("lost", 6),))
+    assert finding == HistoryBreak(lost_writes=True, calls=(acknowledged("lost", 6),))
 
 
 def test_of_several_restarts_at_once_the_first_one_counts() -> None:
@@ -205,7 +205,7 @@ def test_a_number_that_was_only_seen_tells_of_lost_writes_too() -> None:
     client.server = "s2-r"
     client.call(20)
 
-    assert client.told(20, ("s0-r", 0), ("s2-r", 8)) == Finding(lost_writes=True)
+    assert client.told(20, ("s0-r", 0), ("s2-r", 8)) == HistoryBreak(lost_writes=True)
 
 
 def test_a_read_by_a_server_that_began_no_branch_says_nothing() -> None:
@@ -214,7 +214,7 @@ def test_a_read_by_a_server_that_began_no_branch_says_nothing() -> None:
     client.server = "s2-r"
     client.call(8)
 
-    assert client.told(8, ("s0-r", 0), ("s2-r", 8)) == Finding(restarted=True)
+    assert client.told(8, ("s0-r", 0), ("s2-r", 8)) == HistoryBreak(restarted=True)
 
 
 def test_what_a_server_acknowledges_after_another_has_taken_over_is_lost() -> None:
@@ -226,9 +226,9 @@ def test_what_a_server_acknowledges_after_another_has_taken_over_is_lost() -> No
     client.told(6, ("s1-r", 0), ("s2-r", 5))
 
     lost = (acknowledged("late", 6),)
-    assert client.late(6, "late", server="s1-r") == Finding(lost_writes=True, calls=lost)
-    assert client.late(5, "in time", server="s1-r") == Finding()
-    assert client.call(7) == Finding()
+    assert client.late(6, "late", server="s1-r") == HistoryBreak(lost_writes=True, calls=lost)
+    assert client.late(5, "in time", server="s1-r") == HistoryBreak()
+    assert client.call(7) == HistoryBreak()
 
 
 def test_branches_that_another_server_tells_of_change_nothing() -> None:
@@ -239,13 +239,13 @@ def test_branches_that_another_server_tells_of_change_nothing() -> None:
     client.call(6)
     client.told(6, ("s1-r", 0), ("s2-r", 5))
     client.server = "s3-r"
-    assert client.call(7) == Finding(elsewhere=True)
+    assert client.call(7) == HistoryBreak(elsewhere=True)
 
     client.server = "s1-r"
-    assert client.told(9, ("s1-r", 0)) == Finding()
+    assert client.told(9, ("s1-r", 0)) == HistoryBreak()
     client.server = "s3-r"
-    assert client.call(7) == Finding(elsewhere=True)
-    assert client.told(7, ("s1-r", 0), ("s2-r", 5), ("s3-r", 6)) == Finding(restarted=True)
+    assert client.call(7) == HistoryBreak(elsewhere=True)
+    assert client.told(7, ("s1-r", 0), ("s2-r", 5), ("s3-r", 6)) == HistoryBreak(restarted=True)
 
 
 def test_a_namespace_that_is_another_one_has_lost_all_that_is_known() -> None:
@@ -254,7 +254,7 @@ def test_a_namespace_that_is_another_one_has_lost_all_that_is_known() -> None:
     client.server = "s2-r"
 
     finding = client.history.saw(Applied("b", 1, 0, None, branch="s2-r"), client.history.mark(), [("post", ("new",))])
-    assert finding == Finding(lost_writes=True, calls=(acknowledged("lost", 5),))
+    assert finding == HistoryBreak(lost_writes=True, calls=(acknowledged("lost", 5),))
 
 
 def test_a_number_that_goes_back_on_one_server_names_the_calls() -> None:
@@ -262,7 +262,7 @@ def test_a_number_that_goes_back_on_one_server_names_the_calls() -> None:
     client.call(5, "kept")
     client.call(7, "lost")
 
-    assert client.call(6, "new") == Finding(lost_writes=True, calls=(acknowledged("lost", 7),))
+    assert client.call(6, "new") == HistoryBreak(lost_writes=True, calls=(acknowledged("lost", 7),))
 
 
 def test_a_server_that_does_not_tell_its_name_may_have_lost_what_was_acknowledged_before() -> None:
@@ -270,11 +270,11 @@ def test_a_server_that_does_not_tell_its_name_may_have_lost_what_was_acknowledge
     client = Client("?1")
     client.call(5, "a")
     client.server = "?2"
-    assert client.call(8, "b") == Finding(restarted=True, perhaps_lost=(acknowledged("a", 5),))
+    assert client.call(8, "b") == HistoryBreak(restarted=True, perhaps_lost=(acknowledged("a", 5),))
     client.server = "?3"
-    assert client.call(7, "c") == Finding(lost_writes=True, calls=(acknowledged("b", 8),))
-    assert client.late(7, "d", server="?2") == Finding(restarted=True, perhaps_lost=(acknowledged("d", 7),))
-    assert client.call(9) == Finding()
+    assert client.call(7, "c") == HistoryBreak(lost_writes=True, calls=(acknowledged("b", 8),))
+    assert client.late(7, "d", server="?2") == HistoryBreak(restarted=True, perhaps_lost=(acknowledged("d", 7),))
+    assert client.call(9) == HistoryBreak()
 
 
 def test_what_is_remembered_has_a_bound() -> None:
@@ -299,4 +299,4 @@ def test_a_call_outlives_more_branches_than_are_kept() -> None:
         client.server = f"s{number}-r"
         client.call(number + 1)
         branches.append((client.server, number + 1))
-        assert client.told(number + 1, *branches[-BRANCHES_MAX:]) == Finding(restarted=True)
+        assert client.told(number + 1, *branches[-BRANCHES_MAX:]) == HistoryBreak(restarted=True)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis import Redis as Client
 
-import dtimer.node.store
+import dtimer.node.session
 from dtimer import (
     BackendError,
     CancelOutcome,
@@ -89,7 +89,7 @@ async def test_posting_to_a_dead_server_is_refused_in_the_end(
     private_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the original dtimer 0.3.3 did (P54), as here: it rejected, and nothing was stored."""
-    monkeypatch.setattr(dtimer.node.store, "REPEAT_WITHIN_US", SECOND_US // 5)
+    monkeypatch.setattr(dtimer.node.session, "REPEAT_WITHIN_US", SECOND_US // 5)
     server = private_server()
     async with real(server) as world:
         timer = world.timer()

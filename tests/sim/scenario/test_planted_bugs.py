@@ -49,49 +49,55 @@ OWN: Final = (
     _node(
         "W1",
         "no fallback claim",
-        "node/planner",
+        "node/fetch_schedule",
         "self._fallback_at_us = now_us +",
         "self._fallback_at_us = now_us + 3_600_000_000 +",
     ),
     _node(
         "N4",
         "no second subscription",
-        "node/ears",
+        "node/subscriber",
         "await self._backend.runtime.sleep(backoff.next_us())",
         "await self._backend.runtime.sleep(10**15)",
     ),
-    _node("W1", "a silent death is not noticed", "node/planner", "deaf=self._expect_pulse)", "deaf=False)"),
+    _node(
+        "W1",
+        "a silent death is not noticed",
+        "node/fetch_schedule",
+        "subscription_lost=self._expect_pulse)",
+        "subscription_lost=False)",
+    ),
     _node(
         "W4",
         "the reply's time is not heeded",
-        "node/planner",
-        "self._come_at_us = come_at_us",
-        "self._come_at_us = None",
+        "node/fetch_schedule",
+        "self._next_claim_at_us = come_at_us",
+        "self._next_claim_at_us = None",
     ),
     _node(
         "W2",
         "wake-ups are not heeded",
-        "node/planner",
+        "node/fetch_schedule",
         "        if seq <= self._seq:\n            return\n",
         "        if seq:\n            return\n",
     ),
     _node(
         "N1",
         "leaving, and taking on",
-        "node/deliveries",
+        "node/dispatcher",
         "        if leaving:\n",
         "        if leaving and not claimed.deliveries:\n",
     ),
     _node(
         "E1",
         "a confirm whose reply is lost has worked",
-        "node/outbox",
-        "                batch.fail_one(ticket, error)\n",
+        "node/batch",
+        "                batch.fail_one(submission, error)\n",
         "                if self._operation == 'confirm':\n"
         "                    from dtimer.protocol.outcomes import ConfirmOutcome\n"
-        "                    ticket.answer([ConfirmOutcome.CONFIRMED] * len(ticket.items))\n"
+        "                    submission.answer([ConfirmOutcome.CONFIRMED] * len(submission.items))\n"
         "                else:\n"
-        "                    batch.fail_one(ticket, error)\n",
+        "                    batch.fail_one(submission, error)\n",
     ),
 )
 

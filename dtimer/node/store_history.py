@@ -18,7 +18,7 @@ Done: TypeAlias = tuple[str, Sequence[str]]
 
 
 @frozen
-class Mark:
+class HistoryMark:
     """What was known when a request was sent: its reply must not show less."""
 
     seq: int
@@ -26,7 +26,7 @@ class Mark:
 
 
 @frozen
-class Finding:
+class HistoryBreak:
     """What a reply showed.
 
     Attributes:
@@ -34,7 +34,8 @@ class Finding:
         clock_reset: an operator has put its clock right; nothing is lost.
         calls: of ours, those that are lost with that.
         step_us: its host's clock was set back by this since the last reply.
-        elsewhere: the reply is from a branch that is not known: the branches must be asked for (:meth:`History.told`).
+        elsewhere: the reply is from a branch that is not known: the branches must be asked for
+            (:meth:`StoreHistory.told`).
         restarted: another server answers, and nothing is lost that is known of.
         perhaps_lost: calls of ours of which the server does not tell.
     """
@@ -51,11 +52,11 @@ class Finding:
 _Remembered: TypeAlias = tuple[str, int, str, tuple[str, ...]]
 """The server that acknowledged it, the number, the operation and the ids: most are never looked at again."""
 
-NOTHING: Final = Finding()
-_ELSEWHERE: Final = Finding(elsewhere=True)
+NOTHING: Final = HistoryBreak()
+_ELSEWHERE: Final = HistoryBreak(elsewhere=True)
 
 
-class History:
+class StoreHistory:
     """The place of the newest reply seen, and the calls that were acknowledged.
 
     Attributes:
@@ -76,11 +77,11 @@ class History:
         self._calls: deque[_Remembered] = deque()
         self._num_ids = 0
 
-    def mark(self) -> Mark:
+    def mark(self) -> HistoryMark:
         """Before a request is sent."""
-        return Mark(self._seq, self.breaks)
+        return HistoryMark(self._seq, self.breaks)
 
-    def saw(self, applied: Applied[T], mark: Mark, done: Sequence[Done] = ()) -> Finding:
+    def saw(self, applied: Applied[T], mark: HistoryMark, done: Sequence[Done] = ()) -> HistoryBreak:
         """A reply is here. Replies may overtake each other, so it is judged by what was known when it was asked for.
 
         Args:
@@ -94,12 +95,12 @@ class History:
             # If another server answers, too, the next reply shows it.
             self._seq = applied.seq if applied.branch == self.branch else 0
             self._remember(applied, done)
-            return Finding(clock_reset=True)
+            return HistoryBreak(clock_reset=True)
         if applied.epoch != self.epoch:
             if mark.breaks != self.breaks:
                 # Sent before the break and answered from the old history: it says nothing about the new one.
                 calls = tuple(AcknowledgedCall(operation, tuple(ids), applied.seq) for operation, ids in done)
-                return Finding(lost_writes=True, calls=calls) if calls else NOTHING
+                return HistoryBreak(lost_writes=True, calls=calls) if calls else NOTHING
             return self._broke(applied, self._forget(_none), done)
         if applied.branch != self.branch:
             self._remember(applied, done)
@@ -110,10 +111,10 @@ class History:
         self._seq = max(self._seq, applied.seq)
         if applied.skew_us > self.skew_us:
             step_us, self.skew_us = applied.skew_us - self.skew_us, applied.skew_us
-            return Finding(step_us=step_us)
+            return HistoryBreak(step_us=step_us)
         return NOTHING
 
-    def compare_branches(self, found: Applied[tuple[Branch, ...]]) -> Finding:
+    def compare_branches(self, found: Applied[tuple[Branch, ...]]) -> HistoryBreak:
         """What the branches say about a reply that was from elsewhere."""
         branches = found.value
         if self.epoch is not None and found.epoch == epoch_after_reset(self.epoch):
@@ -137,14 +138,14 @@ class History:
             return self._broke(found, calls)
         restarted = _process(found.branch) != _process(self.branch)
         self._go_on(found)
-        return Finding(restarted=restarted)
+        return HistoryBreak(restarted=restarted)
 
-    def _elsewhere(self, applied: Applied[T], *, went_back: bool) -> Finding:
+    def _elsewhere(self, applied: Applied[T], *, went_back: bool) -> HistoryBreak:
         """Another server has answered than the newest that is known of."""
         if _place(self._branches, applied.branch) is not None:
             # Sent to the one before, which has acknowledged it too late for the newest to know.
             calls = self._forget(lambda branch, seq: _is_kept(self._branches, branch, seq))
-            return Finding(lost_writes=True, calls=calls) if calls else NOTHING
+            return HistoryBreak(lost_writes=True, calls=calls) if calls else NOTHING
         if not (applied.branch.startswith("?") or self.branch.startswith("?")):
             return _ELSEWHERE
         late = applied.branch in self._left
@@ -154,13 +155,15 @@ class History:
             if went_back:
                 return self._broke(applied, calls)
             self._go_on(applied)
-        return Finding(restarted=bool(calls), perhaps_lost=calls)
+        return HistoryBreak(restarted=bool(calls), perhaps_lost=calls)
 
-    def _broke(self, applied: Applied[T], calls: tuple[AcknowledgedCall, ...], done: Sequence[Done] = ()) -> Finding:
+    def _broke(
+        self, applied: Applied[T], calls: tuple[AcknowledgedCall, ...], done: Sequence[Done] = ()
+    ) -> HistoryBreak:
         self.breaks += 1
         self._go_on(applied)
         self._remember(applied, done)
-        return Finding(lost_writes=True, calls=calls)
+        return HistoryBreak(lost_writes=True, calls=calls)
 
     def _go_on(self, applied: Applied[T]) -> None:
         """From here."""

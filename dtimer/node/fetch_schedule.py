@@ -36,11 +36,11 @@ class ClaimNow:
 
     Attributes:
         pulse: as a fallback, which is to be heard by all.
-        deaf: the last fallback's own pulse was not heard: subscribe anew.
+        subscription_lost: the last fallback's own pulse was not heard: subscribe anew.
     """
 
     pulse: bool = False
-    deaf: bool = False
+    subscription_lost: bool = False
 
 
 @frozen
@@ -68,7 +68,7 @@ class Backoff:
         self.failures = 0
 
 
-class Planner:
+class FetchSchedule:
     """Decides about the claims of one node."""
 
     def __init__(self, draw: Draw, pace: Pace) -> None:
@@ -85,44 +85,44 @@ class Planner:
         self._wanted = True
         self._without_room = False
         self._retry_at_us: int | None = None
-        self._come_at_us: int | None = None
-        self._told_us: int | None = None
-        self._told_seq = self._answered_seq = self._seq = -1
-        self._sign_at_us = now_us + self._pace.poll_us
+        self._next_claim_at_us: int | None = None
+        self._notified_us: int | None = None
+        self._notified_seq = self._answered_seq = self._seq = -1
+        self._lease_at_us = now_us + self._pace.poll_us
         self._expect_pulse = False
-        self._listen_anew(now_us)
+        self._restart_fallback(now_us)
 
     def subscribed(self, now_us: int) -> None:
         """Wake-ups are heard from now on; what was said before is lost, so claim (N4)."""
         self._subscribed = self._wanted = True
-        self._listen_anew(now_us)
+        self._restart_fallback(now_us)
 
     def unsubscribed(self) -> None:
         """Nothing is heard any more."""
         self._subscribed = self._expect_pulse = False
 
-    def told(self, due_us: int, seq: int) -> None:
+    def notified(self, due_us: int, seq: int) -> None:
         """A wake-up was heard. One that is older than the last claim's reply was answered by that claim."""
         if seq <= self._seq:
             return
         # The earlier of two is kept: too early is harmless, too late is not (W3).
-        self._told_us = due_us if self._told_us is None else min(self._told_us, due_us)
-        self._told_seq = max(self._told_seq, seq)
+        self._notified_us = due_us if self._notified_us is None else min(self._notified_us, due_us)
+        self._notified_seq = max(self._notified_seq, seq)
 
-    def heard_pulse(self, now_us: int) -> None:
+    def received_pulse(self, now_us: int) -> None:
         """Somebody looked, perhaps this node itself."""
         self._expect_pulse = False
-        self._listen_anew(now_us)
+        self._restart_fallback(now_us)
 
     def claiming(self, now_us: int, claim: ClaimNow) -> None:
         """A claim is on its way."""
         self._wanted = False
-        if self._told_us is not None and now_us >= self._told_us:
+        if self._notified_us is not None and now_us >= self._notified_us:
             # This claim answers it, whatever number a stranger may have given it.
-            self._answered_seq = self._told_seq
+            self._answered_seq = self._notified_seq
         if claim.pulse:
             self._expect_pulse = self._subscribed
-            self._listen_anew(now_us)
+            self._restart_fallback(now_us)
 
     def claimed(self, now_us: int, *, seq: int, room_left: int, more: bool, come_at_us: int | None) -> None:
         """A claim was answered.
@@ -135,17 +135,17 @@ class Planner:
         self._seq = seq
         if self._expect_pulse:
             # The silence counts from the answer: on a slow way the pulse would have no time to be heard.
-            self._listen_anew(now_us)
+            self._restart_fallback(now_us)
         self._backoff.reset()
         self._retry_at_us = None
-        self._sign_at_us = now_us + self._pace.poll_us
+        self._lease_at_us = now_us + self._pace.poll_us
         self._without_room = room_left <= 0
         # What was wanted since the claim was sent is wanted still.
         self._wanted = self._wanted or (more and room_left > 0)
-        self._come_at_us = come_at_us
-        if self._told_seq <= max(seq, self._answered_seq):
-            self._told_us = None
-            self._told_seq = -1
+        self._next_claim_at_us = come_at_us
+        if self._notified_seq <= max(seq, self._answered_seq):
+            self._notified_us = None
+            self._notified_seq = -1
         self._answered_seq = -1
 
     def failed(self, now_us: int) -> None:
@@ -167,7 +167,7 @@ class Planner:
             return WaitUntil(self._retry_at_us)
         # Without room it could take nothing, and its pulse would keep those from looking who could (D7, W1).
         if room > 0 and now_us >= self._fallback_at_us:
-            return ClaimNow(pulse=True, deaf=self._expect_pulse)
+            return ClaimNow(pulse=True, subscription_lost=self._expect_pulse)
         due_us = self.due_us(with_room=room > 0)
         if self._wanted or now_us >= due_us or (self._without_room and room > 0):
             return ClaimNow()
@@ -177,14 +177,14 @@ class Planner:
         """The earliest of what is waited for, or the end of a pause; who has no room waits for no fallback."""
         if self._retry_at_us is not None:
             return self._retry_at_us
-        due_us = self._sign_at_us
+        due_us = self._lease_at_us
         if with_room and self._fallback_at_us < due_us:
             due_us = self._fallback_at_us
-        if self._come_at_us is not None and self._come_at_us < due_us:
-            due_us = self._come_at_us
-        if self._told_us is not None and self._told_us < due_us:
-            due_us = self._told_us
+        if self._next_claim_at_us is not None and self._next_claim_at_us < due_us:
+            due_us = self._next_claim_at_us
+        if self._notified_us is not None and self._notified_us < due_us:
+            due_us = self._notified_us
         return due_us
 
-    def _listen_anew(self, now_us: int) -> None:
+    def _restart_fallback(self, now_us: int) -> None:
         self._fallback_at_us = now_us + self._pace.pulse_silence_us + self._draw(self._pace.pulse_jitter_us)

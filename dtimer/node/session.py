@@ -16,10 +16,10 @@ from dtimer.errors import (
 from dtimer.frozen import frozen
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.metrics import RunningCounters
-from dtimer.node.history import NOTHING, Done, Finding, History
-from dtimer.node.repeat import repeating
-from dtimer.node.reports import Reports
+from dtimer.node.hooks import ErrorReporter
+from dtimer.node.retry import retrying
 from dtimer.node.store_clock import ClockBound
+from dtimer.node.store_history import NOTHING, Done, HistoryBreak, StoreHistory
 from dtimer.protocol.backend import Runtime, SupportsBranches, SupportsRepeatWithin, TimerBackend
 from dtimer.protocol.values import Applied
 
@@ -30,7 +30,7 @@ Did: TypeAlias = Callable[[T], Sequence[Done]]
 
 
 @frozen
-class Answer(Generic[T]):
+class SessionReply(Generic[T]):
     """The reply of a repeated call.
 
     Attributes:
@@ -44,7 +44,7 @@ class Answer(Generic[T]):
     skew_us: int
     lost: bool
 
-    def told(self, operation: str, *traces: T) -> T:
+    def known_outcome(self, operation: str, *traces: T) -> T:
         """The value.
 
         Args:
@@ -64,7 +64,7 @@ def did(operation: str, *ids: str) -> Did[object]:
     return lambda _: done
 
 
-class Store:
+class StoreSession:
     """A backend, watched (rules O1, O2 and T2).
 
     Attributes:
@@ -74,7 +74,9 @@ class Store:
         on_lost_writes: called after the store was found to have lost writes.
     """
 
-    def __init__(self, backend: TimerBackend, reports: Reports, counters: RunningCounters, history: History) -> None:
+    def __init__(
+        self, backend: TimerBackend, reporter: ErrorReporter, counters: RunningCounters, history: StoreHistory
+    ) -> None:
         self.backend = backend
         self.runtime: Runtime = backend.runtime
         self.clock = ClockBound()
@@ -84,7 +86,7 @@ class Store:
         )
         self.on_lost_writes: Callable[[], None] | None = None
         self._asking = False
-        self._reports = reports
+        self._reporter = reporter
         self._counters = counters
 
     async def once(self, request: Callable[[], Awaitable[Applied[T]]], done: Did[T] | None = None) -> Applied[T]:
@@ -103,7 +105,7 @@ class Store:
             leap_us = self.clock.learn(applied.at_us, self.runtime.now_us(), sent_us=sent_us)
             if leap_us:
                 self._counters.clock_leaps += 1
-                self._reports.report(StoreClockLeapt(leap_us))
+                self._reporter.report(StoreClockLeapt(leap_us))
         return applied
 
     async def call(
@@ -112,13 +114,13 @@ class Store:
         done: Did[T] | None = None,
         *,
         repeat_within_us: int | None = None,
-    ) -> Answer[T]:
+    ) -> SessionReply[T]:
         """A call that is repeated as far as that is safe (rule F1)."""
         within_us = self.repeat_within_us if repeat_within_us is None else repeat_within_us
-        applied, lost = await repeating(self.runtime, lambda: self.once(request, done), within_us)
-        return Answer(applied.value, applied.at_us, applied.skew_us, lost)
+        applied, lost = await retrying(self.runtime, lambda: self.once(request, done), within_us)
+        return SessionReply(applied.value, applied.at_us, applied.skew_us, lost)
 
-    async def _elsewhere(self) -> Finding:
+    async def _elsewhere(self) -> HistoryBreak:
         """Another server answers: what has come along to it (rule O2)?"""
         if self._asking or not isinstance(self.backend, SupportsBranches):
             return NOTHING
@@ -130,11 +132,11 @@ class Store:
         finally:
             self._asking = False
 
-    def _found(self, finding: Finding) -> None:
+    def _found(self, finding: HistoryBreak) -> None:
         if finding.lost_writes:
             self._counters.lost_writes += 1
             self.clock.forget()
-            self._reports.report(StoreLostWrites(self.backend.namespace, finding.calls))
+            self._reporter.report(StoreLostWrites(self.backend.namespace, finding.calls))
             if self.on_lost_writes is not None:
                 self.on_lost_writes()
         if finding.clock_reset:
@@ -146,10 +148,10 @@ class Store:
             self._counters.store_restarts += 1
             self.clock.forget()
             report = StoreRestarted(self.backend.namespace, finding.perhaps_lost)
-            if finding.perhaps_lost or self._reports.listeners:
-                self._reports.report(report)
+            if finding.perhaps_lost or self._reporter.hooks:
+                self._reporter.report(report)
             else:
-                self._reports.warn(str(report))  # no error, for all that is known
+                self._reporter.warn(str(report))  # no error, for all that is known
         if finding.step_us:
             self._counters.clock_steps += 1
-            self._reports.report(StoreClockStepped(finding.step_us))
+            self._reporter.report(StoreClockStepped(finding.step_us))

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dtimer.errors import NodeDisturbed, NodeFenced
 from dtimer.metrics import RunningCounters
-from dtimer.node.reports import Reports
+from dtimer.node.hooks import ErrorReporter
 from dtimer.safe_repr import safe_str
 
 
-class Disturbance:
+class ConnectionHealth:
     """What of a node's way to its store is broken. One for all partitions: they mostly break together."""
 
-    def __init__(self, node: str, reports: Reports, counters: RunningCounters) -> None:
+    def __init__(self, node: str, reporter: ErrorReporter, counters: RunningCounters) -> None:
         self._node = node
-        self._reports = reports
+        self._reporter = reporter
         self._counters = counters
         self._broken: set[str] = set()
         self._failures = 0
@@ -27,10 +27,10 @@ class Disturbance:
         self._failures += 1
         if not self._broken:
             what = f"node {self._node!r}: its {part} fail ({safe_str(cause)}); it tries again by itself"
-            if self._reports.listeners:
+            if self._reporter.hooks:
                 # What nobody listens to is logged by itself.
-                self._reports.warn(what)
-            self._reports.report(NodeDisturbed(what), cause)
+                self._reporter.warn(what)
+            self._reporter.report(NodeDisturbed(what), cause)
         self._broken.add(part)
 
     def ended(self, part: str) -> None:
@@ -40,7 +40,7 @@ class Disturbance:
         self._broken.discard(part)
         if not self._broken:
             self._counters.reconnects += 1
-            self._reports.warn(f"node {self._node!r}: all works again, after {self._failures} failed attempts")
+            self._reporter.warn(f"node {self._node!r}: all works again, after {self._failures} failed attempts")
             self._failures = 0
 
     def fenced(self, name: str) -> None:
@@ -48,7 +48,7 @@ class Disturbance:
         if not self._is_fenced:
             self._is_fenced = True
             what = f"another process has joined as node {self._node!r}; this one, {name}, takes no more events"
-            self._reports.report(NodeFenced(what))
+            self._reporter.report(NodeFenced(what))
 
     def forget(self) -> None:
         """The node does not try any more."""

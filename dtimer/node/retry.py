@@ -16,18 +16,18 @@ from dtimer.errors import (
     StoreUnreachable,
     WrongProcessOrLoop,
 )
-from dtimer.node.planner import Backoff
+from dtimer.node.fetch_schedule import Backoff
 from dtimer.protocol.backend import Runtime
 from dtimer.safe_repr import safe_repr
 
 T = TypeVar("T")
 
-PASSING: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreNotWritable)
+TRANSIENT: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreNotWritable)
 """Failures that may be over in a moment. A server that only reads, or has lost its replicas, was a master until then:
 a failover is under way."""
 
 
-async def repeating(runtime: Runtime, request: Callable[[], Awaitable[T]], within_us: int) -> tuple[T, bool]:
+async def retrying(runtime: Runtime, request: Callable[[], Awaitable[T]], within_us: int) -> tuple[T, bool]:
     """Call until it works.
 
     Args:
@@ -47,7 +47,7 @@ async def repeating(runtime: Runtime, request: Callable[[], Awaitable[T]], withi
     while True:
         try:
             return await request(), lost
-        except PASSING as error:
+        except TRANSIENT as error:
             backoff = backoff or Backoff(runtime.draw)
             lost = lost or error.known is Known.PERHAPS_APPLIED
             pause_us = backoff.next_us()
@@ -65,7 +65,7 @@ def raise_truthfully(error: BackendError, *, lost: bool) -> NoReturn:
     raise error
 
 
-def retold(error: BaseException, operation: str, *, lost: bool = False) -> Exception:
+def restated(error: BaseException, operation: str, *, lost: bool = False) -> Exception:
     """The same failure as an instance of one caller's own, named after what that caller asked for.
 
     An exception that several tasks raise would collect the tracebacks of all.

@@ -12,89 +12,91 @@ from typing import TypeAlias
 
 from dtimer.errors import OutcomeUnknown
 from dtimer.metrics import RunningCounters
-from dtimer.node.lane import Lane
-from dtimer.node.outbox import Batch, Ticket
-from dtimer.node.store import Store, did
+from dtimer.node.batch import Batch, Submission
+from dtimer.node.batcher import Batcher
+from dtimer.node.session import StoreSession, did
 from dtimer.protocol.outcomes import ConfirmOutcome
 from dtimer.protocol.values import Receipt
 
-ConfirmBatch: TypeAlias = Batch[Receipt, ConfirmOutcome]
+AckBatch: TypeAlias = Batch[Receipt, ConfirmOutcome]
 
 
-class Confirms:
+class AckBatcher:
     """All confirms of one timer."""
 
-    def __init__(self, store: Store, counters: RunningCounters, unheard: Callable[[Exception], None]) -> None:
-        self.lane: Lane[Receipt, ConfirmOutcome] = Lane(
+    def __init__(
+        self, session: StoreSession, counters: RunningCounters, report_failure: Callable[[Exception], None]
+    ) -> None:
+        self.batcher: Batcher[Receipt, ConfirmOutcome] = Batcher(
             "confirm",
             self._send,
-            unheard,
-            runtime=store.runtime,
-            repeat_within_us=store.repeat_within_us,
+            report_failure,
+            runtime=session.runtime,
+            repeat_within_us=session.repeat_within_us,
             answered=self.answered,
             kept=True,
         )
-        self.on_vain: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
-        """Called with the ticket's owner and its receipt for each confirm that ended nothing."""
-        self._store = store
+        self.on_ineffective: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
+        """Called with the submission's owner and its receipt for each confirm that ended nothing."""
+        self._session = session
         self._counters = counters
 
-    def submit(self, receipt: Receipt, repeat_within_us: int | None = None) -> Ticket[Receipt, ConfirmOutcome]:
-        return self.lane.submit((receipt,), 0, repeat_within_us)
+    def submit(self, receipt: Receipt, repeat_within_us: int | None = None) -> Submission[Receipt, ConfirmOutcome]:
+        return self.batcher.submit((receipt,), 0, repeat_within_us)
 
     async def newest(self, id: str, repeat_within_us: int | None = None) -> ConfirmOutcome:
         """End the event whoever holds its receipt."""
-        backend = self._store.backend
+        backend = self._session.backend
         done = did("confirm_newest", id)
-        answer = await self._store.call(lambda: backend.confirm_newest(id), done, repeat_within_us=repeat_within_us)
+        answer = await self._session.call(lambda: backend.confirm_newest(id), done, repeat_within_us=repeat_within_us)
         self._count([answer.value])
         return answer.value
 
     # --- carried by a node -------------------------------------------------------------------------------
 
-    def take(self) -> ConfirmBatch | None:
+    def take(self) -> AckBatch | None:
         """What rides on the next call."""
-        return self.lane.outbox.take()
+        return self.batcher.queue.take()
 
-    def answered(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> None:
+    def answered(self, batch: AckBatch, outcomes: Sequence[ConfirmOutcome]) -> None:
         """The call that carried them was answered; each caller is told what is known."""
-        if any(ticket.lost for ticket in batch.tickets):
+        if any(submission.lost for submission in batch.submissions):
             outcomes = self._after_lost_replies(batch, outcomes)
-        if self._count(outcomes) == len(outcomes) or self.on_vain is None:
+        if self._count(outcomes) == len(outcomes) or self.on_ineffective is None:
             batch.answer(outcomes)
             return
-        told = [(ticket.owner, ticket.items[0]) for ticket in batch.tickets]
+        notified = [(submission.owner, submission.items[0]) for submission in batch.submissions]
         # First, since a delivery may have been confirmed twice, and only the second time in vain.
         batch.answer(outcomes)
-        for (owner, receipt), outcome in zip(told, outcomes, strict=False):
+        for (owner, receipt), outcome in zip(notified, outcomes, strict=False):
             if not outcome:
-                self.on_vain(owner, receipt, outcome)
+                self.on_ineffective(owner, receipt, outcome)
 
-    def _after_lost_replies(self, batch: ConfirmBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
+    def _after_lost_replies(self, batch: AckBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
         """What is known of those for whom this was not the first try (rule F1)."""
         known = list(outcomes)
-        tickets = [ticket for ticket in batch.tickets for _ in ticket.items]
-        for place, (ticket, outcome) in enumerate(zip(tickets, outcomes, strict=False)):
-            if not ticket.lost:
+        submissions = [submission for submission in batch.submissions for _ in submission.items]
+        for place, (submission, outcome) in enumerate(zip(submissions, outcomes, strict=False)):
+            if not submission.lost:
                 continue
             if outcome is ConfirmOutcome.NOT_FOUND:
                 known[place] = ConfirmOutcome.GONE
             elif outcome is ConfirmOutcome.STALE:
                 # Either it was delivered again, or the first try worked and another event has the id since.
                 problem = "the reply was lost, and by now another delivery or another event stands under the id"
-                batch.fail_one(ticket, OutcomeUnknown("confirm", problem))
+                batch.fail_one(submission, OutcomeUnknown("confirm", problem))
         return known
 
-    def failed(self, batch: ConfirmBatch, error: BaseException) -> None:
+    def failed(self, batch: AckBatch, error: BaseException) -> None:
         """The call that carried them failed: they go with the next one, unless that has been tried for long."""
-        now_us = self._store.runtime.now_us()
-        self.lane.outbox.failed(batch, error, began_us=now_us, again_us=now_us + 1)
+        now_us = self._session.runtime.now_us()
+        self.batcher.queue.failed(batch, error, began_us=now_us, again_us=now_us + 1)
 
     # --- sent alone ----------------------------------------------------------------------------------------
 
     async def _send(self, receipts: Sequence[Receipt]) -> Sequence[ConfirmOutcome]:
         done = did("confirm", *[receipt.id for receipt in receipts])
-        return (await self._store.once(lambda: self._store.backend.confirm(receipts), done)).value
+        return (await self._session.once(lambda: self._session.backend.confirm(receipts), done)).value
 
     def _count(self, outcomes: Sequence[ConfirmOutcome]) -> int:
         # That `bool(outcome)` says the same is E6; asking each costs more than all else that is done with it here.

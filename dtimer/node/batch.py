@@ -14,18 +14,18 @@ from typing_extensions import override
 
 from dtimer.errors import REPEATABLE, BackendError, Known, OutcomeUnknown
 from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
-from dtimer.node.repeat import PASSING, retold
+from dtimer.node.retry import TRANSIENT, restated
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
 
 
-class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
+class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
     """A caller's items, which travel together; awaiting it gives their replies, in order.
 
     Attributes:
         repeat_within_us: for how long they are sent again, from the first time on.
-        owner: in whose name they are sent, for the code that answers; dropped then, since it may hold this ticket.
+        owner: in whose name they are sent, for the code that answers; dropped then, since it may hold this submission.
         lost: they were in a call whose outcome is unknown.
         give_up_us: until when they are sent again after failures; None before the first one.
     """
@@ -100,7 +100,7 @@ class Ticket(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         self.future().cancel()
 
 
-class KeptTicket(Ticket[ItemT, ReplyT]):
+class KeptSubmission(Submission[ItemT, ReplyT]):
     """It goes on when a caller that awaits it is cancelled, since it was on its way before; any number may await it."""
 
     __slots__ = ("_ended", "_waiters")
@@ -169,11 +169,16 @@ def _raise_in(future: asyncio.Future[Sequence[ReplyT]], error: Exception) -> Non
 class Batch(Generic[ItemT, ReplyT]):
     """What goes out in one call. Exactly one of `answer`, `fail`, `cancel` ends it, or it is put back."""
 
-    def __init__(self, tickets: Sequence[Ticket[ItemT, ReplyT]], operation: str, unheard: Callable[[Exception], None]):
-        self.tickets = tickets
-        self.items: list[ItemT] = [item for ticket in tickets for item in ticket.items]
+    def __init__(
+        self,
+        submissions: Sequence[Submission[ItemT, ReplyT]],
+        operation: str,
+        report_failure: Callable[[Exception], None],
+    ):
+        self.submissions = submissions
+        self.items: list[ItemT] = [item for submission in submissions for item in submission.items]
         self.operation = operation
-        self._unheard = unheard
+        self._report_failure = report_failure
 
     def answer(self, replies: Sequence[ReplyT]) -> None:
         """One reply for each item, in order."""
@@ -182,75 +187,75 @@ class Batch(Generic[ItemT, ReplyT]):
             self.fail(OutcomeUnknown(self.operation, problem))
             return
         start = 0
-        for ticket in self.tickets:
-            end = start + len(ticket.items)
-            ticket.answer(replies[start:end])
+        for submission in self.submissions:
+            end = start + len(submission.items)
+            submission.answer(replies[start:end])
             start = end
 
     def halves(self) -> tuple[Batch[ItemT, ReplyT], Batch[ItemT, ReplyT]]:
-        """The same tickets, in their order, as two batches."""
-        middle = len(self.tickets) // 2
+        """The same submissions, in their order, as two batches."""
+        middle = len(self.submissions) // 2
         return (
-            Batch(self.tickets[:middle], self.operation, self._unheard),
-            Batch(self.tickets[middle:], self.operation, self._unheard),
+            Batch(self.submissions[:middle], self.operation, self._report_failure),
+            Batch(self.submissions[middle:], self.operation, self._report_failure),
         )
 
     def fail(self, error: BaseException) -> None:
         """The call failed: each caller gets an error of its own; what nobody awaits is reported."""
-        for ticket in self.tickets:
-            self.fail_one(ticket, error)
+        for submission in self.submissions:
+            self.fail_one(submission, error)
 
-    def fail_one(self, ticket: Ticket[ItemT, ReplyT], error: BaseException) -> None:
-        own = retold(error, self.operation, lost=ticket.lost)
-        if not ticket.fail(own):
-            self._unheard(own)
+    def fail_one(self, submission: Submission[ItemT, ReplyT], error: BaseException) -> None:
+        own = restated(error, self.operation, lost=submission.lost)
+        if not submission.fail(own):
+            self._report_failure(own)
 
     def cancel(self) -> None:
         """The sender itself was cancelled."""
-        for ticket in self.tickets:
-            ticket.cancel()
+        for submission in self.submissions:
+            submission.cancel()
 
 
-class Outbox(Generic[ItemT, ReplyT]):
+class BatchQueue(Generic[ItemT, ReplyT]):
     """The items that wait to be sent, in the order they came."""
 
-    def __init__(self, operation: str, unheard: Callable[[Exception], None], *, kept: bool = False) -> None:
+    def __init__(self, operation: str, report_failure: Callable[[Exception], None], *, kept: bool = False) -> None:
         """
         Args:
             operation: what is asked for; errors are named after it.
-            unheard: is given the failure of a ticket that nobody awaits.
+            report_failure: is given the failure of a submission that nobody awaits.
             kept: a caller that is cancelled before its items are sent does not take them back.
         """
         self._operation = operation
-        self._ticket: type[Ticket[ItemT, ReplyT]] = KeptTicket if kept else Ticket
-        self._unheard = unheard
-        self._tickets: deque[Ticket[ItemT, ReplyT]] = deque()
+        self._submission: type[Submission[ItemT, ReplyT]] = KeptSubmission if kept else Submission
+        self._report_failure = report_failure
+        self._submissions: deque[Submission[ItemT, ReplyT]] = deque()
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return len(self._submissions)
 
-    def submit(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> Ticket[ItemT, ReplyT]:
+    def submit(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> Submission[ItemT, ReplyT]:
         """Hand in items, not more than one call takes."""
-        # Not Ticket[ItemT, ReplyT](…), which takes twice as long.
-        ticket = self._ticket(items, size_bytes, repeat_within_us)
-        self._tickets.append(ticket)
-        return ticket
+        # Not Submission[ItemT, ReplyT](…), which takes twice as long.
+        submission = self._submission(items, size_bytes, repeat_within_us)
+        self._submissions.append(submission)
+        return submission
 
     def take(self) -> Batch[ItemT, ReplyT] | None:
-        """What goes out next, within the limits of a call (rule D5); a larger ticket goes alone."""
-        taken: list[Ticket[ItemT, ReplyT]] = []
+        """What goes out next, within the limits of a call (rule D5); a larger submission goes alone."""
+        taken: list[Submission[ItemT, ReplyT]] = []
         count = size = 0
-        while self._tickets:
-            ticket = self._tickets[0]
-            if not ticket.done:
-                count += len(ticket.items)
-                size += ticket.size_bytes
+        while self._submissions:
+            submission = self._submissions[0]
+            if not submission.done:
+                count += len(submission.items)
+                size += submission.size_bytes
                 if taken and (count > BATCH_MAX_ITEMS or size > BATCH_MAX_BYTES):
                     break
-                taken.append(ticket)
+                taken.append(submission)
             # else: its caller was cancelled before it was sent, and so it is not.
-            self._tickets.popleft()
-        return Batch(taken, self._operation, self._unheard) if taken else None
+            self._submissions.popleft()
+        return Batch(taken, self._operation, self._report_failure) if taken else None
 
     def failed(self, batch: Batch[ItemT, ReplyT], error: BaseException, *, began_us: int, again_us: int) -> bool:
         """A call failed: what may be sent again goes first, in its order; the others' callers are told (rule F1).
@@ -265,24 +270,24 @@ class Outbox(Generic[ItemT, ReplyT]):
             Whether there is something to be sent again.
         """
         lost = isinstance(error, BackendError) and error.known is Known.PERHAPS_APPLIED
-        again = isinstance(error, PASSING) and (not lost or self._operation in REPEATABLE)
-        left: list[Ticket[ItemT, ReplyT]] = []
-        for ticket in batch.tickets:
-            ticket.lost = ticket.lost or lost
-            if ticket.give_up_us is None:
-                ticket.give_up_us = began_us + ticket.repeat_within_us
-            if again and again_us <= ticket.give_up_us:
-                left.append(ticket)
+        again = isinstance(error, TRANSIENT) and (not lost or self._operation in REPEATABLE)
+        left: list[Submission[ItemT, ReplyT]] = []
+        for submission in batch.submissions:
+            submission.lost = submission.lost or lost
+            if submission.give_up_us is None:
+                submission.give_up_us = began_us + submission.repeat_within_us
+            if again and again_us <= submission.give_up_us:
+                left.append(submission)
             else:
-                batch.fail_one(ticket, error)
-        self._tickets.extendleft(reversed(left))
+                batch.fail_one(submission, error)
+        self._submissions.extendleft(reversed(left))
         return bool(left)
 
     def cancel(self) -> None:
         """Nobody will send any more."""
-        for ticket in self._tickets:
-            ticket.cancel()
-        self._tickets.clear()
+        for submission in self._submissions:
+            submission.cancel()
+        self._submissions.clear()
 
 
 def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[Sequence[ItemT], int]]:

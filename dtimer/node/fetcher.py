@@ -10,17 +10,17 @@ from attrs import evolve
 
 from dtimer.errors import BackendClosed, BackendError, Known, MalformedWakeup, StoreUnreachable
 from dtimer.metrics import RunningCounters
-from dtimer.node.confirms import ConfirmBatch, Confirms
-from dtimer.node.deliveries import Deliveries
-from dtimer.node.disturbance import Disturbance
-from dtimer.node.ears import Ears
-from dtimer.node.history import Done
-from dtimer.node.loop_watch import LoopWatch
-from dtimer.node.planner import ClaimNow, Planner
-from dtimer.node.repeat import PASSING
-from dtimer.node.reports import Reports
-from dtimer.node.room import Room
-from dtimer.node.store import Store, did
+from dtimer.node.acks import AckBatch, AckBatcher
+from dtimer.node.dispatcher import Dispatcher
+from dtimer.node.fetch_schedule import ClaimNow, FetchSchedule
+from dtimer.node.health import ConnectionHealth
+from dtimer.node.hooks import ErrorReporter
+from dtimer.node.loop_monitor import LoopMonitor
+from dtimer.node.prefetch import Prefetch
+from dtimer.node.retry import TRANSIENT
+from dtimer.node.session import StoreSession, did
+from dtimer.node.store_history import Done
+from dtimer.node.subscriber import Subscriber
 from dtimer.node.tasks import start_task
 from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome
 from dtimer.protocol.values import Applied, Claimed, Member, Message, Pulse, Receipt, Wakeup
@@ -35,7 +35,7 @@ NONCE_BYTES: Final = 8
 """Of a claim, and so of its receipts."""
 
 
-class Claims:
+class Fetcher:
     """A member at work, from its join until it leaves or is fenced.
 
     Attributes:
@@ -51,19 +51,19 @@ class Claims:
         self,
         member: Member,
         *,
-        store: Store,
-        deliveries: Deliveries[Any],
-        room: Room,
-        watch: LoopWatch,
-        disturbance: Disturbance,
+        session: StoreSession,
+        dispatcher: Dispatcher[Any],
+        prefetch: Prefetch,
+        monitor: LoopMonitor,
+        health: ConnectionHealth,
         partition: str,
-        confirms: Confirms,
+        acks: AckBatcher,
         confirm_timeout_us: int,
-        reports: Reports,
+        reporter: ErrorReporter,
         counters: RunningCounters,
         name: Callable[[], str],
         on_ready: Callable[[], None],
-        on_fenced: Callable[[Claims], None],
+        on_fenced: Callable[[Fetcher], None],
         on_stopped: Callable[[BaseException | None], None],
     ) -> None:
         """
@@ -79,28 +79,28 @@ class Claims:
         self.took_over = False
         self.joined = False
         self.known = False
-        self._store = store
-        self._runtime = store.runtime
-        self._deliveries = deliveries
-        self._room = room
-        self._watch = watch
-        self._confirms = confirms
+        self._session = session
+        self._runtime = session.runtime
+        self._dispatcher = dispatcher
+        self._prefetch = prefetch
+        self._monitor = monitor
+        self._acks = acks
         self._confirm_timeout_us = confirm_timeout_us
-        self._reports = reports
+        self._reporter = reporter
         self._counters = counters
         self._on_ready = on_ready
         self._on_fenced = on_fenced
         self._name = name
         self._on_stopped = on_stopped
-        self._planner = Planner(self._runtime.draw, store.backend.pace)
-        self._disturbance = disturbance
+        self._schedule = FetchSchedule(self._runtime.draw, session.backend.pace)
+        self._health = health
         self._partition = partition
-        self._ears = Ears(
-            store.backend,
+        self._subscriber = Subscriber(
+            session.backend,
             member.node,
-            on_message=self._heard,
-            on_listening=self._listening,
-            on_deaf=self._deaf,
+            on_message=self._received,
+            on_subscribed=self._subscribed_now,
+            on_lost=self._subscription_lost,
         )
         self._epoch = ""
         self._leaving = False
@@ -131,10 +131,10 @@ class Claims:
 
     async def open(self) -> str:
         """Reach the store, and make up a later incarnation than those of earlier joins. Raises a BackendError."""
-        opened = await self._store.call(self._store.backend.open)
+        opened = await self._session.call(self._session.backend.open)
         # By the store's time, so that an earlier incarnation which the store knows can be told from a later one;
         # and by its history, for in virtual time two joins come at the same instant.
-        place = self._store.history.mark().seq
+        place = self._session.history.mark().seq
         return f"{opened.at_us:0{HEX_DIGITS}x}-{place:0{HEX_DIGITS}x}-{self._runtime.token(INCARNATION_BYTES)}"
 
     async def start(self, incarnation: str) -> None:
@@ -146,7 +146,7 @@ class Claims:
         try:
             self.member = evolve(self.member, incarnation=incarnation)
             error = await (await self._subscribe())
-            if error is not None and not isinstance(error, PASSING):
+            if error is not None and not isinstance(error, TRANSIENT):
                 raise error
             await self._join()
         except BaseException:
@@ -154,7 +154,7 @@ class Claims:
             raise
         self._task = start_task(self._run, f"dtimer: node {self.member.node}")
         self._task.add_done_callback(self._ended)
-        self._confirms.lane.hand_over(self.ring)
+        self._acks.batcher.hand_over(self.ring)
         if self.joined:
             self._on_ready()
 
@@ -186,12 +186,12 @@ class Claims:
 
     async def tell_store(self) -> None:
         """It is a member no more."""
-        await self._store.call(lambda: self._store.backend.leave(self.member), did("leave"))
+        await self._session.call(lambda: self._session.backend.leave(self.member), did("leave"))
         self.known = False
 
     async def close(self) -> None:
         """It does not begin, or has come to its end."""
-        await self._ears.stop()
+        await self._subscriber.stop()
         self._signal.close()
 
     # --- the loop ------------------------------------------------------------------------------------------
@@ -211,15 +211,15 @@ class Claims:
             if not isinstance(error, GeneratorExit):
                 self._stopped(error)
             if isinstance(error, BackendClosed):
-                await self._ears.stop()
+                await self._subscriber.stop()
             raise
         finally:
             self.joined = False
             self._signal.close()
-            self._room.gone(self)
-            self._confirms.lane.take_back()
+            self._prefetch.gone(self)
+            self._acks.batcher.take_back()
         if self._out:
-            await self._ears.stop()
+            await self._subscriber.stop()
             self._on_fenced(self)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -234,24 +234,26 @@ class Claims:
         if self._closed is not None:
             raise self._closed
         now_us = self._runtime.now_us()
-        may_call = self._planner.may_call(now_us)
+        may_call = self._schedule.may_call(now_us)
         if self._rejoin and may_call:
             await self._join_again()
             return
-        claim = self._planner.next_claim(now_us, self._room.of(self))
-        if isinstance(claim, ClaimNow) and claim.deaf:
+        claim = self._schedule.next_claim(now_us, self._prefetch.of(self))
+        if isinstance(claim, ClaimNow) and claim.subscription_lost:
             # A loop that was blocked has not read yet what was said meanwhile.
             for _ in range(READING_TURNS):
                 await asyncio.sleep(0)
-            claim = self._planner.next_claim(now_us, self._room.of(self))
+            claim = self._schedule.next_claim(now_us, self._prefetch.of(self))
         if isinstance(claim, ClaimNow):
-            if claim.deaf:
-                self._deaf(StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard"))
+            if claim.subscription_lost:
+                self._subscription_lost(
+                    StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard")
+                )
                 # Not waited for: claims go on without it, and it makes the next one when it is there.
                 await self._subscribe()
             await self._claim(claim)
             return
-        batch = self._confirms.take() if may_call else None
+        batch = self._acks.take() if may_call else None
         if batch is not None:
             await self._confirm(batch)
             return
@@ -259,7 +261,7 @@ class Claims:
         try:
             await self._signal.wait()
             assert self._alarm_us is not None, "it was set just now"
-            self._watch.rang(self._alarm_us)  # a pulse may have moved it
+            self._monitor.rang(self._alarm_us)  # a pulse may have moved it
         finally:
             self._alarm.cancel()
             self._alarm_us = None
@@ -269,24 +271,24 @@ class Claims:
         self._alarm = self._runtime.call_at(at_us, self._signal.set)
 
     async def _claim(self, claim: ClaimNow) -> None:
-        batch = self._confirms.take()
+        batch = self._acks.take()
         receipts = batch.items if batch is not None else ()
         # One that comes back full is followed by the next at once.
-        room = self._room.reserve(self)
+        room = self._prefetch.reserve(self)
         nonce = self._runtime.token(NONCE_BYTES)
-        upkeep, sent_us = self._deliveries.upkeep, self._runtime.now_us()
-        kept = upkeep.take(self._store)
-        self._planner.claiming(self._runtime.now_us(), claim)
+        extender, sent_us = self._dispatcher.extender, self._runtime.now_us()
+        kept = extender.take(self._session)
+        self._schedule.claiming(self._runtime.now_us(), claim)
         self._counters.claims += 1
         try:
-            applied = await self._store.once(
-                lambda: self._store.backend.claim(
+            applied = await self._session.once(
+                lambda: self._session.backend.claim(
                     self.member,
                     room=room,
                     confirm_timeout_us=self._confirm_timeout_us,
                     nonce=nonce,
                     confirming=receipts,
-                    extending=upkeep.extensions(kept),
+                    extending=extender.extensions(kept),
                     pulse=claim.pulse,
                 ),
                 lambda claimed: _claimed(receipts, claimed),
@@ -298,33 +300,33 @@ class Claims:
                 raise
             # What it took, if it was applied, is not known: untracked events are lost, the others come again (F2).
             self._counters.failed_claims += 1
-            self._room.failed(self)
+            self._prefetch.failed(self)
             if batch is not None:
-                self._confirms.failed(batch, error)
+                self._acks.failed(batch, error)
             if isinstance(error, BackendClosed):
                 raise
             self._failed(error)
             return
         self._worked()
-        upkeep.answered(kept, applied.value.extended, sent_us=sent_us, at_us=applied.at_us)
-        self._room.answered(self, len(applied.value.deliveries))
+        extender.answered(kept, applied.value.extended, sent_us=sent_us, at_us=applied.at_us)
+        self._prefetch.answered(self, len(applied.value.deliveries))
         # The node re-arms itself before anything is handled (rule W4).
         if applied.value.status is ClaimStatus.JOINED:
             self._plan(applied, room)
         if batch is not None:
-            self._confirms.answered(batch, applied.value.confirmed)
+            self._acks.answered(batch, applied.value.confirmed)
         self._welcome(applied)
-        self._deliveries.take(applied.value, leaving=self._leaving)
-        self._room.changed()
+        self._dispatcher.take(applied.value, leaving=self._leaving)
+        self._prefetch.changed()
 
     def _plan(self, applied: Applied[Claimed], room: int) -> None:
         claimed = applied.value
-        self._planner.claimed(
+        self._schedule.claimed(
             self._runtime.now_us(),
             seq=applied.seq,
             room_left=room - len(claimed.deliveries),
             more=claimed.more,
-            come_at_us=None if claimed.come_at_us is None else self._store.clock.local_us(claimed.come_at_us),
+            come_at_us=None if claimed.come_at_us is None else self._session.clock.local_us(claimed.come_at_us),
         )
 
     def _welcome(self, applied: Applied[Claimed]) -> None:
@@ -336,7 +338,7 @@ class Claims:
             self._unwelcome += 1
             if self._unwelcome > 1:
                 # It was joined just now: do not go round and round without a pause, which grows until it is known.
-                self._planner.failed(self._runtime.now_us())
+                self._schedule.failed(self._runtime.now_us())
         elif status is ClaimStatus.FENCED:
             self._is_fenced()
         else:
@@ -344,37 +346,37 @@ class Claims:
 
     def _is_fenced(self) -> None:
         self.fenced, self.joined = True, False
-        self._disturbance.fenced(self._name())
+        self._health.fenced(self._name())
 
-    async def _confirm(self, batch: ConfirmBatch) -> None:
+    async def _confirm(self, batch: AckBatch) -> None:
         try:
             done = did("confirm", *[receipt.id for receipt in batch.items])
-            applied = await self._store.once(lambda: self._store.backend.confirm(batch.items), done)
+            applied = await self._session.once(lambda: self._session.backend.confirm(batch.items), done)
         except BaseException as error:
             if ends_the_task(error):
                 batch.cancel()
                 raise
-            self._confirms.failed(batch, error)
+            self._acks.failed(batch, error)
             if isinstance(error, BackendClosed):
                 raise
             self._failed(error)
         else:
             self._worked()
-            self._confirms.answered(batch, applied.value)
+            self._acks.answered(batch, applied.value)
 
     # --- being a member --------------------------------------------------------------------------------------
 
     async def _subscribe(self) -> Awaitable[Exception | None]:
-        epoch = self._store.history.epoch
+        epoch = self._session.history.epoch
         assert epoch is not None, "open() was answered"
         self._epoch = epoch
-        self._planner.unsubscribed()
-        return await self._ears.listen(epoch)
+        self._schedule.unsubscribed()
+        return await self._subscriber.subscribe(epoch)
 
     async def _join(self) -> None:
         self.known = True
         try:
-            joined = await self._store.call(lambda: self._store.backend.join(self.member), did("join"))
+            joined = await self._session.call(lambda: self._session.backend.join(self.member), did("join"))
         except BackendError as error:
             self.known = error.known is not Known.NOT_APPLIED
             raise
@@ -388,15 +390,15 @@ class Claims:
             return
         self.joined = not self.dismissed
         self._rejoin = False
-        self._planner.joined(self._runtime.now_us())
+        self._schedule.joined(self._runtime.now_us())
 
     async def _join_again(self) -> None:
         self._rejoin = False
         self._counters.rejoins += 1
         try:
-            if self._store.history.epoch != self._epoch:
+            if self._session.history.epoch != self._epoch:
                 await (await self._subscribe())
-            joined = await self._store.once(lambda: self._store.backend.join(self.member), did("join"))
+            joined = await self._session.once(lambda: self._session.backend.join(self.member), did("join"))
         except Exception:
             self._rejoin = True
             raise
@@ -406,43 +408,43 @@ class Claims:
             self._on_ready()
 
     def _failed(self, error: BaseException) -> None:
-        self._planner.failed(self._runtime.now_us())
-        self._disturbance.began(f"claims{self._partition}", error)
+        self._schedule.failed(self._runtime.now_us())
+        self._health.began(f"claims{self._partition}", error)
 
     def _worked(self) -> None:
-        self._disturbance.ended(f"claims{self._partition}")
+        self._health.ended(f"claims{self._partition}")
 
     # --- what is heard ---------------------------------------------------------------------------------------
 
-    def _heard(self, message: Message) -> None:
+    def _received(self, message: Message) -> None:
         if isinstance(message, Pulse):
             self._counters.pulses_heard += 1
-            self._planner.heard_pulse(self._runtime.now_us())
+            self._schedule.received_pulse(self._runtime.now_us())
             # No reason to look again now, and where the silence was waited for none to look at its end either.
-            if self._alarm_us is not None and (at_us := self._planner.due_us()) > self._alarm_us:
+            if self._alarm_us is not None and (at_us := self._schedule.due_us()) > self._alarm_us:
                 self._alarm.cancel()
                 self._set_alarm(at_us)
             return
         if isinstance(message, Wakeup):
-            due_us = self._store.clock.local_us(message.due_us)
+            due_us = self._session.clock.local_us(message.due_us)
             # Before the first reply of a new store the time is unknown; coming at once is harmless.
-            self._planner.told(self._runtime.now_us() if due_us is None else due_us, message.seq)
+            self._schedule.notified(self._runtime.now_us() if due_us is None else due_us, message.seq)
         else:
             self._counters.malformed_wakeups += 1
-            self._reports.report(MalformedWakeup(message.raw))
+            self._reporter.report(MalformedWakeup(message.raw))
         self._signal.set()
 
-    def _listening(self) -> None:
-        self._disturbance.ended(f"wake-ups{self._partition}")
-        self._planner.subscribed(self._runtime.now_us())
+    def _subscribed_now(self) -> None:
+        self._health.ended(f"wake-ups{self._partition}")
+        self._schedule.subscribed(self._runtime.now_us())
         self._signal.set()
 
-    def _deaf(self, error: Exception) -> None:
+    def _subscription_lost(self, error: Exception) -> None:
         self._counters.failed_subscriptions += 1
-        self._planner.unsubscribed()
+        self._schedule.unsubscribed()
         if isinstance(error, BackendClosed):
             self._closed = error
-        self._disturbance.began(f"wake-ups{self._partition}", error)
+        self._health.began(f"wake-ups{self._partition}", error)
         self._signal.set()
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dtimer.errors import LoopBlocked
 from dtimer.limits import LOOP_BLOCKED_AGAIN_US, LOOP_BLOCKED_US
 from dtimer.metrics import RunningCounters
-from dtimer.node.reports import Reports
+from dtimer.node.hooks import ErrorReporter
 from dtimer.protocol.backend import Runtime
 
 
-class LoopWatch:
+class LoopMonitor:
     """One timer's, by the runtime's clock: in virtual time nothing blocks."""
 
-    def __init__(self, runtime: Runtime, reports: Reports, counters: RunningCounters) -> None:
+    def __init__(self, runtime: Runtime, reporter: ErrorReporter, counters: RunningCounters) -> None:
         self.now_us = runtime.now_us
-        self._reports = reports
+        self._reporter = reporter
         self._counters = counters
         self._noticed_us = self._quiet_until_us = -1
 
@@ -37,4 +37,4 @@ class LoopWatch:
         self._noticed_us = now_us = self.now_us()
         if now_us >= self._quiet_until_us:
             self._quiet_until_us = now_us + LOOP_BLOCKED_AGAIN_US
-            self._reports.report(LoopBlocked(blocked_us, by))
+            self._reporter.report(LoopBlocked(blocked_us, by))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dtimer.errors import BackendError
-from dtimer.node.reports import Chores, Reports
+from dtimer.node.background import BackgroundTasks
+from dtimer.node.hooks import ErrorReporter
 from dtimer.protocol.backend import SupportsExamination, TimerBackend
 from dtimer.protocol.values import Risk
 
 
-class Examination:
+class SettingsCheck:
     """Warns of what is found, once, beside the work; what cannot be looked at is passed over."""
 
-    def __init__(self, backend: TimerBackend, chores: Chores, reports: Reports) -> None:
+    def __init__(self, backend: TimerBackend, background: BackgroundTasks, reporter: ErrorReporter) -> None:
         self._backend: SupportsExamination | None = backend if isinstance(backend, SupportsExamination) else None
-        self._chores = chores
-        self._reports = reports
+        self._background = background
+        self._reporter = reporter
 
     def begin(self) -> None:
         backend, self._backend = self._backend, None
         if backend is not None:
-            self._chores.start(lambda: self._warn(backend), "examining the store's settings")
+            self._background.start(lambda: self._warn(backend), "examining the store's settings")
 
     async def _warn(self, backend: SupportsExamination) -> None:
         try:
@@ -29,4 +30,4 @@ class Examination:
             return
         for finding in found:
             what = "the clock of the store was wrong" if finding.risk is Risk.CLOCK else "the store may lose events"
-            self._reports.warn(f"{what}: {finding.detail}")
+            self._reporter.warn(f"{what}: {finding.detail}")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from dtimer.errors import BackendClosed, BackendError, StoreUnreachable
-from dtimer.node.planner import Backoff
+from dtimer.node.fetch_schedule import Backoff
 from dtimer.node.tasks import start_task
 from dtimer.protocol.backend import TimerBackend
 from dtimer.protocol.values import Message
@@ -14,7 +14,7 @@ from dtimer.safe_repr import safe_repr
 from dtimer.user_code import ends_the_task
 
 
-class Ears:
+class Subscriber:
     """Hears for one node."""
 
     def __init__(
@@ -23,29 +23,29 @@ class Ears:
         node: str,
         *,
         on_message: Callable[[Message], None],
-        on_listening: Callable[[], None],
-        on_deaf: Callable[[Exception], None],
+        on_subscribed: Callable[[], None],
+        on_lost: Callable[[Exception], None],
     ) -> None:
         """
         Args:
-            on_listening: whatever is said from now on is heard.
-            on_deaf: nothing is, and why; the next attempt follows after a pause.
+            on_subscribed: whatever is said from now on is heard.
+            on_lost: nothing is, and why; the next attempt follows after a pause.
         """
         self._backend = backend
         self._node = node
         self._on_message = on_message
-        self._on_listening = on_listening
-        self._on_deaf = on_deaf
+        self._on_subscribed = on_subscribed
+        self._on_lost = on_lost
         self._task: asyncio.Task[None] | None = None
 
-    async def listen(self, epoch: str) -> Awaitable[Exception | None]:
+    async def subscribe(self, epoch: str) -> Awaitable[Exception | None]:
         """Listen to the channels of this epoch, and no longer to any other's.
 
         What is returned tells how the first attempt went: None, or why it failed. Further ones follow by themselves.
         """
         await self.stop()
         first: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self._task = start_task(lambda: self._listen(epoch, first), f"dtimer: wake-ups of node {self._node}")
+        self._task = start_task(lambda: self._run_subscription(epoch, first), f"dtimer: wake-ups of node {self._node}")
         return first
 
     async def stop(self) -> None:
@@ -55,12 +55,12 @@ class Ears:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _listen(self, epoch: str, first: asyncio.Future[Exception | None]) -> None:
+    async def _run_subscription(self, epoch: str, first: asyncio.Future[Exception | None]) -> None:
         backoff = Backoff(self._backend.runtime.draw)
         try:
             while True:
-                error = await self._hear(epoch, first, backoff)
-                self._on_deaf(error)
+                error = await self._receive(epoch, first, backoff)
+                self._on_lost(error)
                 if not first.done():
                     first.set_result(error)
                 if isinstance(error, BackendClosed):
@@ -71,10 +71,10 @@ class Ears:
             # Whoever waits for the first attempt must not wait for a task that is gone.
             first.cancel()
 
-    async def _hear(self, epoch: str, first: asyncio.Future[Exception | None], backoff: Backoff) -> Exception:
+    async def _receive(self, epoch: str, first: asyncio.Future[Exception | None], backoff: Backoff) -> Exception:
         try:
             async with self._backend.wakeups(self._node, epoch) as messages:
-                self._on_listening()
+                self._on_subscribed()
                 if not first.done():
                     first.set_result(None)
                 async for message in messages:

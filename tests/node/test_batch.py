@@ -11,8 +11,8 @@ import pytest
 
 from dtimer.errors import BackendError, OutcomeUnknown, StoreFull, StoreUnreachable
 from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS, SECOND_US
-from dtimer.node.lane import Lane
-from dtimer.node.outbox import Outbox, in_calls
+from dtimer.node.batch import BatchQueue, in_calls
+from dtimer.node.batcher import Batcher
 from dtimer.runtime import AsyncioRuntime
 
 Reports = list[Exception]
@@ -24,13 +24,13 @@ def unheard() -> Reports:
 
 
 @pytest.fixture
-def outbox(unheard: Reports) -> Outbox[str, str]:
-    return Outbox("post", unheard.append)
+def queue(unheard: Reports) -> BatchQueue[str, str]:
+    return BatchQueue("post", unheard.append)
 
 
-def lane_of(request: Callable[[Sequence[str]], Awaitable[Sequence[str]]], unheard: Reports) -> Lane[str, str]:
+def lane_of(request: Callable[[Sequence[str]], Awaitable[Sequence[str]]], unheard: Reports) -> Batcher[str, str]:
     """Of posts, that are repeated for ten seconds."""
-    return Lane("post", request, unheard.append, runtime=AsyncioRuntime(), repeat_within_us=10 * SECOND_US)
+    return Batcher("post", request, unheard.append, runtime=AsyncioRuntime(), repeat_within_us=10 * SECOND_US)
 
 
 class Recorder:
@@ -52,10 +52,10 @@ class Recorder:
 
 async def test_items_of_one_turn_go_out_in_one_call_in_order(unheard: Reports) -> None:
     recorder = Recorder()
-    lane = lane_of(recorder, unheard)
+    batcher = lane_of(recorder, unheard)
 
     async def caller(item: str) -> str:
-        return (await lane.submit([item]))[0]
+        return (await batcher.submit([item]))[0]
 
     assert await asyncio.gather(*map(caller, "abc")) == ["A", "B", "C"]
     assert recorder.calls == [["a", "b", "c"]]
@@ -64,25 +64,25 @@ async def test_items_of_one_turn_go_out_in_one_call_in_order(unheard: Reports) -
 async def test_one_call_is_in_flight_at_a_time(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
-    lane = lane_of(recorder, unheard)
-    first = lane.submit(["a"])
+    batcher = lane_of(recorder, unheard)
+    first = batcher.submit(["a"])
     await turns()
-    later = [lane.submit([item]) for item in "bc"]
+    later = [batcher.submit([item]) for item in "bc"]
     await turns()
     assert recorder.calls == [["a"]]
 
     recorder.gate.set()
     await first
-    assert [(await ticket)[0] for ticket in later] == ["B", "C"]
+    assert [(await submission)[0] for submission in later] == ["B", "C"]
     assert recorder.calls == [["a"], ["b", "c"]]
 
 
 async def test_a_caller_cancelled_before_the_call_is_taken_out(unheard: Reports) -> None:
     recorder = Recorder()
-    lane = lane_of(recorder, unheard)
+    batcher = lane_of(recorder, unheard)
 
     async def caller(item: str) -> str:
-        return (await lane.submit([item]))[0]
+        return (await batcher.submit([item]))[0]
 
     tasks = [asyncio.ensure_future(caller(item)) for item in "abc"]
     # In the same turn, right after they have handed their items in.
@@ -95,8 +95,8 @@ async def test_a_caller_cancelled_before_the_call_is_taken_out(unheard: Reports)
 async def test_a_caller_cancelled_during_the_call_harms_no_other(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
-    lane = lane_of(recorder, unheard)
-    tasks = [asyncio.ensure_future(lane.submit([item])) for item in "abc"]
+    batcher = lane_of(recorder, unheard)
+    tasks = [asyncio.ensure_future(batcher.submit([item])) for item in "abc"]
     await turns()
     tasks[1].cancel()
     await turns()
@@ -109,10 +109,10 @@ async def test_a_caller_cancelled_during_the_call_harms_no_other(unheard: Report
 async def test_a_failed_call_gives_each_caller_an_error_of_its_own(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.errors = [StoreFull("post", "no memory")]
-    lane = lane_of(recorder, unheard)
+    batcher = lane_of(recorder, unheard)
 
     async def caller(item: str) -> None:
-        await lane.submit([item])
+        await batcher.submit([item])
 
     errors = await asyncio.gather(*map(caller, "abc"), return_exceptions=True)
 
@@ -130,24 +130,24 @@ async def test_a_failed_call_gives_each_caller_an_error_of_its_own(unheard: Repo
     ],
 )
 async def test_an_error_is_named_after_what_the_caller_asked_for(
-    outbox: Outbox[str, str], error: Exception, told: type[BackendError]
+    queue: BatchQueue[str, str], error: Exception, told: type[BackendError]
 ) -> None:
-    ticket = outbox.submit(["a"], 0, SECOND_US)
-    batch = outbox.take()
+    submission = queue.submit(["a"], 0, SECOND_US)
+    batch = queue.take()
     assert batch is not None
 
     batch.fail(error)
 
     with pytest.raises(told, match=r"^post: ") as caught:
-        await ticket
+        await submission
     assert caught.value.__cause__ is error
 
 
 async def test_a_failure_that_nobody_awaits_is_reported_and_asyncio_does_not_complain(
-    outbox: Outbox[str, str], unheard: Reports, caplog: pytest.LogCaptureFixture
+    queue: BatchQueue[str, str], unheard: Reports, caplog: pytest.LogCaptureFixture
 ) -> None:
-    outbox.submit(["a"], 0, SECOND_US)
-    batch = outbox.take()
+    queue.submit(["a"], 0, SECOND_US)
+    batch = queue.take()
     assert batch is not None
 
     batch.fail(StoreFull("post", "no memory"))
@@ -158,47 +158,47 @@ async def test_a_failure_that_nobody_awaits_is_reported_and_asyncio_does_not_com
     assert not caplog.records
 
 
-async def test_a_batch_ends_before_the_limits_of_a_call(outbox: Outbox[str, str]) -> None:
+async def test_a_batch_ends_before_the_limits_of_a_call(queue: BatchQueue[str, str]) -> None:
     for _ in range(BATCH_MAX_ITEMS + 1):
-        outbox.submit(["a"], 0, SECOND_US)
-    outbox.submit(["big"], BATCH_MAX_BYTES, SECOND_US)
-    outbox.submit(["next"], 1, SECOND_US)
+        queue.submit(["a"], 0, SECOND_US)
+    queue.submit(["big"], BATCH_MAX_BYTES, SECOND_US)
+    queue.submit(["next"], 1, SECOND_US)
 
-    assert [len(batch.items) for batch in iter(outbox.take, None)] == [BATCH_MAX_ITEMS, 2, 1]
+    assert [len(batch.items) for batch in iter(queue.take, None)] == [BATCH_MAX_ITEMS, 2, 1]
 
 
-async def test_one_larger_item_goes_alone(outbox: Outbox[str, str]) -> None:
-    outbox.submit(["huge"], BATCH_MAX_BYTES + 1, SECOND_US)
-    outbox.submit(["next"], 1, SECOND_US)
-    batch = outbox.take()
+async def test_one_larger_item_goes_alone(queue: BatchQueue[str, str]) -> None:
+    queue.submit(["huge"], BATCH_MAX_BYTES + 1, SECOND_US)
+    queue.submit(["next"], 1, SECOND_US)
+    batch = queue.take()
 
     assert batch is not None
     assert batch.items == ["huge"]
 
 
-async def test_what_is_sent_again_goes_first(outbox: Outbox[str, str]) -> None:
+async def test_what_is_sent_again_goes_first(queue: BatchQueue[str, str]) -> None:
     for item in "ab":
-        outbox.submit([item], 0, SECOND_US)
-    batch = outbox.take()
+        queue.submit([item], 0, SECOND_US)
+    batch = queue.take()
     assert batch is not None
-    outbox.submit(["c"], 0, SECOND_US)
+    queue.submit(["c"], 0, SECOND_US)
 
-    assert outbox.failed(batch, StoreUnreachable("post", "a test"), began_us=0, again_us=SECOND_US)
+    assert queue.failed(batch, StoreUnreachable("post", "a test"), began_us=0, again_us=SECOND_US)
 
-    again = outbox.take()
+    again = queue.take()
     assert again is not None
     assert again.items == ["a", "b", "c"]
 
 
-async def test_too_few_replies_leave_nobody_waiting(outbox: Outbox[str, str]) -> None:
-    ticket = outbox.submit(["a", "b"], 0, SECOND_US)
-    batch = outbox.take()
+async def test_too_few_replies_leave_nobody_waiting(queue: BatchQueue[str, str]) -> None:
+    submission = queue.submit(["a", "b"], 0, SECOND_US)
+    batch = queue.take()
     assert batch is not None
 
     batch.answer(["A"])
 
     with pytest.raises(OutcomeUnknown, match="1 outcomes for 2 items"):
-        await ticket
+        await submission
 
 
 async def test_an_answer_that_is_none_leaves_nobody_waiting(unheard: Reports) -> None:
@@ -210,10 +210,10 @@ async def test_an_answer_that_is_none_leaves_nobody_waiting(unheard: Reports) ->
         answer: Sequence[str] = answers.pop(0)
         return answer
 
-    lane = lane_of(request, unheard)
-    first = lane.submit(["a"])
+    batcher = lane_of(request, unheard)
+    first = batcher.submit(["a"])
     await asyncio.sleep(0)
-    second = lane.submit(["b"])
+    second = batcher.submit(["b"])
 
     with pytest.raises(OutcomeUnknown):
         await first
@@ -223,10 +223,10 @@ async def test_an_answer_that_is_none_leaves_nobody_waiting(unheard: Reports) ->
 async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(unheard: Reports) -> None:
     recorder = Recorder()
     recorder.gate.clear()
-    lane = lane_of(recorder, unheard)
-    waiting = asyncio.ensure_future(lane.submit(["a"]))
+    batcher = lane_of(recorder, unheard)
+    waiting = asyncio.ensure_future(batcher.submit(["a"]))
     await turns()
-    queued = asyncio.ensure_future(lane.submit(["b"]))
+    queued = asyncio.ensure_future(batcher.submit(["b"]))
     await turns()
 
     (sender,) = (task for task in asyncio.all_tasks() if task.get_name() == "dtimer: post")
@@ -238,17 +238,17 @@ async def test_a_sender_that_is_cancelled_leaves_nobody_waiting(unheard: Reports
 
 async def test_what_another_carries_waits_for_it(unheard: Reports) -> None:
     recorder = Recorder()
-    lane = lane_of(recorder, unheard)
+    batcher = lane_of(recorder, unheard)
     rings: list[int] = []
-    lane.hand_over(lambda: rings.append(1))
-    ticket = lane.submit(["a"])
+    batcher.hand_over(lambda: rings.append(1))
+    submission = batcher.submit(["a"])
     await turns()
     assert (recorder.calls, rings) == ([], [1])
 
-    lane.take_back()
+    batcher.take_back()
 
-    assert await ticket == ["A"]
-    await lane.idle()
+    assert await submission == ["A"]
+    await batcher.idle()
 
 
 def test_a_long_list_is_split_in_order() -> None:

@@ -1,4 +1,4 @@
-"""A sender for an outbox: one batch in flight at a time, so items reach the store in the order they were handed in.
+"""A sender for an queue: one batch in flight at a time, so items reach the store in the order they were handed in.
 
 What a batch brought back because its call failed goes first in the next one, before what was handed in since (rule F1).
 """
@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from dtimer.node.outbox import Batch, Outbox, Ticket
-from dtimer.node.planner import Backoff
+from dtimer.node.batch import Batch, BatchQueue, Submission
+from dtimer.node.fetch_schedule import Backoff
 from dtimer.node.tasks import start_task
 from dtimer.protocol.backend import Runtime
 from dtimer.user_code import ends_the_task
@@ -24,7 +24,7 @@ With fewer, a call costs more than what goes on side by side.
 """
 
 
-class Lane(Generic[ItemT, ReplyT]):
+class Batcher(Generic[ItemT, ReplyT]):
     """Sends what is handed in, at the end of the turn of the loop in which it was.
 
     Somebody else may carry the items instead, as a node's claims carry confirms.
@@ -34,7 +34,7 @@ class Lane(Generic[ItemT, ReplyT]):
         self,
         operation: str,
         request: Callable[[Sequence[ItemT]], Awaitable[Sequence[ReplyT]]],
-        unheard: Callable[[Exception], None],
+        report_failure: Callable[[Exception], None],
         *,
         runtime: Runtime,
         repeat_within_us: int,
@@ -44,12 +44,12 @@ class Lane(Generic[ItemT, ReplyT]):
         """
         Args:
             request: makes one call.
-            unheard: is given the failure of what nobody awaits.
+            report_failure: is given the failure of what nobody awaits.
             repeat_within_us: for how long a call is repeated, unless its caller says.
             answered: hands out the replies of a call; by default they are handed out as they are.
-            kept: as for an outbox.
+            kept: as for an queue.
         """
-        self.outbox: Outbox[ItemT, ReplyT] = Outbox(operation, unheard, kept=kept)
+        self.queue: BatchQueue[ItemT, ReplyT] = BatchQueue(operation, report_failure, kept=kept)
         self._request = request
         self._runtime = runtime
         self._repeat_within_us = repeat_within_us
@@ -72,24 +72,24 @@ class Lane(Generic[ItemT, ReplyT]):
 
     def submit(
         self, items: Sequence[ItemT], size_bytes: int = 0, repeat_within_us: int | None = None
-    ) -> Ticket[ItemT, ReplyT]:
+    ) -> Submission[ItemT, ReplyT]:
         """Hand in items that travel together.
 
         Args:
-            repeat_within_us: for how long they are sent again after failures; None leaves it to the lane.
+            repeat_within_us: for how long they are sent again after failures; None leaves it to the batcher.
         """
         within_us = self._repeat_within_us if repeat_within_us is None else repeat_within_us
-        ticket = self.outbox.submit(items, size_bytes, within_us)
+        submission = self.queue.submit(items, size_bytes, within_us)
         if self._ring is None:
             self._start()
             if self._pause is not None and self._runtime.now_us() + within_us < self._pause_ends_us:
                 self._pause.cancel()  # this caller does not wait so long
         else:
             self._ring()
-        return ticket
+        return submission
 
     def hand_over(self, ring: Callable[[], None]) -> None:
-        """Somebody else takes items from the outbox from now on; `ring` says that there are some."""
+        """Somebody else takes items from the queue from now on; `ring` says that there are some."""
         self._ring = ring
         if self._pause is not None:
             self._pause.cancel()
@@ -108,11 +108,11 @@ class Lane(Generic[ItemT, ReplyT]):
         # A task begins in the loop's next turn, after all that became ready in this one.
         # So what callers hand in at once, say because the batch before answered them all, goes together.
         # (One that is done but still here was cancelled before it began.)
-        if (self._task is None or self._task.done()) and self._ring is None and self.outbox:
+        if (self._task is None or self._task.done()) and self._ring is None and self.queue:
             self._task = start_task(self._send, self._name)
 
     async def _send(self) -> None:
-        batch = self.outbox.take()
+        batch = self.queue.take()
         if batch is None:
             self._task = None
             return
@@ -128,7 +128,7 @@ class Lane(Generic[ItemT, ReplyT]):
         else:
             self._task = None
             self._backoff.reset()
-            if len(self.outbox) >= SIDE_BY_SIDE_MIN:
+            if len(self.queue) >= SIDE_BY_SIDE_MIN:
                 # Enough for a call of their own, so they go before the callers that are answered now ask again.
                 self._start()
             try:
@@ -141,10 +141,10 @@ class Lane(Generic[ItemT, ReplyT]):
         """Returns when the next call may be made."""
         now_us = self._runtime.now_us()
         pause_us = self._backoff.next_us()
-        if not self.outbox.failed(batch, error, began_us=began_us, again_us=now_us + pause_us):
+        if not self.queue.failed(batch, error, began_us=began_us, again_us=now_us + pause_us):
             self._backoff.reset()
             return
-        # A task of its own, so that a caller with less time can end it. (That the lane's own is cancelled is no such
+        # A task of its own, so that a caller with less time can end it. (That the batcher's own is cancelled is no such
         # end, and the loop being shut down.)
         self._pause_ends_us = now_us + pause_us
         self._pause = start_task(lambda: self._runtime.sleep(pause_us), self._name)
@@ -161,10 +161,10 @@ class Lane(Generic[ItemT, ReplyT]):
         """The loop is being shut down."""
         self._task = None
         batch.cancel()
-        self.outbox.cancel()
+        self.queue.cancel()
 
     def _answer(self, batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
-        if len(batch.tickets) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
+        if len(batch.submissions) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
             self._answered(batch, replies)
             return
         # What the first half's callers ask for next is on its way before the second half's callers run.

@@ -22,14 +22,15 @@ from dtimer.errors import (
 from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, Exhausted, delivery_state, exhausted
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.metrics import RunningCounters
-from dtimer.node.consumers import Consumers, Ending, Holding
+from dtimer.node.background import BackgroundTasks
+from dtimer.node.batch import Submission
+from dtimer.node.consumers import Consumers, Ending, InFlight
+from dtimer.node.deadline_extender import DeadlineExtender
 from dtimer.node.handler_threads import Elsewhere, loop_of_thread
-from dtimer.node.loop_watch import LoopWatch
-from dtimer.node.outbox import Ticket
+from dtimer.node.hooks import ErrorReporter, Hooks
+from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
-from dtimer.node.reports import Chores, Listeners, Reports
-from dtimer.node.store import did
-from dtimer.node.upkeep import Upkeep
+from dtimer.node.session import did
 from dtimer.protocol.backend import Runtime
 from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
@@ -42,7 +43,7 @@ and what handlers are done with at once is gone before more is made for the next
 """
 
 
-class Deliveries(Generic[PayloadT]):
+class Dispatcher(Generic[PayloadT]):
     """The :class:`dtimer.event.EventActions` of one timer's events.
 
     Attributes:
@@ -58,11 +59,11 @@ class Deliveries(Generic[PayloadT]):
         max_events: int,
         max_run_us: int,
         in_threads: bool,
-        watch: LoopWatch,
+        monitor: LoopMonitor,
         refused_for_us: int,
-        chores: Chores,
-        reports: Reports,
-        listeners: Listeners[[Exhausted[PayloadT]]],
+        background: BackgroundTasks,
+        reporter: ErrorReporter,
+        hooks: Hooks[[Exhausted[PayloadT]]],
         counters: RunningCounters,
         on_change: Callable[[], None],
         before_use: Callable[[], None],
@@ -71,37 +72,39 @@ class Deliveries(Generic[PayloadT]):
             runtime,
             max_events,
             in_threads=in_threads,
-            watch=watch,
+            monitor=monitor,
             on_change=on_change,
             on_failure=self._handler_failed,
             on_unwanted=self.give_back,
             on_unsettled=self._all_ended,
             on_abandoned=self._abandoned,
         )
-        self.upkeep: Upkeep
+        self.extender: DeadlineExtender
         self._max_run_us = max_run_us
         self.before_use = before_use
         self._partitions: Partitions
         self._codec = codec
         self._refused_for_us = refused_for_us
-        self._chores = chores
-        self._reports = reports
-        self._exhausted = listeners
+        self._background = background
+        self._reporter = reporter
+        self._exhausted = hooks
         self._counters = counters
         self._on_change = on_change
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
-        self._refusals_told: OrderedDict[str, None] = OrderedDict()
+        self._refusals_reported: OrderedDict[str, None] = OrderedDict()
         self._coming: deque[Delivery] = deque()
-        self._unsettled_told = False
+        self._unsettled_reported = False
         self._next_portion: asyncio.Handle | None = None
 
     def settle(self, partitions: Partitions) -> None:
         """Before anything comes, in the loop where it will (rule F8)."""
         self._partitions = partitions
         max_run_us, on_overrun = self._max_run_us, self._overran
-        self.upkeep = Upkeep(partitions, self.consumers, self._chores, max_run_us=max_run_us, on_overrun=on_overrun)
+        self.extender = DeadlineExtender(
+            partitions, self.consumers, self._background, max_run_us=max_run_us, on_overrun=on_overrun
+        )
         for partition in partitions.all:
-            partition.confirms.on_vain = self._in_vain
+            partition.acks.on_ineffective = self._confirm_ineffective
 
     def room(self) -> int:
         """How many events a claim may bring."""
@@ -126,7 +129,7 @@ class Deliveries(Generic[PayloadT]):
                 self._ended(ended)
             for record in claimed.unreadable:
                 self._counters.unreadable += 1
-                self._reports.report(RecordUnreadable(record))
+                self._reporter.report(RecordUnreadable(record))
             if not large and self._next_portion is None:
                 self._hand_out(len(self._coming))
         finally:
@@ -155,8 +158,8 @@ class Deliveries(Generic[PayloadT]):
 
     def _hand_out(self, num: int) -> None:
         coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
-        receipts, counters, upkeep = self._receipts, self._counters, self.upkeep
-        skewed = any(partition.store.history.skew_us for partition in self._partitions.all)
+        receipts, counters, extender = self._receipts, self._counters, self.extender
+        skewed = any(partition.session.history.skew_us for partition in self._partitions.all)
         for _ in range(num):
             delivery = coming.popleft()
             try:
@@ -168,13 +171,13 @@ class Deliveries(Generic[PayloadT]):
                 # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
-                span_us = upkeep.span_us(delivery, delivery.deadline_us)
-                if span_us < upkeep.shortest_us:
-                    upkeep.watch(span_us)
+                span_us = extender.span_us(delivery, delivery.deadline_us)
+                if span_us < extender.shortest_us:
+                    extender.watch(span_us)
             counters.delivered += 1
             if delivery.num_retries:
                 counters.retried += 1
-            skew_us = self._partitions.of(delivery.event.id).store.history.skew_us if skewed else 0
+            skew_us = self._partitions.of(delivery.event.id).session.history.skew_us if skewed else 0
             deliver(Event(payload, delivery, self, skew_us))
         while len(receipts) > RECEIPTS_REMEMBERED_MAX:
             receipts.popitem(last=False)
@@ -186,19 +189,19 @@ class Deliveries(Generic[PayloadT]):
         else:
             self._counters.exhausted += 1
         if self._exhausted:
-            self._exhausted.tell(exhausted(ended, self._codec, self._chores.runtime.caught))
+            self._exhausted.notify(exhausted(ended, self._codec, self._background.runtime.caught))
         else:
-            self._reports.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
+            self._reporter.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
 
     def _refused(self, delivery: Delivery, error: BaseException) -> None:
         """The codec refused the payload: perhaps another node's does not (rule F4)."""
         self._counters.refused_payloads += 1
         if ends_the_program(error):
-            self._reports.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {safe_repr(error)}")
+            self._reporter.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {safe_repr(error)}")
             raise error
-        self._chores.runtime.caught(error)
+        self._background.runtime.caught(error)
         if delivery.deadline_us is not None:
-            self._chores.start(
+            self._background.start(
                 lambda: self._release_refused(delivery, error), f"giving back event {delivery.receipt.id!r}"
             )
         else:
@@ -213,7 +216,7 @@ class Deliveries(Generic[PayloadT]):
         except BackendError as failure:
             what_happened = f"it comes again at its deadline ({failure})"
         else:
-            if outcome is ReleaseOutcome.RELEASED and self._told_of(delivery.receipt.id):
+            if outcome is ReleaseOutcome.RELEASED and self._was_reported(delivery.receipt.id):
                 return
             what_happened = {
                 ReleaseOutcome.RELEASED: "it is offered to other nodes, and to this one again",
@@ -221,16 +224,16 @@ class Deliveries(Generic[PayloadT]):
             }.get(outcome, "it has gone elsewhere meanwhile")
         self._report_refused(delivery, error, what_happened)
 
-    def _told_of(self, id: str) -> bool:
+    def _was_reported(self, id: str) -> bool:
         """Whether a refusal of this event was reported here: it may come again every few seconds for an hour."""
-        told = id in self._refusals_told
-        self._refusals_told[id] = None
-        if len(self._refusals_told) > RECEIPTS_REMEMBERED_MAX:
-            self._refusals_told.popitem(last=False)
-        return told
+        notified = id in self._refusals_reported
+        self._refusals_reported[id] = None
+        if len(self._refusals_reported) > RECEIPTS_REMEMBERED_MAX:
+            self._refusals_reported.popitem(last=False)
+        return notified
 
     def _report_refused(self, delivery: Delivery, error: BaseException, what_happened: str) -> None:
-        self._reports.report(PayloadRefused(delivery.receipt.id, delivery.event.payload, what_happened), error)
+        self._reporter.report(PayloadRefused(delivery.receipt.id, delivery.event.payload, what_happened), error)
 
     # --- from the consumers --------------------------------------------------------------------------------
 
@@ -251,25 +254,25 @@ class Deliveries(Generic[PayloadT]):
         self.before_use()
         if self.consumers.vote(event, failed=False):
             return None
-        ticket = self._ask_to_confirm(event)
+        submission = self._ask_to_confirm(event)
         # With several partitions another one's claim might take the room before this confirm has left.
         if len(self._partitions.all) == 1:
             self.consumers.make_room(event)
-        return ticket.future()
+        return submission.future()
 
     def _ask_to_confirm(
         self, event: Event[PayloadT], repeat_within_us: int | None = None
-    ) -> Ticket[Receipt, ConfirmOutcome]:
+    ) -> Submission[Receipt, ConfirmOutcome]:
         receipt, its = event.receipt, delivery_state(event)
-        ticket = self._partitions.of(receipt.id).confirms.submit(receipt, repeat_within_us)
+        submission = self._partitions.of(receipt.id).acks.submit(receipt, repeat_within_us)
         # Not the event: it would live until the answer, and the collector would have more to look through.
-        ticket.owner = its
+        submission.owner = its
         if its.settling is not None:
             # The reply to an earlier confirm, which was given up, may be what this one meets the traces of (rule F1).
-            ticket.lost = any(isinstance(earlier, Ticket) and earlier.lost for earlier in its.all)
-        its.ask(ticket)
+            submission.lost = any(isinstance(earlier, Submission) and earlier.lost for earlier in its.all)
+        its.ask(submission)
         self.consumers.finish_if_iterated(event)
-        return ticket
+        return submission
 
     async def confirm_id(self, id: str, partitions: Partitions, repeat_within_us: int | None) -> ConfirmOutcome:
         """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1).
@@ -278,12 +281,12 @@ class Deliveries(Generic[PayloadT]):
         """
         receipt = self._receipts.get(id)
         if receipt is None:
-            return await partitions.of(id).confirms.newest(id, repeat_within_us)
+            return await partitions.of(id).acks.newest(id, repeat_within_us)
         if partitions is self._partitions:
             for event in tuple(self.consumers.unfinished):
                 if event.receipt == receipt:
                     return await self.confirm(event, repeat_within_us)
-        return (await partitions.of(id).confirms.submit(receipt, repeat_within_us))[0]
+        return (await partitions.of(id).acks.submit(receipt, repeat_within_us))[0]
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
         self._require_tracked(event)
@@ -293,10 +296,10 @@ class Deliveries(Generic[PayloadT]):
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
         self._require_tracked(event)
         timeout_us = _validation.timeout_us(lasting, "timeout")
-        store = self._partitions.of(event.id).store
+        session = self._partitions.of(event.id).session
         extension = Extension(event.receipt, timeout_us)
-        answer = await store.call(lambda: store.backend.extend((extension,)), did("extend", event.id))
-        self.upkeep.extended(event, timeout_us, answer.value[0], at_us=answer.at_us)
+        answer = await session.call(lambda: session.backend.extend((extension,)), did("extend", event.id))
+        self.extender.extended(event, timeout_us, answer.value[0], at_us=answer.at_us)
         return answer.value[0]
 
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
@@ -304,11 +307,11 @@ class Deliveries(Generic[PayloadT]):
         if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument("reason", f"must be a str, not {safe_repr(reason)}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
-        store, asked = self._partitions.of(event.id).store, asked_for(event)
+        session, asked = self._partitions.of(event.id).session, asked_for(event)
         try:
             done = did("bury", event.id)
-            answer = await store.call(lambda: store.backend.bury(event.receipt, detail=detail), done)
-            asked.outcome = outcome = answer.told("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
+            answer = await session.call(lambda: session.backend.bury(event.receipt, detail=detail), done)
+            asked.outcome = outcome = answer.known_outcome("bury", BuryOutcome.STALE, BuryOutcome.NOT_FOUND)
         finally:
             asked.failed = asked.outcome is None
             self.consumers.finish_if_iterated(event)
@@ -322,24 +325,24 @@ class Deliveries(Generic[PayloadT]):
         if not self.consumers.vote(event, failed=True) and first:
             self._give_up(event)
 
-    def _abandoned(self, holding: Holding[PayloadT]) -> None:
-        self.upkeep.abandoned(holding)
+    def _abandoned(self, in_flight: InFlight[PayloadT]) -> None:
+        self.extender.abandoned(in_flight)
 
-    def _all_ended(self, holding: Holding[PayloadT]) -> None:
+    def _all_ended(self, in_flight: InFlight[PayloadT]) -> None:
         """All handlers of an event have, and none has settled it: their votes do (rule N2)."""
-        event = holding.event
-        if not event.tracked or holding.spoiled:
+        event = in_flight.event
+        if not event.tracked or in_flight.spoiled:
             return
-        if holding.failed:
-            if holding.several:  # else it was given up as it failed
+        if in_flight.failed:
+            if in_flight.several:  # else it was given up as it failed
                 self._give_up(event)
         elif not delivery_state(event).to_confirm:
             pass  # what was asked for failed, and its caller has been told
-        elif holding.voted:
+        elif in_flight.voted:
             self.confirm(event)
-        elif not self._unsettled_told:
-            self._unsettled_told = True
-            self._reports.warn(
+        elif not self._unsettled_reported:
+            self._unsettled_reported = True
+            self._reporter.warn(
                 f"the handler of event {event.id!r} returned without settling it, so it comes again at its deadline: "
                 "do the work in a block `async with event:`, or call event.confirm() when it is done (told once)"
             )
@@ -368,10 +371,10 @@ class Deliveries(Generic[PayloadT]):
         if ends_the_program(error):
             # No more work may be started; the deadline serves it.
             self.consumers.spoil(event)
-            self._reports.warn(f"the handler of event {event.id!r} ends the program: {safe_repr(error)}")
+            self._reporter.warn(f"the handler of event {event.id!r} ends the program: {safe_repr(error)}")
         elif ending is Ending.RAISED:
-            self._chores.runtime.caught(error)
-            self._reports.report(HandlerFailed(event.id, f"raised {safe_repr(error)}"), error)
+            self._background.runtime.caught(error)
+            self._reporter.report(HandlerFailed(event.id, f"raised {safe_repr(error)}"), error)
             self.failed(event, error)
         elif ending is Ending.OVERRUN:
             # Counted and reported when it was cancelled.
@@ -379,32 +382,32 @@ class Deliveries(Generic[PayloadT]):
             self.failed(event, TimeoutError("it ran for longer than max_run"))
         elif ending is Ending.CUT:
             words = "it outlasted the time limit of leave()"
-            self._reports.report(HandlerFailed(event.id, f"was cancelled: {words}"))
+            self._reporter.report(HandlerFailed(event.id, f"was cancelled: {words}"))
             self.failed(event, TimeoutError(words))
         else:
             # The loop is being shut down, or somebody cancelled the handler's task: no more work may be started for
             # the one, and the deadline serves the other.
             self.consumers.spoil(event)
-            self._reports.report(HandlerFailed(event.id, "was cancelled"))
+            self._reporter.report(HandlerFailed(event.id, "was cancelled"))
 
-    def _overran(self, holding: Holding[PayloadT]) -> None:
+    def _overran(self, in_flight: InFlight[PayloadT]) -> None:
         """It has run for as long as it may (rule D4)."""
         self._counters.handler_errors += 1
-        if self.consumers.overrun(holding):
+        if self.consumers.overrun(in_flight):
             what = "is cancelled: it has run for longer than max_run"
         else:
             what = "has run for longer than max_run and cannot be cancelled here; its deadline is not extended any more"
-        self._reports.report(HandlerFailed(holding.event.id, what))
+        self._reporter.report(HandlerFailed(in_flight.event.id, what))
 
-    def _in_vain(self, owner: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
+    def _confirm_ineffective(self, owner: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
         """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
         if not isinstance(owner, DeliveryState) or owner.withdrawn or owner.settled:
             return
-        store_us = self._partitions.of(receipt.id).store.clock.store_us(self._chores.runtime.now_us())
+        store_us = self._partitions.of(receipt.id).session.clock.store_us(self._background.runtime.now_us())
         deadline_us = owner.deadline_us
         if store_us is not None and deadline_us is not None and store_us >= deadline_us:
             self._counters.confirmed_too_late += 1
-            self._reports.report(ConfirmedTooLate(receipt.id, outcome))
+            self._reporter.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
         self.before_use()
@@ -443,27 +446,27 @@ class Deliveries(Generic[PayloadT]):
         failure: Failure | None = None,
         refused_for_us: int = 0,
     ) -> ReleaseOutcome:
-        store = self._partitions.of(receipt.id).store
-        answer = await store.call(
-            lambda: store.backend.release(
+        session = self._partitions.of(receipt.id).session
+        answer = await session.call(
+            lambda: session.backend.release(
                 receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
             ),
             did("release", receipt.id),
         )
-        return answer.told("release", ReleaseOutcome.STALE, ReleaseOutcome.NOT_FOUND)
+        return answer.known_outcome("release", ReleaseOutcome.STALE, ReleaseOutcome.NOT_FOUND)
 
     def _release_untouched(self, receipt: Receipt) -> None:
         self._in_background(lambda: self._release(receipt, Release.UNCOUNTED, delay_us=0), receipt.id)
 
     def _in_background(self, release: Callable[[], Awaitable[ReleaseOutcome]], id: str) -> None:
-        self._chores.start(lambda: self._reporting(release), f"giving back event {id!r}")
+        self._background.start(lambda: self._reporting(release), f"giving back event {id!r}")
 
     async def _reporting(self, release: Callable[[], Awaitable[ReleaseOutcome]]) -> None:
         try:
             await release()
         except BackendError as error:
             # It comes again at its deadline.
-            self._reports.report(error)
+            self._reporter.report(error)
 
 
 def asked_for(event: Event[Any]) -> Asked:

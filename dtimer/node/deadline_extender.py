@@ -15,10 +15,10 @@ from typing import Any, Final
 from dtimer.errors import BackendError
 from dtimer.event import Event, delivery_state, hears_of_its_loss, own_timeout_us
 from dtimer.limits import BATCH_MAX_ITEMS, DELAY_MAX_US, MILLISECOND_US
-from dtimer.node.consumers import Consumers, Holding
+from dtimer.node.background import BackgroundTasks
+from dtimer.node.consumers import Consumers, InFlight
 from dtimer.node.partitions import Partitions
-from dtimer.node.reports import Chores
-from dtimer.node.store import Store, did
+from dtimer.node.session import StoreSession, did
 from dtimer.protocol.backend import Cancellable
 from dtimer.protocol.outcomes import ExtendOutcome
 from dtimer.protocol.values import Delivery, Extension
@@ -28,7 +28,7 @@ LOOKS: Final = 12
 NEVER_US: Final = 1 << 62
 
 
-class Upkeep:
+class DeadlineExtender:
     """That of one timer.
 
     Attributes:
@@ -39,10 +39,10 @@ class Upkeep:
         self,
         partitions: Partitions,
         consumers: Consumers[Any],
-        chores: Chores,
+        background: BackgroundTasks,
         *,
         max_run_us: int,
-        on_overrun: Callable[[Holding[Any]], None],
+        on_overrun: Callable[[InFlight[Any]], None],
     ) -> None:
         """
         Args:
@@ -53,16 +53,16 @@ class Upkeep:
         self._runtime = partitions.runtime
         self._partitions = partitions
         self._consumers = consumers
-        self._chores = chores
+        self._background = background
         self._max_run_us = max_run_us
         self._on_overrun = on_overrun
         # The simulator loses no node, so a deadline may be stretched: until a handler that merely sleeps wakes up,
         # which costs no more for a year than for a day, or else by as long as the delivery has been worked on already.
-        self._stretching = partitions.all[0].store.backend.pace.stretch_deadlines
-        self._abandoned: list[Holding[Any]] = []
+        self._stretching = partitions.all[0].session.backend.pace.stretch_deadlines
+        self._abandoned: list[InFlight[Any]] = []
         self._looked_us = 0
         self._alarm: Cancellable | None = None
-        self._riding: dict[Store, list[Holding[Any]]] = {}
+        self._riding: dict[StoreSession, list[InFlight[Any]]] = {}
 
     def span_us(self, delivery: Delivery, deadline_us: int) -> int:
         """What is over first: its timeout, or the time that its handler may run for."""
@@ -76,16 +76,16 @@ class Upkeep:
             self._looked_us = now_us
         elif now_us - self._looked_us > timeout_us // LOOKS:
             # It would seem to have begun long before.
-            for event, holding in self._consumers.unfinished.items():
+            for event, in_flight in self._consumers.unfinished.items():
                 if event.tracked:
-                    self._begin(event, holding)
+                    self._begin(event, in_flight)
             self._looked_us = now_us
         self.shortest_us = timeout_us
         self._set_alarm(now_us + timeout_us // LOOKS)
 
     # --- with a claim ------------------------------------------------------------------------------------------
 
-    def take(self, store: Store) -> list[Holding[Any]]:
+    def take(self, session: StoreSession) -> list[InFlight[Any]]:
         """What a claim takes along, those among them that are on their way alone: the claim may take what is overdue.
 
         It is `answered`; if the claim fails, the next one takes it along.
@@ -93,39 +93,39 @@ class Upkeep:
         now_us = self._runtime.now_us()
         if self._alarm is not None and now_us - self._looked_us > 2 * self.shortest_us // LOOKS:
             self._look()  # the loop was blocked
-        due = [holding for holding in self._riding.get(store, ()) if self._is_due(holding, now_us)]
+        due = [in_flight for in_flight in self._riding.get(session, ()) if self._is_due(in_flight, now_us)]
         return due[:BATCH_MAX_ITEMS]
 
     @staticmethod
-    def _is_due(holding: Holding[Any], now_us: int) -> bool:
-        its = delivery_state(holding.event)
-        return not its.asked and not its.lost and now_us - holding.since_us >= holding.timeout_us // 3
+    def _is_due(in_flight: InFlight[Any], now_us: int) -> bool:
+        its = delivery_state(in_flight.event)
+        return not its.asked and not its.lost and now_us - in_flight.since_us >= in_flight.timeout_us // 3
 
-    def extensions(self, holdings: Sequence[Holding[Any]]) -> tuple[Extension, ...]:
-        return tuple(Extension(holding.event.receipt, holding.asking_us) for holding in holdings)
+    def extensions(self, all_in_flight: Sequence[InFlight[Any]]) -> tuple[Extension, ...]:
+        return tuple(Extension(in_flight.event.receipt, in_flight.asking_us) for in_flight in all_in_flight)
 
     def answered(
-        self, holdings: Sequence[Holding[Any]], outcomes: Sequence[ExtendOutcome], *, sent_us: int, at_us: int
+        self, all_in_flight: Sequence[InFlight[Any]], outcomes: Sequence[ExtendOutcome], *, sent_us: int, at_us: int
     ) -> None:
-        for holding, outcome in zip(holdings, outcomes, strict=False):
+        for in_flight, outcome in zip(all_in_flight, outcomes, strict=False):
             if outcome is ExtendOutcome.EXTENDED:
-                holding.since_us, holding.timeout_us = max(holding.since_us, sent_us), holding.asking_us
-                delivery_state(holding.event).deadline_us = at_us + holding.asking_us
-            elif not delivery_state(holding.event).asked:
+                in_flight.since_us, in_flight.timeout_us = max(in_flight.since_us, sent_us), in_flight.asking_us
+                delivery_state(in_flight.event).deadline_us = at_us + in_flight.asking_us
+            elif not delivery_state(in_flight.event).asked:
                 # Else its own confirm, say, has come first.
-                self._lost(holding.event, at_us)
+                self._lost(in_flight.event, at_us)
 
     def extended(self, event: Event[Any], timeout_us: int, outcome: ExtendOutcome, *, at_us: int) -> None:
         """The application has extended it by itself, and maybe by more than is done here."""
-        holding = self._consumers.unfinished.get(event)
+        in_flight = self._consumers.unfinished.get(event)
         if outcome is not ExtendOutcome.EXTENDED:
             self._lost(event, at_us)
             return
         delivery_state(event).deadline_us = at_us + timeout_us
-        if holding is not None:
-            if not holding.begun_us:
-                holding.begun_us = self._looked_us
-            holding.since_us, holding.timeout_us = self._runtime.now_us(), timeout_us
+        if in_flight is not None:
+            if not in_flight.begun_us:
+                in_flight.begun_us = self._looked_us
+            in_flight.since_us, in_flight.timeout_us = self._runtime.now_us(), timeout_us
             if timeout_us < self.shortest_us:
                 self.watch(timeout_us)
 
@@ -152,103 +152,103 @@ class Upkeep:
             self._alarm = None
         now_us = self._runtime.now_us()
         shortest_us, next_us = NEVER_US, NEVER_US
-        alone: dict[Store, list[Holding[Any]]] = {}
-        overrun: list[Holding[Any]] = []
+        alone: dict[StoreSession, list[InFlight[Any]]] = {}
+        overrun: list[InFlight[Any]] = []
         self._riding = {}
-        for event, holding in self._consumers.unfinished.items():
+        for event, in_flight in self._consumers.unfinished.items():
             its = delivery_state(event)
             extended = not its.asked and not its.lost
             # A handler that goes on although there is nothing to extend any more takes up room all the same.
-            if holding.over or not event.tracked or not (extended or holding.tasks):
+            if in_flight.over or not event.tracked or not (extended or in_flight.tasks):
                 continue
-            self._begin(event, holding)
+            self._begin(event, in_flight)
             max_run_us = self._max_run_us if event.data.max_run_us is None else event.data.max_run_us
-            ends_us = holding.begun_us + max_run_us
+            ends_us = in_flight.begun_us + max_run_us
             if now_us >= ends_us and not its.pending:
-                overrun.append(holding)
+                overrun.append(in_flight)
                 continue
             shortest_us, next_us = min(shortest_us, max_run_us), min(next_us, ends_us)
             if not extended:
                 continue
-            asleep_us = self._asleep_until(holding) if self._stretching else 0
+            asleep_us = self._asleep_until(in_flight) if self._stretching else 0
             if asleep_us > now_us:
                 own_us = own_timeout_us(event)
                 # Just before it wakes up, so that it knows then if the delivery was lost meanwhile, as in production.
                 last_look_us = asleep_us - own_us // LOOKS
-                short = holding.since_us + holding.timeout_us < asleep_us + own_us // 3
-                last = now_us >= last_look_us and now_us - holding.since_us >= 2 * own_us // 3
-                if not holding.extending and (short or last):
-                    self._stretch(holding, asleep_us - now_us + own_us, ends_us - now_us)
-                    alone.setdefault(self._partitions.of(event.id).store, []).append(holding)
+                short = in_flight.since_us + in_flight.timeout_us < asleep_us + own_us // 3
+                last = now_us >= last_look_us and now_us - in_flight.since_us >= 2 * own_us // 3
+                if not in_flight.extending and (short or last):
+                    self._stretch(in_flight, asleep_us - now_us + own_us, ends_us - now_us)
+                    alone.setdefault(self._partitions.of(event.id).session, []).append(in_flight)
                 next_us = min(next_us, last_look_us if last_look_us > now_us else asleep_us + own_us // LOOKS)
                 continue
-            shortest_us = min(shortest_us, holding.timeout_us)
-            age_us = now_us - holding.since_us
-            if age_us >= holding.timeout_us // 3:
-                store = self._partitions.of(event.id).store
-                holding.asking_us = holding.timeout_us
+            shortest_us = min(shortest_us, in_flight.timeout_us)
+            age_us = now_us - in_flight.since_us
+            if age_us >= in_flight.timeout_us // 3:
+                session = self._partitions.of(event.id).session
+                in_flight.asking_us = in_flight.timeout_us
                 if self._stretching:
-                    self._stretch(holding, max(holding.timeout_us, now_us - holding.begun_us), ends_us - now_us)
-                self._riding.setdefault(store, []).append(holding)
-                if age_us >= 2 * holding.timeout_us // 3 and not holding.extending:
-                    alone.setdefault(store, []).append(holding)
-        for holding in self._abandoned:
-            holding.asking_us = own_timeout_us(holding.event)
-            alone.setdefault(self._partitions.of(holding.event.id).store, []).append(holding)
+                    self._stretch(in_flight, max(in_flight.timeout_us, now_us - in_flight.begun_us), ends_us - now_us)
+                self._riding.setdefault(session, []).append(in_flight)
+                if age_us >= 2 * in_flight.timeout_us // 3 and not in_flight.extending:
+                    alone.setdefault(session, []).append(in_flight)
+        for in_flight in self._abandoned:
+            in_flight.asking_us = own_timeout_us(in_flight.event)
+            alone.setdefault(self._partitions.of(in_flight.event.id).session, []).append(in_flight)
         self._abandoned = []
         self._looked_us = now_us
         self.shortest_us = shortest_us
         if shortest_us != NEVER_US:
             soon_us = now_us + max(shortest_us // LOOKS, MILLISECOND_US)
             self._set_alarm(min(next_us, soon_us) if next_us > now_us else soon_us)
-        for store, holdings in alone.items():
-            for start in range(0, len(holdings), BATCH_MAX_ITEMS):
-                self._send(store, holdings[start : start + BATCH_MAX_ITEMS])
-        for holding in overrun:
-            self._on_overrun(holding)
+        for session, all_in_flight in alone.items():
+            for start in range(0, len(all_in_flight), BATCH_MAX_ITEMS):
+                self._send(session, all_in_flight[start : start + BATCH_MAX_ITEMS])
+        for in_flight in overrun:
+            self._on_overrun(in_flight)
 
-    def _asleep_until(self, holding: Holding[Any]) -> int:
+    def _asleep_until(self, in_flight: InFlight[Any]) -> int:
         """When the first of its handlers wakes up, if all of them merely sleep and none hears of its loss; else 0."""
-        if holding.open != len(holding.tasks) or hears_of_its_loss(holding.event) is not None:
+        if in_flight.open != len(in_flight.tasks) or hears_of_its_loss(in_flight.event) is not None:
             return 0
-        return min((self._runtime.asleep_until(task) or 0 for task in holding.tasks), default=0)
+        return min((self._runtime.asleep_until(task) or 0 for task in in_flight.tasks), default=0)
 
     @staticmethod
-    def _stretch(holding: Holding[Any], timeout_us: int, left_us: int) -> None:
+    def _stretch(in_flight: InFlight[Any], timeout_us: int, left_us: int) -> None:
         """Ask for so much, but not for longer than it may run, and one timeout."""
-        own_us = own_timeout_us(holding.event)
-        holding.asking_us = max(min(timeout_us, left_us + own_us, DELAY_MAX_US), own_us)
-        holding.stretched = True
+        own_us = own_timeout_us(in_flight.event)
+        in_flight.asking_us = max(min(timeout_us, left_us + own_us, DELAY_MAX_US), own_us)
+        in_flight.stretched = True
 
-    def abandoned(self, holding: Holding[Any]) -> None:
+    def abandoned(self, in_flight: InFlight[Any]) -> None:
         """Nothing works on it any more, and it was not settled: it comes again as soon as it would in production."""
-        self._abandoned.append(holding)
+        self._abandoned.append(in_flight)
         # Not at once: the loop may be about to end, and a task that is started then would never run.
         self._set_alarm(self._runtime.now_us())
 
-    def _begin(self, event: Event[Any], holding: Holding[Any]) -> None:
+    def _begin(self, event: Event[Any], in_flight: InFlight[Any]) -> None:
         """If it is seen for the first time: it has come since the last look."""
-        if not holding.timeout_us:
-            holding.begun_us = holding.since_us = self._looked_us
-            holding.timeout_us = max(own_timeout_us(event), MILLISECOND_US)
+        if not in_flight.timeout_us:
+            in_flight.begun_us = in_flight.since_us = self._looked_us
+            in_flight.timeout_us = max(own_timeout_us(event), MILLISECOND_US)
 
-    def _send(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
-        for holding in holdings:
-            holding.extending = True
-        self._chores.start(lambda: self._extend(store, holdings), "extending deliveries")
+    def _send(self, session: StoreSession, all_in_flight: Sequence[InFlight[Any]]) -> None:
+        for in_flight in all_in_flight:
+            in_flight.extending = True
+        self._background.start(lambda: self._extend(session, all_in_flight), "extending deliveries")
 
-    async def _extend(self, store: Store, holdings: Sequence[Holding[Any]]) -> None:
+    async def _extend(self, session: StoreSession, all_in_flight: Sequence[InFlight[Any]]) -> None:
         sent_us = self._runtime.now_us()
         try:
-            done = did("extend", *[holding.event.id for holding in holdings])
-            answer = await store.call(lambda: store.backend.extend(self.extensions(holdings)), done)
+            done = did("extend", *[in_flight.event.id for in_flight in all_in_flight])
+            answer = await session.call(lambda: session.backend.extend(self.extensions(all_in_flight)), done)
         except BackendError:
             pass  # the node's own calls tell of it; the next look tries again
         else:
-            self.answered(holdings, answer.value, sent_us=sent_us, at_us=answer.at_us)
+            self.answered(all_in_flight, answer.value, sent_us=sent_us, at_us=answer.at_us)
         finally:
-            for holding in holdings:
-                holding.extending = False
+            for in_flight in all_in_flight:
+                in_flight.extending = False
 
     def _set_alarm(self, at_us: int) -> None:
         if self._alarm is not None:

@@ -22,7 +22,7 @@ SHARE_MIN: Final = 2
 """With one only, every single event would fill its claim, and a second one would have to follow."""
 
 
-class Asker(Protocol):
+class Requester(Protocol):
     """The claims of one partition."""
 
     def ring(self) -> None:
@@ -30,7 +30,7 @@ class Asker(Protocol):
         ...
 
 
-class Room:
+class Prefetch:
     """Whose room it is."""
 
     def __init__(self, num_partitions: int, free: Callable[[], int], max_events: Callable[[], int]) -> None:
@@ -42,70 +42,70 @@ class Room:
         self._num_partitions = num_partitions
         self._free = free
         self._max_events = max_events
-        self._reserved: dict[Asker, int] = {}
-        self._filled: dict[Asker, None] = {}
-        self._shares: dict[Asker, int] = {}
-        self._failed: set[Asker] = set()
-        self._without: dict[Asker, None] = {}
+        self._reserved: dict[Requester, int] = {}
+        self._filled: dict[Requester, None] = {}
+        self._shares: dict[Requester, int] = {}
+        self._failed: set[Requester] = set()
+        self._without: dict[Requester, None] = {}
 
-    def of(self, asker: Asker) -> int:
+    def of(self, requester: Requester) -> int:
         """How many events its next claim may bring."""
         if self._alone:
             return self._free()
-        room = 0 if asker in self._failed else min(self._share(asker), self._left_to(asker))
+        room = 0 if requester in self._failed else min(self._share(requester), self._left_to(requester))
         if room > 0:
-            self._without.pop(asker, None)
+            self._without.pop(requester, None)
             return room
-        self._without[asker] = None
+        self._without[requester] = None
         return 0
 
-    def reserve(self, asker: Asker) -> int:
+    def reserve(self, requester: Requester) -> int:
         """The same, and a claim for it is on its way."""
-        room = min(self.of(asker), BATCH_MAX_ITEMS)
+        room = min(self.of(requester), BATCH_MAX_ITEMS)
         if self._alone:
             # With much room only half of it, so that handlers run while the next claim is away.
             room = min(room, max(self._max_events() // 2, CLAIM_PORTION_MIN))
         else:
-            self._reserved[asker] = room
+            self._reserved[requester] = room
         return room
 
-    def answered(self, asker: Asker, num_taken: int) -> None:
+    def answered(self, requester: Requester, num_taken: int) -> None:
         """It brought so many, which are about to be unfinished deliveries."""
         if self._alone:
             return
-        room = self._reserved.pop(asker)
-        self._failed.discard(asker)
-        self._filled.pop(asker, None)
+        room = self._reserved.pop(requester)
+        self._failed.discard(requester)
+        self._filled.pop(requester, None)
         if num_taken < room:
-            self._shares.pop(asker, None)
+            self._shares.pop(requester, None)
         else:
-            self._filled[asker] = None
-            self._shares[asker] = min(2 * max(room, self._share(asker)), BATCH_MAX_ITEMS)
+            self._filled[requester] = None
+            self._shares[requester] = min(2 * max(room, self._share(requester)), BATCH_MAX_ITEMS)
 
-    def failed(self, asker: Asker) -> None:
+    def failed(self, requester: Requester) -> None:
         """It was not answered."""
         if not self._alone:
-            self.gone(asker)
-            self._failed.add(asker)
+            self.gone(requester)
+            self._failed.add(requester)
 
-    def gone(self, asker: Asker) -> None:
+    def gone(self, requester: Requester) -> None:
         """It claims no more, for now at least."""
         for known in (self._reserved, self._filled, self._shares, self._without):
-            known.pop(asker, None)
-        self._failed.discard(asker)
+            known.pop(requester, None)
+        self._failed.discard(requester)
 
     def changed(self) -> None:
         """There may be more: those that had none look again."""
-        for asker in tuple(self._without):
-            asker.ring()
+        for requester in tuple(self._without):
+            requester.ring()
 
-    def _share(self, asker: Asker) -> int:
-        return max(self._shares.get(asker, 0), SHARE_MIN, self._max_events() // self._num_partitions)
+    def _share(self, requester: Requester) -> int:
+        return max(self._shares.get(requester, 0), SHARE_MIN, self._max_events() // self._num_partitions)
 
-    def _left_to(self, asker: Asker) -> int:
+    def _left_to(self, requester: Requester) -> int:
         left = self._free() - sum(self._reserved.values())
         for other in self._filled:
-            if other is asker:
+            if other is requester:
                 break
             if other not in self._reserved:
                 left -= 1
