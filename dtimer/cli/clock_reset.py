@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 from dtimer.backends.redis.clock_reset import Clocks, look, reset_clock
-from dtimer.backends.redis.migration import client_for
+from dtimer.backends.redis.repartition import client_for
 from dtimer.cli.asking import agreed
 from dtimer.errors import DTimerError
 from dtimer.protocol.values import ClockReset

@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 from dtimer import DTimerError
-from dtimer.backends.redis.migration import Migrated, client_for, migrate_partitions
+from dtimer.backends.redis.repartition import Migrated, client_for, migrate_partitions
 
 
 def run_migration(url: str, *, namespace: str, to: int, cluster: bool, sentinel: str | None) -> int:

@@ -6,8 +6,8 @@ import asyncio
 import sys
 from contextlib import aclosing
 
-from dtimer.backends.redis.migration import client_for
-from dtimer.backends.redis.removal import Remains, remains, remove
+from dtimer.backends.redis.purge import Remains, remains, remove
+from dtimer.backends.redis.repartition import client_for
 from dtimer.cli.asking import agreed
 from dtimer.errors import DTimerError
 

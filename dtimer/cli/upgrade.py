@@ -6,7 +6,7 @@ import asyncio
 import sys
 from contextlib import aclosing
 
-from dtimer.backends.redis.migration import client_for
+from dtimer.backends.redis.repartition import client_for
 from dtimer.backends.redis.upgrade import Upgraded, stored_schema, upgrade_namespace
 from dtimer.cli.asking import agreed
 from dtimer.errors import DTimerError

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dtimer import DTimer, NodeDisturbed, Post
-from dtimer.backends.redis.connections import Connections, connection_settings
+from dtimer.backends.redis.pool import Pool, connection_settings
 from dtimer.errors import OutcomeUnknown
 from dtimer.limits import BACKOFF_MAX_US, BACKOFF_MIN_US, SECOND_US
 from support.bounds import LATE_MS, RECONNECT_MS, SLACK_MS
@@ -152,7 +152,7 @@ async def test_after_a_silent_connection_no_other_that_stood_beside_it_is_tried(
     """Rule F1: each try on a connection that nothing comes through costs the time limit of a request. When one has
     shown itself dead, those that are no younger than it would cost it again, one after the other."""
     async with Proxy(one_server.port) as proxy:
-        connections = Connections(connection_settings(Redis(port=proxy.port)), request_timeout_s=SHORT_S)
+        connections = Pool(connection_settings(Redis(port=proxy.port)), request_timeout_s=SHORT_S)
         await asyncio.gather(*(connections.request("open", b"PING") for _ in range(8)))
         proxy.stall_present()
 

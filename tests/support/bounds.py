@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.limits import BACKOFF_MAX_US, MILLISECOND_US
 
 SLACK_MS: Final = 3_000.0

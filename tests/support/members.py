@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from dtimer import DTimer
 from dtimer.backends.redis import RedisBackend
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
 from support.proxy import Proxy
 from support.servers import Server
 from support.worlds import NAMESPACE, Node

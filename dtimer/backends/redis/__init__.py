@@ -2,7 +2,7 @@
 
 from dtimer.backends.redis.backend import RedisBackend
 from dtimer.backends.redis.embedded import EmbeddedServer, EmbeddedServerFailed
-from dtimer.backends.redis.migration import Migrated, migrate_partitions
+from dtimer.backends.redis.repartition import Migrated, migrate_partitions
 from dtimer.backends.redis.upgrade import Upgraded, upgrade_namespace
 
 __all__ = [

@@ -14,11 +14,11 @@ from typing_extensions import override
 from dtimer import _validation
 from dtimer._validation import Durable, Timeout
 from dtimer.backends.redis.clock_reset import Reset
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
+from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.embedded import EmbeddedServer
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
-from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.urls import client_of
 from dtimer.errors import Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT, REPEAT_WITHIN_US, SECOND_US
@@ -92,11 +92,11 @@ class RedisBackend(RedisPartition):
         name = _validation.name(namespace, "namespace")
         count = _validation.partitions(partitions)
         timeout_s = _validation.timeout_us(request_timeout, "request_timeout") / 1e6
-        servers, runtime = Servers(source, request_timeout_s=timeout_s), AsyncioRuntime()
+        connector, runtime = Connector(source, request_timeout_s=timeout_s), AsyncioRuntime()
         wanted = _validation.durability(durability)
         within_us = _validation.repeat_within_us(repeat_within)
         super().__init__(
-            servers,
+            connector,
             Keys(name),
             runtime,
             num_partitions=count,
@@ -110,7 +110,7 @@ class RedisBackend(RedisPartition):
             parts: list[RedisPartition] = []
             for number in range(count):
                 part = RedisPartition(
-                    servers,
+                    connector,
                     Keys(name, number),
                     runtime,
                     num_partitions=count,
@@ -194,7 +194,7 @@ class RedisBackend(RedisPartition):
     @property
     def url(self) -> str | None:
         """The address of an embedded server that runs, for other processes; None for any other server."""
-        return self._servers.url
+        return self._connector.url
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -220,7 +220,7 @@ class RedisBackend(RedisPartition):
 
         Their calls under way end with OutcomeUnknown, and every later call with BackendClosed. Idempotent.
         """
-        await self._servers.close()
+        await self._connector.close()
 
     @override
     async def inspect(self) -> Applied[Inspection]:
@@ -251,7 +251,7 @@ class RedisBackend(RedisPartition):
             StoreRefused: nodes are joined; it says which, and nothing was changed.
             BackendError: it was interrupted.
         """
-        return await Reset(self._servers, self.namespace, len(self._parts), self._clock_for_tests).run()
+        return await Reset(self._connector, self.namespace, len(self._parts), self._clock_for_tests).run()
 
     @override
     async def purge(self) -> None:

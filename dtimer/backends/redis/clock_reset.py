@@ -22,12 +22,12 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
 from dtimer import _validation
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.parts import CLOCK_RESET_MARK
-from dtimer.backends.redis.resp import Reply, as_bytes, as_int, as_list, utf8
-from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.wire.resp import Reply, as_bytes, as_int, as_list, utf8
 from dtimer.epochs import epoch_after_reset
 from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreBusy, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
@@ -83,7 +83,7 @@ class _Part(RedisPartition):
     async def ask(self, *command: bytes) -> Reply:
         """By a plain command about its meta."""
         name, *rest = command
-        route = await self._servers.route(OPERATION, self._keys.prefix)
+        route = await self._connector.route(OPERATION, self._keys.prefix)
         return await route.request(OPERATION, name, self._keys.all[0], *rest)
 
 
@@ -101,7 +101,7 @@ class Reset:
     """The reset of one namespace, partition by partition."""
 
     def __init__(
-        self, servers: Servers, namespace: str, partitions: int, clock_for_tests: Callable[[], int] | None = None
+        self, servers: Connector, namespace: str, partitions: int, clock_for_tests: Callable[[], int] | None = None
     ) -> None:
         def all_of_them(number: int | str) -> list[_Part]:
             return [_part(servers, namespace, place, number, clock_for_tests) for place in range(partitions)]
@@ -177,7 +177,7 @@ class Reset:
 
 
 def _part(
-    servers: Servers, namespace: str, place: int, number: int | str, clock_for_tests: Callable[[], int] | None = None
+    servers: Connector, namespace: str, place: int, number: int | str, clock_for_tests: Callable[[], int] | None = None
 ) -> _Part:
     return _Part(
         servers, Keys(namespace, place), AsyncioRuntime(), num_partitions=number, clock_for_tests=clock_for_tests
@@ -193,7 +193,7 @@ async def look(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT)
         BackendError: it could not be looked at.
     """
     name = _validation.name(namespace, "namespace")
-    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    servers = Connector(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         schema, stored = as_list(await _part(servers, name, 0, 1).ask(b"HMGET", b"schema", b"partitions"))
         if schema is None:
@@ -223,7 +223,7 @@ async def reset_clock(client: Redis | RedisCluster, namespace: str = NAMESPACE_D
     found = await look(client, namespace)
     if found is None:
         return None
-    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    servers = Connector(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         return await Reset(servers, namespace, found.partitions).run()
     except (InvalidResponse, ValueError, LookupError) as error:

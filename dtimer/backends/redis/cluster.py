@@ -17,11 +17,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from typing_extensions import override
 
-from dtimer.backends.redis.connections import Connections, Then, Unnamed
+from dtimer.backends.redis.config import Address, ClusterSettings
+from dtimer.backends.redis.connection import StoreConnection, ask
 from dtimer.backends.redis.errors import Redirected, before_sending
-from dtimer.backends.redis.line import Line, ask
-from dtimer.backends.redis.resp import Argument, Reply, as_int, as_list, pack
-from dtimer.backends.redis.settings import Address, ClusterSettings
+from dtimer.backends.redis.pool import Pool, Then, Unnamed
+from dtimer.backends.redis.wire.resp import Argument, Reply, as_int, as_list, pack
 from dtimer.errors import (
     BackendClosed,
     BackendError,
@@ -46,7 +46,7 @@ class Cluster:
         self._unnamed = unnamed
         self.request_timeout_s = request_timeout_s
         self._known: set[Address] = set(settings.seeds)
-        self._servers: dict[Address, Connections] = {}
+        self._servers: dict[Address, Pool] = {}
         self._routes: dict[int, ClusterRoute] = {}
         self._owners: dict[int, Address] = {}
         self._reading = asyncio.Lock()
@@ -57,10 +57,10 @@ class Cluster:
         slot = key_slot(prefix.encode())
         return self._routes.setdefault(slot, ClusterRoute(self, slot))
 
-    def server(self, address: Address) -> Connections:
+    def server(self, address: Address) -> Pool:
         if address not in self._servers:
             place = self._settings.server.at(*address)
-            self._servers[address] = Connections(place, request_timeout_s=self.request_timeout_s, unnamed=self._unnamed)
+            self._servers[address] = Pool(place, request_timeout_s=self.request_timeout_s, unnamed=self._unnamed)
         return self._servers[address]
 
     async def owner(self, slot: int) -> Address:
@@ -87,23 +87,23 @@ class Cluster:
         self._owners = {slot: owner for slot, owner in self._owners.items() if owner != address}
 
     async def close(self) -> None:
-        """As that of :class:`Connections`."""
+        """As that of :class:`Pool`."""
         self.refuse()
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
     def refuse(self) -> None:
-        """As that of :class:`Connections`."""
+        """As that of :class:`Pool`."""
         self._closed = True
         for server in tuple(self._servers.values()):
             server.refuse()
 
     def drop(self) -> None:
-        """As that of :class:`Connections`."""
+        """As that of :class:`Pool`."""
         for server in self._servers.values():
             server.drop()
 
     def abandon(self) -> None:
-        """As that of :class:`Connections`."""
+        """As that of :class:`Pool`."""
         for server in self._servers.values():
             server.abandon()
 
@@ -153,25 +153,25 @@ class Cluster:
 
 
 class ClusterRoute:
-    """The way to one slot: a :class:`dtimer.backends.redis.connections.Route`."""
+    """The way to one slot: a :class:`dtimer.backends.redis.pool.Route`."""
 
     def __init__(self, cluster: Cluster, slot: int) -> None:
         self._cluster = cluster
         self._slot = slot
-        self._listening: dict[Line, Address] = {}
+        self._listening: dict[StoreConnection, Address] = {}
 
     @override
     def __str__(self) -> str:
         return f"the server with slot {self._slot}"
 
     async def request(self, operation: str, *arguments: Argument) -> Reply:
-        """As that of :class:`Connections`."""
+        """As that of :class:`Pool`."""
         return await self.call(operation, pack(arguments))
 
     async def call(
         self, operation: str, command: bytes, *, rest: Sequence[bytes] | None = None, then: Then | None = None
     ) -> Reply:
-        """As that of :class:`Connections`, wherever the slot is; within one time limit."""
+        """As that of :class:`Pool`, wherever the slot is; within one time limit."""
         self._cluster.require_open(operation)
         by_s = asyncio.get_running_loop().time() + self._cluster.request_timeout_s
         asking: Address | None = None
@@ -190,8 +190,8 @@ class ClusterRoute:
         )
 
     @asynccontextmanager
-    async def listening(self) -> AsyncGenerator[Line]:
-        """As that of :class:`Connections`; dropped as soon as the slot is known to be elsewhere."""
+    async def listening(self) -> AsyncGenerator[StoreConnection]:
+        """As that of :class:`Pool`; dropped as soon as the slot is known to be elsewhere."""
         self._cluster.require_open("wakeups")
         address = await self._cluster.owner(self._slot)
         try:

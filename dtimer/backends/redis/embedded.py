@@ -25,10 +25,10 @@ from typing import Final, Self
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
-from dtimer.backends.redis.line import Line
-from dtimer.backends.redis.resp import pack
-from dtimer.backends.redis.settings import ConnectionSettings
+from dtimer.backends.redis.config import ConnectionSettings
+from dtimer.backends.redis.connection import StoreConnection
 from dtimer.backends.redis.supervised import SupervisedProcess
+from dtimer.backends.redis.wire.resp import pack
 from dtimer.errors import DTimerError, InvalidArgument
 from dtimer.loop_local import after_fork, keep_alive
 from dtimer.safe_repr import safe_repr
@@ -268,7 +268,7 @@ async def _ended(process: SupervisedProcess) -> None:
 async def _answers(port: int, folder: Path) -> bool:
     """Whether our server answers there: one that runs in `folder`, a resolved path."""
     try:
-        line = await Line.open(ConnectionSettings(Connection, {"host": HOST, "port": port}))
+        line = await StoreConnection.open(ConnectionSettings(Connection, {"host": HOST, "port": port}))
     except Exception:
         return False
     try:

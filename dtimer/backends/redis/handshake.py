@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from typing_extensions import override
 
-from dtimer.backends.redis.resp import Parser, Reply
+from dtimer.backends.redis.wire.resp import Parser, Reply
 
 _READ_BYTES: Final = 1 << 16
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dtimer.backends.redis.wakeups import Channels
+from dtimer.backends.redis.pubsub import Channels
 
 NAMES: Final = ("meta", "queue", "records", "states", "ring", "nodes", "lives", "letters", "buried")
 """In the order that the scripts expect."""

@@ -6,15 +6,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from dtimer.backends.redis import examination, replies
-from dtimer.backends.redis.connections import Route, Then
-from dtimer.backends.redis.durable import require, waiting
+from dtimer.backends.redis import health
+from dtimer.backends.redis.connector import Connector
+from dtimer.backends.redis.durability import require, waiting
 from dtimer.backends.redis.keys import Keys
-from dtimer.backends.redis.records import write_record
-from dtimer.backends.redis.resp import Argument, Reply, pack_row, utf8
+from dtimer.backends.redis.pool import Route, Then
+from dtimer.backends.redis.pubsub import subscribe
 from dtimer.backends.redis.scripts import load_script, sharded
-from dtimer.backends.redis.servers import Servers
-from dtimer.backends.redis.wakeups import subscribe
+from dtimer.backends.redis.wire import replies
+from dtimer.backends.redis.wire.records import write_record
+from dtimer.backends.redis.wire.resp import Argument, Reply, pack_row, utf8
 from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.loop_local import LoopRef, after_fork
@@ -89,7 +90,7 @@ class RedisPartition:
 
     def __init__(
         self,
-        servers: Servers,
+        connector: Connector,
         keys: Keys,
         runtime: Runtime,
         *,
@@ -108,7 +109,7 @@ class RedisPartition:
             first: the partition that is asked before this one is first used, since it knows the number for sure.
             clock_for_tests: tells the time in us since 1970 in place of the server.
         """
-        self._servers = servers
+        self._connector = connector
         self._keys = keys
         self._runtime = runtime
         self._num_partitions = num_partitions
@@ -120,7 +121,7 @@ class RedisPartition:
         # The last caller's, and where that was: most callers are in the same event loop.
         self._way: tuple[LoopRef, Route] | None = None
         self._new_epoch = runtime.token(EPOCH_NUM_BYTES)
-        self._scripts = _SHARDED if servers.sharded else _SCRIPTS
+        self._scripts = _SHARDED if connector.sharded else _SCRIPTS
         after_fork(self, RedisPartition._forked)
 
     def _forked(self) -> None:
@@ -154,7 +155,7 @@ class RedisPartition:
         self, events: Sequence[NewEvent], durability: Durability
     ) -> Applied[tuple[PostOutcome, ...]]:
         await self._connected("post")
-        route = await self._servers.route("post", self._keys.prefix, durable=True)
+        route = await self._connector.route("post", self._keys.prefix, durable=True)
         both = await self._reply(route, "post", (_letters(events),), rows=_rows(events), then=waiting(durability))
         assert isinstance(both, list), "the replies to two commands"
         reply, reached = both
@@ -223,7 +224,7 @@ class RedisPartition:
     async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
         route = await self._connected("wakeups")
         channels = self._keys.channels(node, epoch)
-        timeout_s, sharded = self._servers.request_timeout_s, self._servers.sharded
+        timeout_s, sharded = self._connector.request_timeout_s, self._connector.sharded
         async with subscribe(route, channels, sharded=sharded, timeout_s=timeout_s) as messages:
             yield messages
 
@@ -250,7 +251,7 @@ class RedisPartition:
 
     async def examine_server(self, skew_us: int) -> tuple[Finding, ...]:
         """The server's settings; the skew is that of the namespace's clock."""
-        if self._servers.are_our_own:
+        if self._connector.are_our_own:
             return ()  # we wrote their settings, and whoever gave no path wanted nothing kept
         route = await self._connected("examine")
         info = _text(await route.request("examine", b"INFO"))
@@ -258,10 +259,10 @@ class RedisPartition:
             save = _text(await route.request("examine", b"CONFIG", b"GET", b"save"))
         except StoreRefused:  # managed servers often forbid it
             save = None
-        return examination.findings(info, save, skew_us)
+        return health.warnings_of(info, save, skew_us)
 
     async def purge(self) -> None:
-        route = await self._servers.route("purge", self._keys.prefix)
+        route = await self._connector.route("purge", self._keys.prefix)
         await route.request("purge", b"DEL", *self._keys.all)
 
     async def _run(
@@ -299,7 +300,7 @@ class RedisPartition:
         )
 
     async def _connected(self, operation: str) -> Route:
-        route = await self._servers.route(operation, self._keys.prefix)
+        route = await self._connector.route(operation, self._keys.prefix)
         if self._first is not None:
             try:
                 await self._first.open()

@@ -7,10 +7,10 @@ from typing import Final
 
 from attrs import frozen
 
-from dtimer.backends.redis.connections import Argument, Reply, Route
+from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.keys import NAMES, Keys
-from dtimer.backends.redis.resp import as_bytes, as_list
-from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.pool import Argument, Reply, Route
+from dtimer.backends.redis.wire.resp import as_bytes, as_list
 from dtimer.errors import StoreRefused
 
 CLOCK_RESET_MARK: Final = "clock-reset "
@@ -33,7 +33,7 @@ class Part:
     keys: dict[str, str]
 
     @classmethod
-    async def at(cls, servers: Servers, operation: str, namespace: str, place: int) -> Part:
+    async def at(cls, servers: Connector, operation: str, namespace: str, place: int) -> Part:
         keys = Keys(namespace, place)
         return cls(operation, await servers.route(operation, keys.prefix), dict(zip(NAMES, keys.all, strict=True)))
 

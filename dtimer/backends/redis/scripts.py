@@ -22,9 +22,9 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Route, Then
 from dtimer.backends.redis.errors import ScriptMissing
-from dtimer.backends.redis.resp import Argument, Reply, pack_some
+from dtimer.backends.redis.pool import Route, Then
+from dtimer.backends.redis.wire.resp import Argument, Reply, pack_some
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "

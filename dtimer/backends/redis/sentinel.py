@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from typing_extensions import override
 
-from dtimer.backends.redis.line import ask
-from dtimer.backends.redis.resp import as_list
-from dtimer.backends.redis.settings import ConnectionSettings, SentinelSettings
+from dtimer.backends.redis.config import ConnectionSettings, SentinelSettings
+from dtimer.backends.redis.connection import ask
+from dtimer.backends.redis.wire.resp import as_list
 
 ASK_TIMEOUT_S: Final = 1.0
 """For one sentinel: they answer from memory, and there are others."""
@@ -23,7 +23,7 @@ _OUT_OF_SERVICE: Final = frozenset({"s_down", "o_down", "disconnected"})
 
 
 class SentinelMaster:
-    """The current master: a :class:`dtimer.backends.redis.settings.Place` that moves."""
+    """The current master: a :class:`dtimer.backends.redis.config.Place` that moves."""
 
     def __init__(self, settings: SentinelSettings) -> None:
         self._settings = settings

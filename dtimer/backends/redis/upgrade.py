@@ -21,13 +21,13 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
 from dtimer import _validation
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.parts import Part, require_no_nodes, text
-from dtimer.backends.redis.resp import Argument, Reply, as_int, as_list
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
 from dtimer.backends.redis.scripts import Script, load_script
-from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.wire.resp import Argument, Reply, as_int, as_list
 from dtimer.errors import OutcomeUnknown, SchemaMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT, PARTITIONS_MAX, SCHEMA
 from dtimer.runtime import AsyncioRuntime
@@ -89,7 +89,7 @@ async def upgrade_namespace(client: Redis | RedisCluster, namespace: str = NAMES
 @asynccontextmanager
 async def _opened(client: Redis | RedisCluster, namespace: str) -> AsyncGenerator[_Upgrade]:
     name = _validation.name(namespace, "namespace")
-    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    servers = Connector(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         yield _Upgrade(servers, name)
     except (InvalidResponse, ValueError, LookupError) as error:
@@ -99,8 +99,8 @@ async def _opened(client: Redis | RedisCluster, namespace: str) -> AsyncGenerato
 
 
 class _Upgrade:
-    def __init__(self, servers: Servers, namespace: str) -> None:
-        self._servers = servers
+    def __init__(self, servers: Connector, namespace: str) -> None:
+        self._connector = servers
         self._namespace = namespace
 
     async def look(self) -> str | None:
@@ -139,7 +139,7 @@ class _Upgrade:
         """The partitions that exist, and their schemas; those of earlier numbers of partitions, too."""
         found: dict[int, tuple[Part, str]] = {}
         for place in range(PARTITIONS_MAX):
-            part = await Part.at(self._servers, OPERATION, self._namespace, place)
+            part = await Part.at(self._connector, OPERATION, self._namespace, place)
             schema = await part.do(b"HGET", part.keys["meta"], "schema")
             if schema is not None:
                 found[place] = part, text(schema)
@@ -153,7 +153,7 @@ class _Upgrade:
         for place in range(max(map(int, number.split(">")))):  # a move into another number may have been interrupted
             if place not in found:
                 keys = Keys(self._namespace, place)
-                await RedisPartition(self._servers, keys, AsyncioRuntime(), num_partitions=number).open()
+                await RedisPartition(self._connector, keys, AsyncioRuntime(), num_partitions=number).open()
 
 
 def _of_all(found: dict[int, tuple[Part, str]]) -> str | None:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
-from dtimer.backends.redis.settings import client_settings, connection_settings
+from dtimer.backends.redis.config import client_settings, connection_settings
 from dtimer.errors import InvalidArgument
 
 ClientT = TypeVar("ClientT")

@@ -263,7 +263,7 @@ async def test_what_is_given_to_any_of_them_has_its_effect(server: Server) -> No
         for backend in made:
             async with backend:
                 assert len(backend.partitions) == 2
-                assert backend._servers.request_timeout_s == 0.25
+                assert backend._connector.request_timeout_s == 0.25
                 part = backend.partitions[0]
                 assert (await part.open()).at_us >= clock_us
                 with pytest.raises(NotDurable):

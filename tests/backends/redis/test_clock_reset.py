@@ -174,7 +174,7 @@ async def test_what_was_interrupted_refuses_all_calls_and_goes_on_where_it_was(s
             ]
             await backend.post(events)
         await skewed(backend, clock, num=0)
-        reset = Reset(backend._servers, "reset", 1, clock.read)
+        reset = Reset(backend._connector, "reset", 1, clock.read)
         begun = await reset._begin(0, going_on=False)
         assert begun is not None
         assert await reset._marked[0].some(epoch_after_reset(begun.epoch)) == (False, BATCH_MAX_ITEMS, 0)
@@ -267,7 +267,7 @@ async def test_a_reset_that_is_refused_takes_back_nothing_that_another_has_done(
     async with backend_of(server, clock, partitions=2) as backend:
         timer = await skewed(backend, clock, num=600)
         before = {event.id: event.due for event in await timer.upcoming(limit=1_000)}
-        reset = Reset(backend._servers, "reset", 2, clock.read)
+        reset = Reset(backend._connector, "reset", 2, clock.read)
         for place in range(2):
             begun = await reset._begin(place, going_on=False)
             assert begun is not None
@@ -284,7 +284,7 @@ async def test_a_reset_goes_on_though_a_node_has_come_where_it_was_done(server: 
     clock = Clock()
     async with backend_of(server, clock, partitions=2) as backend:
         await skewed(backend, clock, num=10)
-        reset = Reset(backend._servers, "reset", 2, clock.read)
+        reset = Reset(backend._connector, "reset", 2, clock.read)
         begun = [await reset._begin(place, going_on=False) for place in range(2)]
         assert begun[0] is not None
         await reset._finish(0, begun[0])

@@ -19,9 +19,9 @@ from typing_extensions import override
 from dtimer import DTimer, Event, Post, StoreBusy, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.cluster import Cluster
-from dtimer.backends.redis.connections import Unnamed
-from dtimer.backends.redis.resp import pack
-from dtimer.backends.redis.settings import ClusterSettings, client_settings
+from dtimer.backends.redis.config import ClusterSettings, client_settings
+from dtimer.backends.redis.pool import Unnamed
+from dtimer.backends.redis.wire.resp import pack
 from dtimer.protocol.partitioning import partition_of
 from dtimer.protocol.values import After, EventData, NewEvent
 from support.guide import more_rights, rights_of_the_guide

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from dtimer.backends.redis.connections import Connections, connection_settings
 from dtimer.backends.redis.errors import Redirected, ScriptMissing, after_sending, before_sending, refusal
+from dtimer.backends.redis.pool import Pool, connection_settings
 from dtimer.errors import (
     BackendError,
     Known,
@@ -110,15 +110,15 @@ def test_no_reply_is_unknown_after_sending_and_nothing_before(error: Exception) 
 
 
 @asynccontextmanager
-async def connected(server: Server, **options: Any) -> AsyncGenerator[Connections]:
-    connections = Connections(connection_settings(Redis(host=server.host, port=server.port, **options)))
+async def connected(server: Server, **options: Any) -> AsyncGenerator[Pool]:
+    connections = Pool(connection_settings(Redis(host=server.host, port=server.port, **options)))
     try:
         yield connections
     finally:
         await connections.close()
 
 
-async def failure(connections: Connections, script: str, *keys: str) -> BackendError:
+async def failure(connections: Pool, script: str, *keys: str) -> BackendError:
     with pytest.raises(BackendError) as caught:
         await connections.request("claim", b"EVAL", script, len(keys), *keys)
     return caught.value

@@ -324,7 +324,7 @@ async def in_another_thread(main: Callable[[], Awaitable[object]]) -> object:
 async def test_closing_in_one_loop_closes_in_all(server: Server) -> None:
     """Calls under way elsewhere end at once, and say what is not known."""
     backend = on_a_server(server)
-    route = await backend._servers.route("test", "p")
+    route = await backend._connector.route("test", "p")
     slow = asyncio.create_task(route.request("test", "BLPOP", "nothing", 30))
     await until(lambda: num_clients(server) == 1)
 
@@ -547,8 +547,8 @@ if not os.fork():
     sys.exit(0)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 assert asyncio.run(post(4)) == 4
-print(backend._servers._embedded._temporary.name)
-assert os.path.isdir(backend._servers._embedded._temporary.name)
+print(backend._connector._embedded._temporary.name)
+assert os.path.isdir(backend._connector._embedded._temporary.name)
 asyncio.run(backend.close())
 """
     assert not Path(run(program).strip()).exists()

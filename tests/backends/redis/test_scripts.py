@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dtimer import limits
-from dtimer.backends.redis.connections import Connections, connection_settings
+from dtimer.backends.redis.pool import Pool, connection_settings
 from dtimer.backends.redis.scripts import LUA, Script, load_script
 from dtimer.errors import OutcomeUnknown, StoreRefused
 from support.proxy import Proxy
@@ -131,7 +131,7 @@ def test_a_missing_limit_is_an_error(tmp_path: Path) -> None:
         load_script("main", written(tmp_path, main="return LIMITS.NOWHERE"))
 
 
-async def test_lua_has_every_limit_exactly(server: Server, connections: Connections, tmp_path: Path) -> None:
+async def test_lua_has_every_limit_exactly(server: Server, connections: Pool, tmp_path: Path) -> None:
     """Each limit is stated once, in Python; Lua's numbers are floats, so digits could get lost."""
     names = sorted(name for name, value in vars(limits).items() if type(value) is int)
     told = ", ".join(f"string.format('%.0f', LIMITS.{name})" for name in names)
@@ -147,13 +147,13 @@ async def test_lua_has_every_limit_exactly(server: Server, connections: Connecti
 
 
 @pytest.fixture
-async def connections(server: Server) -> AsyncIterator[Connections]:
-    connections = Connections(connection_settings(Redis(host=server.host, port=server.port)))
+async def connections(server: Server) -> AsyncIterator[Pool]:
+    connections = Pool(connection_settings(Redis(host=server.host, port=server.port)))
     yield connections
     await connections.close()
 
 
-async def test_a_script_that_the_server_does_not_know_is_sent_once(server: Server, connections: Connections) -> None:
+async def test_a_script_that_the_server_does_not_know_is_sent_once(server: Server, connections: Pool) -> None:
     """Then its name is enough."""
     for total in (2, 4, 6):
         assert await COUNT.run(connections, "post", ["counter"], [2, b"\xff"]) == [total, b"\xff"]
@@ -161,7 +161,7 @@ async def test_a_script_that_the_server_does_not_know_is_sent_once(server: Serve
     assert (server.num_calls("eval"), server.num_calls("evalsha")) == (1, 3)
 
 
-async def test_a_script_survives_the_servers_forgetting(server: Server, connections: Connections) -> None:
+async def test_a_script_survives_the_servers_forgetting(server: Server, connections: Pool) -> None:
     """As after a restart, a failover or SCRIPT FLUSH."""
     await COUNT.run(connections, "post", ["counter"], [1, ""])
     with server.client() as client:
@@ -173,7 +173,7 @@ async def test_a_script_survives_the_servers_forgetting(server: Server, connecti
 async def test_a_lost_reply_to_a_script_is_not_a_reason_to_run_it_again(server: Server) -> None:
     """Neither by name nor by source (rule F1)."""
     async with Proxy(server.port) as proxy:
-        connections = Connections(connection_settings(Redis(host=proxy.host, port=proxy.port)))
+        connections = Pool(connection_settings(Redis(host=proxy.host, port=proxy.port)))
         await COUNT.run(connections, "claim", ["counter"], [1, ""])
         proxy.drop_reply_and_cut()
 
@@ -184,7 +184,7 @@ async def test_a_lost_reply_to_a_script_is_not_a_reason_to_run_it_again(server: 
         await connections.close()
 
 
-async def test_a_script_that_fails_is_refused_in_the_name_of_the_operation(connections: Connections) -> None:
+async def test_a_script_that_fails_is_refused_in_the_name_of_the_operation(connections: Pool) -> None:
     """And not retried as if it were unknown."""
     with pytest.raises(StoreRefused, match="extend") as caught:
         await Script("bad", "return nosuchvariable").run(connections, "extend", [], [])
@@ -195,7 +195,7 @@ async def test_a_script_that_fails_is_refused_in_the_name_of_the_operation(conne
 async def test_a_restart_costs_nothing_but_the_source(private_server: StartServer) -> None:
     """New connection, unknown script: still one call for the caller."""
     server = private_server()
-    connections = Connections(connection_settings(Redis(host=server.host, port=server.port)))
+    connections = Pool(connection_settings(Redis(host=server.host, port=server.port)))
     await COUNT.run(connections, "post", ["counter"], [1, ""])
 
     server.restart()

@@ -14,9 +14,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dtimer import DTimer, StoreLostWrites, StoreRestarted, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
-from dtimer.backends.redis.connections import Connections
+from dtimer.backends.redis.config import ConnectionSettings, SentinelSettings, client_settings
+from dtimer.backends.redis.pool import Pool
 from dtimer.backends.redis.sentinel import SentinelMaster
-from dtimer.backends.redis.settings import ConnectionSettings, SentinelSettings, client_settings
 from support.proxy import Proxy
 from support.sentinel import SERVICE, Watched, watched
 from support.servers import HOST, Binary, Server, server_binaries
@@ -130,7 +130,7 @@ async def test_a_replica_is_not_taken_for_the_master(setup: Watched, backend: Re
         async def locate(self) -> ConnectionSettings:
             return named.at(HOST, setup.replica.port)
 
-    connections = Connections(Stale())
+    connections = Pool(Stale())
     with pytest.raises(StoreUnreachable, match="is no master"):
         await connections.request("peek", b"GET", "k")
     await connections.close()

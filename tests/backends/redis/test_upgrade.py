@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from dtimer import DTimer, Event, Exhausted, SchemaMismatch, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend, Upgraded, upgrade_namespace
-from dtimer.backends.redis.connections import Connections
+from dtimer.backends.redis.pool import Pool
 from support.guide import more_rights, rights_of_the_guide
 from support.schema_1 import BEGAN_US, DEAD, DELIVERED, HOUR_US, MINUTE_US, Shown, everything, lay_out, recorded
 from support.servers import Binary, Server, server_binaries
@@ -175,10 +175,10 @@ async def test_an_upgrade_that_was_interrupted_anywhere_can_be_finished(
     uninterrupted = contents(looking)
     looking.flushall()
     lay_out(looking)
-    call = Connections.call
+    call = Pool.call
     left = 0
 
-    async def failing(self: Connections, operation: str, *args: Any, **options: Any) -> Any:
+    async def failing(self: Pool, operation: str, *args: Any, **options: Any) -> Any:
         nonlocal left
         if operation == "upgrade_namespace" and b"EVAL" in args[0][:40]:
             if not left:
@@ -190,12 +190,12 @@ async def test_an_upgrade_that_was_interrupted_anywhere_can_be_finished(
     while True:
         interruptions += 1
         left = interruptions
-        monkeypatch.setattr(Connections, "call", failing)
+        monkeypatch.setattr(Pool, "call", failing)
         try:
             await upgrade_namespace(client)
             break
         except StoreUnreachable:
-            monkeypatch.setattr(Connections, "call", call)
+            monkeypatch.setattr(Pool, "call", call)
             assert looking.hget("{dt}:meta", "schema") == b"1>2"
             await refused(client)
     assert interruptions > 40
@@ -229,15 +229,15 @@ async def test_a_node_that_joins_just_before_the_mark_stands_in_the_way(
 ) -> None:
     """The mark is taken away again, so that it goes on undisturbed."""
     lay_out(looking)
-    call = Connections.call
+    call = Pool.call
 
-    async def late(self: Connections, operation: str, *args: Any, **options: Any) -> Any:
+    async def late(self: Pool, operation: str, *args: Any, **options: Any) -> Any:
         if b"EVAL" in args[0][:40]:
             # The script that marks it comes after the first look for nodes.
             looking.zadd("{dt}:lives", {"clerk": 9e15})
         return await call(self, operation, *args, **options)
 
-    monkeypatch.setattr(Connections, "call", late)
+    monkeypatch.setattr(Pool, "call", late)
     with pytest.raises(StoreRefused, match=r"nodes are joined.*: clerk;"):
         await upgrade_namespace(client)
 

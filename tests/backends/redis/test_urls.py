@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from dtimer import InvalidArgument
-from dtimer.backends.redis.settings import ClusterSettings, client_settings, connection_settings
+from dtimer.backends.redis.config import ClusterSettings, client_settings, connection_settings
 from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
 
 BEFORE, AFTER = "Geheim", "Losung"

@@ -8,7 +8,7 @@ from contextvars import Context
 from typing import Any
 
 
-class PromptFuture:
+class ImmediateFuture:
     """What one task awaits, once. :meth:`wake` runs the task there and then.
 
     An :class:`asyncio.Future` wakes its task in the loop's next turn. A reply passes through several hands,
@@ -22,7 +22,7 @@ class PromptFuture:
         self._loop = asyncio.get_running_loop()
         self._done = False
         self._cancelled = False
-        self._callback: Callable[[PromptFuture], object] | None = None
+        self._callback: Callable[[ImmediateFuture], object] | None = None
         self._context: Context | None = None
 
     def wake(self) -> None:
@@ -47,7 +47,7 @@ class PromptFuture:
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
-    def add_done_callback(self, callback: Callable[[PromptFuture], object], *, context: Context) -> None:
+    def add_done_callback(self, callback: Callable[[ImmediateFuture], object], *, context: Context) -> None:
         self._callback, self._context = callback, context
 
     def result(self) -> None:

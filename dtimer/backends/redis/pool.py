@@ -16,10 +16,10 @@ from attrs import frozen
 from redis.exceptions import ResponseError
 from typing_extensions import override
 
+from dtimer.backends.redis.config import ConnectionSettings, Endpoint, connection_settings
+from dtimer.backends.redis.connection import StoreConnection
 from dtimer.backends.redis.errors import after_sending, before_sending
-from dtimer.backends.redis.line import Line
-from dtimer.backends.redis.resp import Argument, Reply, pack, pack_some
-from dtimer.backends.redis.settings import ConnectionSettings, Place, connection_settings
+from dtimer.backends.redis.wire.resp import Argument, Reply, pack, pack_some
 from dtimer.errors import (
     BackendClosed,
     BackendError,
@@ -56,17 +56,17 @@ class Route(Protocol):
     """The way to one set of keys."""
 
     async def request(self, operation: str, *arguments: Argument) -> Reply:
-        """Send one command; see :meth:`Connections.request`."""
+        """Send one command; see :meth:`Pool.request`."""
         ...
 
     async def call(
         self, operation: str, command: bytes, *, rest: Sequence[bytes] | None = None, then: Then | None = None
     ) -> Reply:
-        """Send one packed command; see :meth:`Connections.call`."""
+        """Send one packed command; see :meth:`Pool.call`."""
         ...
 
-    def listening(self) -> AbstractAsyncContextManager[Line]:
-        """A new connection for a subscription; see :meth:`Connections.listening`."""
+    def listening(self) -> AbstractAsyncContextManager[StoreConnection]:
+        """A new connection for a subscription; see :meth:`Pool.listening`."""
         ...
 
 
@@ -77,19 +77,19 @@ class Unnamed:
     """
 
     def __init__(self) -> None:
-        self._lines: dict[str, WeakSet[Line]] = {}
+        self._connections: dict[str, WeakSet[StoreConnection]] = {}
 
-    def take(self, address: str, line: Line) -> None:
+    def take(self, address: str, connection: StoreConnection) -> None:
         """Give a new connection to this address a name, if it has not learnt one."""
-        if line.server is not None:
+        if connection.server is not None:
             return
-        others = self._lines.setdefault(address, WeakSet())
+        others = self._connections.setdefault(address, WeakSet())
         lasting = next((other.server for other in others if other.is_quiet()), None)
-        line.server = lasting or pack_some((f"?{secrets.token_hex(4)}",))
-        others.add(line)
+        connection.server = lasting or pack_some((f"?{secrets.token_hex(4)}",))
+        others.add(connection)
 
 
-class Connections:
+class Pool:
     """A bounded set of connections to one store, for one event loop.
 
     Each connection asks anew where the store is. When that turns out to be another server than before,
@@ -98,7 +98,7 @@ class Connections:
 
     def __init__(
         self,
-        place: Place,
+        endpoint: Endpoint,
         *,
         request_timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S,
         unnamed: Unnamed | None = None,
@@ -109,14 +109,14 @@ class Connections:
             unnamed: shared with others that connect to the same servers.
             request_timeout_s: bounds each request as a whole: waiting for a connection, connecting, sending, the reply.
         """
-        self._place = place
+        self._endpoint = endpoint
         self._located: ConnectionSettings | None = None
         self._request_timeout_s = request_timeout_s
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
-        self._idle: list[Line] = []
-        self._listening: set[Line] = set()
+        self._idle: list[StoreConnection] = []
+        self._listening: set[StoreConnection] = set()
         # Held strongly: a closed loop may have let go of a connection whose socket is still to be closed.
-        self._lines: set[Line] = set()
+        self._connections: set[StoreConnection] = set()
         self._unnamed = unnamed or Unnamed()
         self._loops_end: AsyncGenerator[None] | None = None
         self._num_requests = 0
@@ -164,9 +164,9 @@ class Connections:
         """
         self._num_requests += 1
         try:
-            line = await self._taken(operation, by_s)
+            connection = await self._taken(operation, by_s)
             try:
-                return await self._exchange(line, operation, command, by_s, rest=rest, asking=asking, then=then)
+                return await self._exchange(connection, operation, command, by_s, rest=rest, asking=asking, then=then)
             finally:
                 self._slots.release()
         finally:
@@ -177,24 +177,24 @@ class Connections:
     @override
     def __str__(self) -> str:
         """The address, for messages."""
-        return str(self._place if self._located is None else self._located)
+        return str(self._endpoint if self._located is None else self._located)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncGenerator[Line]:
+    async def listening(self) -> AsyncGenerator[StoreConnection]:
         """A new connection for a subscription; dropped on exit, or when the connections are closed."""
         self._require_open("wakeups")
-        line = await self._connected()
+        connection = await self._connected()
         try:
             self._require_open("wakeups")
         except BackendClosed:
-            line.drop()
+            connection.drop()
             raise
-        self._listening.add(line)
+        self._listening.add(connection)
         try:
-            yield line
+            yield connection
         finally:
-            self._listening.discard(line)
-            line.drop()
+            self._listening.discard(connection)
+            connection.drop()
             # The socket is closed in the next turn of the loop, which may be its last.
             await asyncio.sleep(0)
 
@@ -202,8 +202,8 @@ class Connections:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""
         self.refuse()
         self._drop_idle()
-        for line in tuple(self._listening):
-            line.drop()
+        for connection in tuple(self._listening):
+            connection.drop()
         if self._num_requests:
             await self._drained.wait()
         loops_end, self._loops_end = self._loops_end, None
@@ -219,16 +219,16 @@ class Connections:
     def drop(self) -> None:
         """End all connections at once; the outcome of requests under way is unknown."""
         self._idle.clear()
-        for line in tuple(self._lines):
-            line.drop()
+        for connection in tuple(self._connections):
+            connection.drop()
 
     def abandon(self) -> None:
         """The loop was closed, so nothing of it may be called any more: close the sockets behind its back."""
         self._idle.clear()
-        for line in tuple(self._lines):
-            line.abandon()
+        for connection in tuple(self._connections):
+            connection.abandon()
 
-    async def _taken(self, operation: str, by_s: float) -> Line:
+    async def _taken(self, operation: str, by_s: float) -> StoreConnection:
         """A connection that stands, with a slot for it; nothing has been sent when this fails."""
         if self._idle and not self._slots.locked() and self._idle[-1].is_quiet():
             # The usual case, in which nothing is waited for: even to set a time limit for it would cost more.
@@ -250,39 +250,39 @@ class Connections:
         except Exception as error:
             raise before_sending(operation, error) from error
 
-    async def _take(self, operation: str) -> Line:
+    async def _take(self, operation: str) -> StoreConnection:
         """An idle connection that stands, the most recently used one first, or a new one."""
         self._require_open(operation)
         while self._idle:
-            line = self._idle.pop()
+            connection = self._idle.pop()
             usable = False
             try:
-                usable = await line.is_usable()
+                usable = await connection.is_usable()
             finally:
                 if not usable:
-                    line.drop()
+                    connection.drop()
             if usable:
-                return line
+                return connection
         return await self._connected()
 
     def _require_open(self, operation: str) -> None:
         if self._closed:
             raise BackendClosed(operation, "the backend was closed")
 
-    async def _connected(self) -> Line:
-        settings = await self._place.locate()
+    async def _connected(self) -> StoreConnection:
+        settings = await self._endpoint.locate()
         before, self._located = self._located, settings
         if before is not None and before != settings:
             self._drop_idle()
-            for line in self._listening:
-                line.drop()  # its reader hears of it, and subscribes anew
-        line = await Line.open(settings)
-        self._unnamed.take(str(settings), line)
-        self._lines = {line, *(each for each in self._lines if not each.has_ended)}
+            for connection in self._listening:
+                connection.drop()  # its reader hears of it, and subscribes anew
+        connection = await StoreConnection.open(settings)
+        self._unnamed.take(str(settings), connection)
+        self._connections = {connection, *(each for each in self._connections if not each.has_ended)}
         if self._loops_end is None:
             self._loops_end = self._until_loops_end()
             await anext(self._loops_end)
-        return line
+        return connection
 
     async def _until_loops_end(self) -> AsyncGenerator[None]:
         """A loop closes the asynchronous generators that it began before it is closed itself, as `asyncio.run` does.
@@ -302,7 +302,7 @@ class Connections:
 
     async def _exchange(
         self,
-        line: Line,
+        connection: StoreConnection,
         operation: str,
         command: bytes,
         by_s: float,
@@ -314,20 +314,20 @@ class Connections:
         begun = False
         try:
             if asking:
-                await line.exchange(_ASKING, deadline=by_s)
+                await connection.exchange(_ASKING, deadline=by_s)
             begun = True
-            reply = await line.exchange(command, rest=rest, deadline=by_s)
+            reply = await connection.exchange(command, rest=rest, deadline=by_s)
         except ResponseError as error:
             refused = after_sending(operation, error)
-            self._give_back(line)
+            self._give_back(connection)
             if isinstance(refused, StoreReadOnly | StoreNotWritable):
                 # A replica by now, or cut off from its own: whoever is the master is found by connecting anew.
                 self._drop_idle()
             raise refused from error
         except BaseException as error:
             # Also on cancellation: the reply may still come, and would be taken for the next request's.
-            line.drop()
-            sent = begun and line.sent
+            connection.drop()
+            sent = begun and connection.sent
             if isinstance(error, TimeoutError):
                 # A network that has forgotten one connection has forgotten those beside it,
                 # and each would cost as much time again.
@@ -340,27 +340,27 @@ class Connections:
                 raise (after_sending if sent else before_sending)(operation, error) from error
             raise
         if then is not None:
-            reply = [reply, await self._second(line, operation, then, by_s)]
-        self._give_back(line)
+            reply = [reply, await self._second(connection, operation, then, by_s)]
+        self._give_back(connection)
         return reply
 
-    async def _second(self, line: Line, operation: str, then: Then, by_s: float) -> Reply:
+    async def _second(self, connection: StoreConnection, operation: str, then: Then, by_s: float) -> Reply:
         try:
-            return await line.exchange(then.command, deadline=by_s + then.lasts_s)
+            return await connection.exchange(then.command, deadline=by_s + then.lasts_s)
         except ResponseError as error:
-            self._give_back(line)
+            self._give_back(connection)
             raise NotDurable(operation, f"the server cannot wait for that: {error}") from error
         except BaseException as error:
-            line.drop()
+            connection.drop()
             if isinstance(error, Exception):
                 raise NotDurable(operation, f"the server did not say how far it got: {error}") from error
             raise
 
-    def _give_back(self, line: Line) -> None:
+    def _give_back(self, connection: StoreConnection) -> None:
         if self._closed:
-            line.drop()
+            connection.drop()
         else:
-            self._idle.append(line)
+            self._idle.append(connection)
 
 
 __all__ = [
@@ -368,7 +368,7 @@ __all__ = [
     "REQUEST_TIMEOUT_DEFAULT_S",
     "Argument",
     "ConnectionSettings",
-    "Connections",
+    "Pool",
     "Reply",
     "connection_settings",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import InvalidResponse, ResponseError
 
-from dtimer.backends.redis.resp import LINE_MAX_BYTES, Parser, Reply, pack, pack_row, pack_some
+from dtimer.backends.redis.wire.resp import LINE_MAX_BYTES, Parser, Reply, pack, pack_row, pack_some
 from dtimer.limits import EVENT_MAX_BYTES, REPLY_MAX_BYTES
 
 LARGE = bytes(range(256)) * 300

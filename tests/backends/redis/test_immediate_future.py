@@ -7,7 +7,7 @@ import contextvars
 
 import pytest
 
-from dtimer.backends.redis.prompt import PromptFuture
+from dtimer.backends.redis.immediate_future import ImmediateFuture
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="outside")
 
@@ -16,7 +16,7 @@ class Waiting:
     """A task that waits, and what it has seen."""
 
     def __init__(self) -> None:
-        self.future = PromptFuture()
+        self.future = ImmediateFuture()
         self.seen: list[str] = []
         self.task = asyncio.create_task(self._wait())
 
@@ -93,11 +93,11 @@ async def test_a_cancelled_task_hears_of_it(woken_too: bool) -> None:
 async def test_a_time_limit_strikes() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await PromptFuture()
+            await ImmediateFuture()
 
 
 async def test_what_was_woken_before_is_not_waited_for() -> None:
-    future = PromptFuture()
+    future = ImmediateFuture()
     future.wake()
 
     await future

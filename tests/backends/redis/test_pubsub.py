@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dtimer.backends.redis.connections import Connections, connection_settings
-from dtimer.backends.redis.wakeups import Channels, read_pulse, read_wakeup, subscribe
+from dtimer.backends.redis.pool import Pool, connection_settings
+from dtimer.backends.redis.pubsub import Channels, read_pulse, read_wakeup, subscribe
 from dtimer.errors import StoreDenied, StoreUnreachable
 from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 from support.proxy import Proxy
@@ -20,8 +20,8 @@ CHANNELS = Channels(node="{dt}:e1:n:node-1", pulse="{dt}:e1:p")
 SHORT_S = 0.2
 
 
-def connections(target: Server | Proxy, **options: Any) -> Connections:
-    return Connections(connection_settings(Redis(host=target.host, port=target.port, **options)))
+def connections(target: Server | Proxy, **options: Any) -> Pool:
+    return Pool(connection_settings(Redis(host=target.host, port=target.port, **options)))
 
 
 # --- texts --------------------------------------------------------------------------------------------

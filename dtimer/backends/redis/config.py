@@ -40,7 +40,7 @@ Address: TypeAlias = tuple[str, int]
 """Host and port."""
 
 
-class Place(Protocol):
+class Endpoint(Protocol):
     """Where a namespace is kept, which may be another server tomorrow."""
 
     async def locate(self) -> ConnectionSettings:
@@ -50,7 +50,7 @@ class Place(Protocol):
 
 @frozen
 class ConnectionSettings:
-    """All that is needed to make connections to one server: a :class:`Place` that never moves.
+    """All that is needed to make connections to one server: a :class:`Endpoint` that never moves.
 
     Attributes:
         connection_class: for TCP, TLS or a unix socket.

@@ -22,13 +22,13 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import InvalidResponse
 
 from dtimer import _validation
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Reply
+from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.parts import CLOCK_RESET_MARK, Part, require_no_nodes, skew_us, text
-from dtimer.backends.redis.resp import ReplyTooLarge, as_bytes, as_list
-from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S, Reply
 from dtimer.backends.redis.urls import client_of, cluster_client_of, sentinel_client_of
+from dtimer.backends.redis.wire.resp import ReplyTooLarge, as_bytes, as_list
 from dtimer.errors import OutcomeUnknown, PartitionsMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT
 from dtimer.protocol.partitioning import partition_of
@@ -70,7 +70,7 @@ async def migrate_partitions(
     """
     to = _validation.partitions(partitions)
     name = _validation.name(namespace, "namespace")
-    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    servers = Connector(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         return await _Migration(servers, name, to).run()
     except (InvalidResponse, ValueError, LookupError) as error:
@@ -91,8 +91,8 @@ _EARLIER: Final = re.compile(rb"\xff\d+\Z")
 
 
 class _Migration:
-    def __init__(self, servers: Servers, namespace: str, to: int) -> None:
-        self._servers = servers
+    def __init__(self, servers: Connector, namespace: str, to: int) -> None:
+        self._connector = servers
         self._namespace = namespace
         self._to = to
 
@@ -141,7 +141,7 @@ class _Migration:
         return Migrated(before, self._to, events, letters)
 
     async def _part(self, place: int) -> Part:
-        return await Part.at(self._servers, OPERATION, self._namespace, place)
+        return await Part.at(self._connector, OPERATION, self._namespace, place)
 
     async def _mark(self, place: int, part: Part, mark: str, known: set[str] | None) -> None:
         """From now on no operation is accepted; a partition that nobody has used is made, with the mark.
@@ -149,7 +149,7 @@ class _Migration:
         Args:
             known: the numbers that it may have; None if it is out of use, and so may have any of an earlier time.
         """
-        marked = RedisPartition(self._servers, Keys(self._namespace, place), AsyncioRuntime(), num_partitions=mark)
+        marked = RedisPartition(self._connector, Keys(self._namespace, place), AsyncioRuntime(), num_partitions=mark)
         try:
             await marked.open()
         except PartitionsMismatch as error:

@@ -4,7 +4,7 @@ redis-py connects and authenticates; then the transport is ours, so that a reque
 redis-py's own way through a stream reader takes three times as long.
 Three modules use private attributes of redis-py, and basedpyright refuses a fourth:
 this one (a connection's streams and ``_close``), :mod:`dtimer.backends.redis.handshake` (the base of its parser),
-and :mod:`dtimer.backends.redis.settings` (the address that a Sentinel client must use).
+and :mod:`dtimer.backends.redis.config` (the address that a Sentinel client must use).
 """
 
 # pyright: reportPrivateUsage=false
@@ -24,10 +24,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, NoPermissionError, ResponseError
 from typing_extensions import override
 
-from dtimer.backends.redis.prompt import PromptFuture
-from dtimer.backends.redis.resp import Argument, Parser, Reply, ReplyTooLarge, pack, pack_some
-from dtimer.backends.redis.settings import ConnectionSettings
+from dtimer.backends.redis.config import ConnectionSettings
+from dtimer.backends.redis.immediate_future import ImmediateFuture
 from dtimer.backends.redis.sockets import close_socket, let_go_when_forked
+from dtimer.backends.redis.wire.resp import Argument, Parser, Reply, ReplyTooLarge, pack, pack_some
 from dtimer.limits import REPLY_MAX_BYTES
 
 UNREAD_MAX: Final = 10_000
@@ -42,7 +42,7 @@ _RUN_ID: Final = re.compile(rb"^run_id:(\w{8})", re.MULTILINE)
 _REPLICATION_ID: Final = re.compile(rb"^(?:master|primary)_replid:(\w{8})", re.MULTILINE)
 
 
-class Line(asyncio.Protocol):
+class StoreConnection(asyncio.Protocol):
     """A connected connection. Make it with :meth:`open`.
 
     What goes wrong comes as redis-py's exceptions; :mod:`dtimer.backends.redis.errors` knows what they mean.
@@ -53,9 +53,9 @@ class Line(asyncio.Protocol):
             a server runs a command when it has all of it.
     """
 
-    def __init__(self, connection: AbstractConnection, writer: asyncio.StreamWriter, server: bytes | None) -> None:
+    def __init__(self, raw: AbstractConnection, writer: asyncio.StreamWriter, server: bytes | None) -> None:
         # Both are kept: they would close the transport when they are forgotten.
-        self._connection = connection
+        self._raw = raw
         self._writer = writer
         self._transport = writer.transport
         self.server = server
@@ -64,7 +64,7 @@ class Line(asyncio.Protocol):
         self._unread_bytes = 0
         self.sent = True
         self._ended: Exception | None = None
-        self._waiter: PromptFuture | None = None
+        self._waiter: ImmediateFuture | None = None
         self._deadline: float | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -77,32 +77,32 @@ class Line(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
 
     @classmethod
-    async def open(cls, settings: ConnectionSettings) -> Line:
+    async def open(cls, settings: ConnectionSettings) -> StoreConnection:
         """Connect, authenticate, hear the server once, and learn its name.
 
         Without that a proxy's or a dying server's accept would pass for a connection,
         and the first request on it would be lost instead of never sent.
         """
-        connection = settings.connection()
+        raw = settings.connection()
         try:
-            await connection.connect()
-            writer = connection._writer
+            await raw.connect()
+            writer = raw._writer
             if writer is None:  # it is set as long as connect() returned normally
                 raise RedisConnectionError("the connection was closed at once")
             let_go_when_forked(writer)
             writer.write((_ROLE if settings.master_only else _PING) + _INFO)
             # Not to be allowed a PING is an answer too; whether the user may do what matters will show.
             with contextlib.suppress(NoPermissionError):
-                reply = await connection.read_response(disconnect_on_error=False)
+                reply = await raw.read_response(disconnect_on_error=False)
                 if settings.master_only and not (isinstance(reply, list) and reply[:1] == [b"master"]):
                     raise RedisConnectionError(f"{settings} is no master")
-            name = await _name(connection)
-            if await connection.can_read():
+            name = await _name(raw)
+            if await raw.can_read():
                 raise RedisConnectionError("the server ended the connection, or said more than it was asked for")
         except BaseException:
-            _abort(connection, connection._writer)
+            _abort(raw, raw._writer)
             raise
-        return cls(connection, writer, name)
+        return cls(raw, writer, name)
 
     async def exchange(
         self, command: bytes, *, rest: Sequence[bytes] | None = None, deadline: float | None = None
@@ -148,7 +148,7 @@ class Line(asyncio.Protocol):
         while not self._replies:
             if self._ended is not None:
                 raise self._ended
-            self._waiter = PromptFuture()
+            self._waiter = ImmediateFuture()
             await self._waiter
         reply = self._replies.popleft()
         if isinstance(reply, ResponseError):
@@ -182,7 +182,7 @@ class Line(asyncio.Protocol):
     def abandon(self) -> None:
         """End it where its event loop was closed, which takes no more callbacks: close the socket itself."""
         self._ended = self._ended or RedisConnectionError("the event loop was closed")
-        self._connection._writer = self._connection._reader = None
+        self._raw._writer = self._raw._reader = None
         close_socket(self._writer)
 
     def drop(self) -> None:
@@ -190,7 +190,7 @@ class Line(asyncio.Protocol):
         if self._loop.is_closed():
             self.abandon()
             return
-        _abort(self._connection, self._writer)
+        _abort(self._raw, self._writer)
         self._end(RedisConnectionError("the connection was dropped"))
 
     # --- what the event loop says ------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class Line(asyncio.Protocol):
                 raise ReplyTooLarge("more replies than are read")
             self._replies += self._parser.feed(data)
         except InvalidResponse as error:
-            _abort(self._connection, self._writer)
+            _abort(self._raw, self._writer)
             self._end(error)
         # The last thing done here, since who waits goes on at once, and may send the next request.
         if self._waiter is not None:
@@ -232,12 +232,12 @@ class Line(asyncio.Protocol):
             self._waiter.wake_soon()
 
 
-async def _name(connection: AbstractConnection) -> bytes | None:
+async def _name(raw: AbstractConnection) -> bytes | None:
     """What tells the server from any other, and from itself before a restart or before it was a replica (rule O2)."""
     parts: list[bytes] = []
     for wanted in (_RUN_ID, _REPLICATION_ID):
         try:
-            reply = await connection.read_response(disconnect_on_error=False)
+            reply = await raw.read_response(disconnect_on_error=False)
         except ResponseError:  # it is forbidden, or has another name
             continue
         found = wanted.search(reply) if isinstance(reply, bytes) else None
@@ -248,15 +248,15 @@ async def _name(connection: AbstractConnection) -> bytes | None:
 
 async def ask(settings: ConnectionSettings, *command: Argument) -> Reply:
     """One question on a connection of its own, for as long as it takes."""
-    line = await Line.open(settings)
+    connection = await StoreConnection.open(settings)
     try:
-        return await line.exchange(pack(command))
+        return await connection.exchange(pack(command))
     finally:
-        line.drop()
+        connection.drop()
 
 
-def _abort(connection: AbstractConnection, writer: asyncio.StreamWriter | None) -> None:
+def _abort(raw: AbstractConnection, writer: asyncio.StreamWriter | None) -> None:
     if writer is not None:
         # close() would first deliver what is buffered, if need be minutes later, when a partition heals.
         writer.transport.abort()
-    connection._close()
+    raw._close()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dtimer.backends.redis.cluster import Cluster
-from dtimer.backends.redis.connections import Connections, Route, Unnamed
+from dtimer.backends.redis.config import ClusterSettings, ConnectionSettings, SentinelSettings, client_settings
 from dtimer.backends.redis.embedded import EmbeddedServer
+from dtimer.backends.redis.pool import Pool, Route, Unnamed
 from dtimer.backends.redis.sentinel import SentinelMaster
-from dtimer.backends.redis.settings import ClusterSettings, ConnectionSettings, SentinelSettings, client_settings
 from dtimer.errors import BackendClosed
 from dtimer.loop_local import LoopLocal
 
 
-class Servers:
+class Connector:
     """Whatever the backend was made from."""
 
     def __init__(self, source: object, *, request_timeout_s: float) -> None:
@@ -26,7 +26,7 @@ class Servers:
         self.request_timeout_s = request_timeout_s
         self._embedded = source if isinstance(source, EmbeddedServer) else None
         self._settings = None if self._embedded is not None else client_settings(source)
-        self._ways = LoopLocal(self._new_ways, Ways.abandon)
+        self._per_loop = LoopLocal(self._new_loop_connections, LoopConnections.abandon)
         self._closed = False
 
     @property
@@ -57,28 +57,28 @@ class Servers:
             await self._embedded.start()
         if self._closed:
             raise BackendClosed(operation, "the backend was closed")
-        return self._ways.here().route(prefix, durable=durable)
+        return self._per_loop.here().route(prefix, durable=durable)
 
     async def close(self) -> None:
         """Close the connections of the running loop once their calls have ended, and drop those of all others."""
         self._closed = True
-        for home, ways in self._ways.all():
-            ways.refuse()
+        for home, loop_connections in self._per_loop.all():
+            loop_connections.refuse()
             if home.is_here():
-                await ways.close()
+                await loop_connections.close()
             else:
-                home.call_soon(ways.drop)
+                home.call_soon(loop_connections.drop)
         if self._embedded is not None:
             await self._embedded.stop()
 
-    def _new_ways(self) -> Ways:
+    def _new_loop_connections(self) -> LoopConnections:
         # An embedded server has no address before it runs, and another one in each process.
         settings = self._settings if self._embedded is None else client_settings(self._embedded.client())
         assert settings is not None, "it is that of the client, or of the embedded server"
-        return Ways(settings, request_timeout_s=self.request_timeout_s)
+        return LoopConnections(settings, request_timeout_s=self.request_timeout_s)
 
 
-class Ways:
+class LoopConnections:
     """The connections of one event loop."""
 
     def __init__(
@@ -86,37 +86,37 @@ class Ways:
     ) -> None:
         self._settings = settings
         self._request_timeout_s = request_timeout_s
-        self._all: dict[bool, Connections | Cluster] = {}
+        self._all: dict[bool, Pool | Cluster] = {}
         self._unnamed = Unnamed()
 
     def route(self, prefix: str, *, durable: bool) -> Route:
-        connections = self._all.get(durable)
-        if connections is None:
-            connections = self._all[durable] = self._new_connections()
-        return connections.route(prefix) if isinstance(connections, Cluster) else connections
+        pool = self._all.get(durable)
+        if pool is None:
+            pool = self._all[durable] = self._new_pool()
+        return pool.route(prefix) if isinstance(pool, Cluster) else pool
 
-    def _new_connections(self) -> Connections | Cluster:
+    def _new_pool(self) -> Pool | Cluster:
         settings = self._settings
         if isinstance(settings, ClusterSettings):
             return Cluster(settings, request_timeout_s=self._request_timeout_s, unnamed=self._unnamed)
-        place = SentinelMaster(settings) if isinstance(settings, SentinelSettings) else settings
-        return Connections(place, request_timeout_s=self._request_timeout_s, unnamed=self._unnamed)
+        endpoint = SentinelMaster(settings) if isinstance(settings, SentinelSettings) else settings
+        return Pool(endpoint, request_timeout_s=self._request_timeout_s, unnamed=self._unnamed)
 
     def refuse(self) -> None:
         """Take no more requests. From any thread."""
-        for connections in tuple(self._all.values()):
-            connections.refuse()
+        for pool in tuple(self._all.values()):
+            pool.refuse()
 
     async def close(self) -> None:
-        for connections in tuple(self._all.values()):
-            await connections.close()
+        for pool in tuple(self._all.values()):
+            await pool.close()
 
     def drop(self) -> None:
         """Without waiting for those under way."""
-        for connections in self._all.values():
-            connections.drop()
+        for pool in self._all.values():
+            pool.drop()
 
     def abandon(self) -> None:
         """The loop was closed."""
-        for connections in self._all.values():
-            connections.abandon()
+        for pool in self._all.values():
+            pool.abandon()

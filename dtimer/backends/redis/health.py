@@ -13,7 +13,7 @@ _EVICTING_PREFIX: Final = "allkeys-"
 """Such a policy takes any key. The others take none, or only keys that expire, and ours do not."""
 
 
-def findings(info: str, save: str | None, skew_us: int = 0) -> tuple[Finding, ...]:
+def warnings_of(info: str, save: str | None, skew_us: int = 0) -> tuple[Finding, ...]:
     """
     Args:
         skew_us: by how much the namespace's clock is ahead of the server's.

@@ -14,13 +14,13 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.sentinel import Sentinel
 
-from dtimer.backends.redis.connections import (
+from dtimer.backends.redis.config import client_settings
+from dtimer.backends.redis.pool import (
     CONNECTIONS_MAX,
-    Connections,
+    Pool,
     Reply,
     connection_settings,
 )
-from dtimer.backends.redis.settings import client_settings
 from dtimer.errors import (
     BackendClosed,
     BackendError,
@@ -121,7 +121,7 @@ async def test_other_clients_are_refused_by_name(make: Callable[[], Any]) -> Non
 
 # --- requests -----------------------------------------------------------------------------------------
 
-Connect = Callable[..., Connections]
+Connect = Callable[..., Pool]
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ async def connect() -> AsyncIterator[Connect]:
     """Connections to whatever has a host and a port, closed when the test ends."""
     opened = []
 
-    def connect(target: Server | Proxy, *, request_timeout_s: float = 5.0, **options: Any) -> Connections:
+    def connect(target: Server | Proxy, *, request_timeout_s: float = 5.0, **options: Any) -> Pool:
         settings = connection_settings(Redis(host=target.host, port=target.port, **options))
-        opened.append(Connections(settings, request_timeout_s=request_timeout_s))
+        opened.append(Pool(settings, request_timeout_s=request_timeout_s))
         return opened[-1]
 
     yield connect
@@ -409,7 +409,7 @@ async def test_a_wrong_password_is_denied(private_server: StartServer, tmp_path:
     address: dict[str, Any] = {"unix_socket_path": str(path)} if by_socket else {"port": server.port}
 
     for password, outcome in (("wrong", StoreDenied), ("right", None)):
-        connections = Connections(connection_settings(Redis(**address, password=password, db=1)))
+        connections = Pool(connection_settings(Redis(**address, password=password, db=1)))
         if outcome is None:
             assert await connections.request("open", b"PING") == b"PONG"
         else:

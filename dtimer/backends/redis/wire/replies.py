@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 
 from redis.exceptions import InvalidResponse
 
-from dtimer.backends.redis.records import read_record
-from dtimer.backends.redis.resp import Reply, as_bytes, as_int, as_list, shown
+from dtimer.backends.redis.wire.records import read_record
+from dtimer.backends.redis.wire.resp import Reply, as_bytes, as_int, as_list, shown
 from dtimer.errors import OutcomeUnknown
 from dtimer.protocol.outcomes import (
     BuryOutcome,

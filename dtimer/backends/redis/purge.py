@@ -11,10 +11,10 @@ from redis.exceptions import InvalidResponse
 
 from dtimer import _validation
 from dtimer.backends.redis.backend import RedisBackend
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.keys import Keys
-from dtimer.backends.redis.resp import as_int
-from dtimer.backends.redis.servers import Servers
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.wire.resp import as_int
 from dtimer.errors import OutcomeUnknown, SchemaMismatch, StoreCorrupt, StoreRefused
 from dtimer.limits import NAMESPACE_DEFAULT, PARTITIONS_MAX
 from dtimer.protocol.values import Inspection
@@ -44,7 +44,7 @@ async def remains(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAU
         BackendError: it could not be looked at.
     """
     keys = Keys(_validation.name(namespace, "namespace"))
-    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    servers = Connector(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         route = await servers.route(OPERATION, keys.prefix)
         if not as_int(await route.request(OPERATION, b"EXISTS", keys.all[0])):
@@ -80,7 +80,7 @@ async def remove(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAUL
     if found is not None and found.inspection is not None and found.inspection.ring:
         names = ", ".join(sorted(member.node for member in found.inspection.ring))
         raise StoreRefused(OPERATION, f"nodes are joined, or have died less than 100 s ago: {names}")
-    servers = Servers(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
+    servers = Connector(client, request_timeout_s=REQUEST_TIMEOUT_DEFAULT_S)
     try:
         # The first goes last: until then it knows the number of all.
         for place in reversed(range(PARTITIONS_MAX)):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dtimer.backends.redis.connections import Then
-from dtimer.backends.redis.resp import Reply, pack, shown
+from dtimer.backends.redis.pool import Then
+from dtimer.backends.redis.wire.resp import Reply, pack, shown
 from dtimer.errors import NotDurable
 from dtimer.limits import MILLISECOND_US
 from dtimer.protocol.values import Durability

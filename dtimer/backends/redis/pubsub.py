@@ -20,10 +20,10 @@ from typing import Final
 
 from attrs import frozen
 
-from dtimer.backends.redis.connections import REQUEST_TIMEOUT_DEFAULT_S, Route
+from dtimer.backends.redis.connection import StoreConnection
 from dtimer.backends.redis.errors import before_sending
-from dtimer.backends.redis.line import Line
-from dtimer.backends.redis.resp import Reply, pack
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S, Route
+from dtimer.backends.redis.wire.resp import Reply, pack
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
 from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 
@@ -79,8 +79,8 @@ async def subscribe(
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(timeout_s):
-                line = await stack.enter_async_context(route.listening())
-                messages = await _Messages.subscribed(line, channels, _SHARDED if sharded else _PLAIN)
+                connection = await stack.enter_async_context(route.listening())
+                messages = await _Messages.subscribed(connection, channels, _SHARDED if sharded else _PLAIN)
         except TimeoutError as error:
             raise StoreUnreachable(OPERATION, f"{route} did not confirm within {timeout_s:g} s") from error
         except BackendError:
@@ -96,18 +96,18 @@ async def subscribe(
 class _Messages:
     """The iterator. Not a generator: that would end for good at the first cancelled wait."""
 
-    def __init__(self, line: Line, channels: Channels, words: _Words) -> None:
-        self._line = line
+    def __init__(self, connection: StoreConnection, channels: Channels, words: _Words) -> None:
+        self._connection = connection
         self._words = words
         self._pulse_channel = channels.pulse.encode()
         self._early: deque[Message] = deque()
 
     @classmethod
-    async def subscribed(cls, line: Line, channels: Channels, words: _Words) -> _Messages:
+    async def subscribed(cls, connection: StoreConnection, channels: Channels, words: _Words) -> _Messages:
         """Subscribe, and wait until the server has confirmed it."""
-        messages = cls(line, channels, words)
+        messages = cls(connection, channels, words)
         unconfirmed = {channels.node.encode(), channels.pulse.encode()}
-        reply = await line.exchange(pack((words.subscribe.upper(), *unconfirmed)))
+        reply = await connection.exchange(pack((words.subscribe.upper(), *unconfirmed)))
         while True:
             match reply:
                 case [words.subscribe, bytes() as channel, int()]:
@@ -117,7 +117,7 @@ class _Messages:
                     messages._early.extend(messages._read(reply))
             if not unconfirmed:
                 return messages
-            reply = await line.read()
+            reply = await connection.read()
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return self
@@ -125,7 +125,7 @@ class _Messages:
     async def __anext__(self) -> Message:
         while not self._early:
             try:
-                reply = await self._line.read()
+                reply = await self._connection.read()
             except Exception as error:
                 raise StoreUnreachable(OPERATION, f"the subscription broke: {error}") from error
             if isinstance(reply, list) and reply[0] == self._words.unsubscribed:

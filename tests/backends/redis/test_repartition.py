@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from dtimer import DTimer, Event, PartitionsMismatch, Post, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.clock_reset import Reset, reset_clock
-from dtimer.backends.redis.connections import Connections
-from dtimer.backends.redis.migration import Migrated, migrate_partitions
+from dtimer.backends.redis.pool import Pool
+from dtimer.backends.redis.repartition import Migrated, migrate_partitions
 from dtimer.limits import DAY_US
 from dtimer.protocol.values import After, EventData, Member, NewEvent
 from support.servers import Server
@@ -136,11 +136,11 @@ async def test_a_migration_that_was_interrupted_anywhere_can_be_finished(
     """After each of its requests in turn. Until then nobody can do anything with the namespace."""
     await fill(server, 3, number=20)
     kept = await contents(server, 3)
-    request = Connections.request
+    request = Pool.request
     before, after = 3, 4
     left = interrupted_after = 0
 
-    async def failing(self: Connections, operation: str, *arguments: Any) -> Any:
+    async def failing(self: Pool, operation: str, *arguments: Any) -> Any:
         nonlocal left
         if operation == "migrate_partitions":
             if not left:
@@ -150,17 +150,17 @@ async def test_a_migration_that_was_interrupted_anywhere_can_be_finished(
 
     for interrupted_after in range(1, 1_000):
         left = interrupted_after
-        monkeypatch.setattr(Connections, "request", failing)
+        monkeypatch.setattr(Pool, "request", failing)
         try:
             await migrated(server, after)
         except StoreUnreachable:
-            monkeypatch.setattr(Connections, "request", request)
+            monkeypatch.setattr(Pool, "request", request)
             await self_consistent(server, before, after)
             await migrated(server, after)
         else:
             break
         finally:
-            monkeypatch.setattr(Connections, "request", request)
+            monkeypatch.setattr(Pool, "request", request)
         assert await contents(server, after) == kept
         before, after = after, before
     assert interrupted_after > 30
@@ -223,7 +223,7 @@ async def test_a_reset_of_the_clock_must_be_finished_first(server: Server, marke
     await fill(server, 3)
     await ahead(server, 3)
     async with backend(server, 3) as store:
-        assert await Reset(store._servers, store.namespace, 3)._begin(marked, going_on=False) is not None
+        assert await Reset(store._connector, store.namespace, 3)._begin(marked, going_on=False) is not None
 
     with pytest.raises(StoreRefused, match=r"dtimer clock-reset"):
         await migrated(server, 2)
