@@ -33,11 +33,11 @@ from dtimer.protocol.values import (
     RetryPolicy,
     Window,
 )
-from dtimer_conformance.faults import Faults, Way
+from dtimer_conformance.assertions import RuleBroken
+from dtimer_conformance.faults import Faults, LinkState
 from dtimer_conformance.history import FullBackend, perform
-from dtimer_conformance.journal import Journal
+from dtimer_conformance.recorder import Recorder
 from dtimer_conformance.subscription import Subscription
-from dtimer_conformance.verdicts import Broken
 
 LONG_US: Final = 60 * SECOND_US
 """A confirm timeout that does not pass by itself while a scenario runs."""
@@ -53,9 +53,9 @@ class Client(OperationMethods):
         last: the newest reply.
     """
 
-    def __init__(self, backend: TimerBackend, journal: Journal, *, pace: Pace | None = None) -> None:
+    def __init__(self, backend: TimerBackend, recorder: Recorder, *, pace: Pace | None = None) -> None:
         self.backend = backend
-        self.journal = journal
+        self.recorder = recorder
         self.faults = Faults()
         self.pace = backend.pace if pace is None else pace
         self.last: Applied[Any] = Applied("", 0, 0, None)
@@ -73,7 +73,7 @@ class Client(OperationMethods):
     @override
     async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
         await self.faults.before(operation.method, self.runtime)
-        reply = await self.journal.ask(operation, lambda: perform(cast("FullBackend", self.backend), operation))
+        reply = await self.recorder.ask(operation, lambda: perform(cast("FullBackend", self.backend), operation))
         await self.faults.after(operation.method, reply, self.runtime)
         self.last = reply
         return reply
@@ -94,23 +94,23 @@ class Client(OperationMethods):
             await subscription.stop()
 
     @property
-    def open_way(self) -> bool:
+    def open_link(self) -> bool:
         """Calls get through."""
-        return self.faults.way is Way.OPEN
+        return self.faults.link is LinkState.OPEN
 
     def cut(self) -> None:
         """From now on nothing gets through, in either direction."""
-        self.faults.way = Way.CUT
+        self.faults.link = LinkState.CUT
         for subscription in self._subscriptions:
             subscription.cut()
 
     def freeze(self) -> None:
         """From now on it hangs, with its connections."""
-        self.faults.way = Way.FROZEN
+        self.faults.link = LinkState.FROZEN
 
     def heal(self) -> None:
         """All is as it was."""
-        self.faults.way = Way.OPEN
+        self.faults.link = LinkState.OPEN
 
     # --- common things, shorter -------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Client(OperationMethods):
         """A claim that must bring exactly one delivery."""
         deliveries = (await self.come(node, timeout_us=timeout_us)).deliveries
         if len(deliveries) != 1:
-            raise Broken(f"a claim by node {node!r} was to bring one delivery\n  got {deliveries!r}")
+            raise RuleBroken(f"a claim by node {node!r} was to bring one delivery\n  got {deliveries!r}")
         return deliveries[0]
 
     async def give_back(
@@ -197,7 +197,7 @@ class Client(OperationMethods):
         """What `peek` shows of an event, which must live."""
         pending = (await self.peek(id)).value
         if pending is None:
-            raise Broken(f"event {id!r} was to be live\n  peek shows none")
+            raise RuleBroken(f"event {id!r} was to be live\n  peek shows none")
         return pending
 
     async def queue(self, window: Window | None = None, *, limit: int = PAGE_MAX_ITEMS) -> list[Pending]:

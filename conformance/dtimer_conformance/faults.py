@@ -20,7 +20,7 @@ Filter: TypeAlias = Callable[[Message], Iterable[Message]]
 """What is heard of a message that was said: nothing, itself, itself twice, something else."""
 
 
-class Way(Enum):
+class LinkState(Enum):
     """The state of a client's way to the store."""
 
     OPEN = "open"
@@ -40,7 +40,7 @@ class Faults:
         loses: which replies are lost, of those that are to be.
     """
 
-    way: Way = Way.OPEN
+    link: LinkState = LinkState.OPEN
     hears: Filter | None = None
     late_us: int = 0
     loses: Callable[[Applied[Any]], bool] = lambda _: True
@@ -83,7 +83,7 @@ class Faults:
     async def passing(self, method: str, runtime: Runtime, *, sent: bool = False) -> None:
         """One direction of the way."""
         # Nothing ends this but the caller's own time limit: that is what a frozen way is.
-        while self.way is Way.FROZEN:
+        while self.link is LinkState.FROZEN:
             await runtime.sleep(FOR_GOOD_US)
-        if self.way is Way.CUT:
+        if self.link is LinkState.CUT:
             raise (OutcomeUnknown if sent else StoreUnreachable)(method, "the suite has cut the way")

@@ -47,7 +47,7 @@ from dtimer.protocol.values import (
 )
 from dtimer_conformance.features import SupportsServerNames
 from dtimer_conformance.history import FullBackend, Record, perform
-from dtimer_conformance.listening import Listening
+from dtimer_conformance.probe import Probe
 
 NODES = ("a", "b", "c")
 SERVERS = ("s1", "s2", "s3", "?s", "")
@@ -441,7 +441,7 @@ class Runner:
         """Run the whole program, ending with everything there is to see."""
         await self._do(op.Open())
         epoch = self.history[0].reply.epoch
-        listeners: dict[str, Listening] = {}
+        listeners: dict[str, Probe] = {}
         try:
             for step in program:
                 await self._step(step, epoch, listeners)
@@ -455,7 +455,7 @@ class Runner:
                 await listener.stop()
         return self.history
 
-    async def _step(self, step: Step, epoch: str, listeners: dict[str, Listening]) -> None:
+    async def _step(self, step: Step, epoch: str, listeners: dict[str, Probe]) -> None:
         match step:
             case Operation():
                 await self._do(step)
@@ -471,7 +471,7 @@ class Runner:
                 if node in listeners:
                     await listeners.pop(node).stop()
                 if heard:
-                    listeners[node] = await Listening(self.backend.wakeups(node, epoch)).start()
+                    listeners[node] = await Probe(self.backend.wakeups(node, epoch)).start()
             case OnDelivery(which=which):
                 if which < len(self._receipts):
                     await self._do(step.on(self._receipts[-1 - which]))

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from dtimer_conformance.court import Court, Result, Status
 from dtimer_conformance.features import Feature
 from dtimer_conformance.rules import RULES
+from dtimer_conformance.runner import Result, ScenarioRunner, Status
 from dtimer_conformance.scenarios import SCENARIOS
 from dtimer_conformance.target import Target
 
@@ -48,7 +48,7 @@ class Report:
         return [result for result in self.results if result.scenario.rule == rule]
 
     def outcome(self, rule: str) -> str:
-        """Kept if at least one scenario could be made, none failed, and no other one's verdict names the rule."""
+        """Kept if at least one scenario could be made, none failed, and no other one's report names the rule."""
         statuses = {result.status for result in self.of(rule)}
         if Status.FAILED in statuses or any(result.verdict and result.verdict.rule == rule for result in self.results):
             return BROKEN
@@ -75,7 +75,7 @@ class Report:
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
     def as_text(self) -> str:
-        """A table of the rules, and every verdict in full."""
+        """A table of the rules, and every report in full."""
         return "\n".join([*self._verdicts(), *self._table(), "", self._summary()])
 
     def _verdicts(self) -> Iterator[str]:
@@ -110,12 +110,12 @@ def make_report(target: Target, name: str, *, progress: Callable[[Result], None]
     Raises:
         Unreached: the store cannot be reached, so there is nothing to judge.
     """
-    court = Court()
+    runner = ScenarioRunner()
     results: list[Result] = []
     for scenario in SCENARIOS.values():
-        result = court.try_one(scenario, target)
-        if court.unreached:
-            raise Unreached(court.unreached)
+        result = runner.try_one(scenario, target)
+        if runner.unreached:
+            raise Unreached(runner.unreached)
         progress(result)
         results.append(result)
     return Report(name, frozenset(target.features), tuple(results))

@@ -1,4 +1,4 @@
-"""The rules of dtimer by number and title, as ``docs/reference/semantics.md`` has them, for reports and verdicts."""
+"""The rules of dtimer by number and title, as ``docs/reference/semantics.md`` has them, for reports and reports."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from dtimer_conformance.environment import Environment
 from dtimer_conformance.features import Feature
 from dtimer_conformance.rules import RULES
-from dtimer_conformance.world import World
 
 LIMIT_S: Final = 20.0
 """A scenario that has not ended by then hangs. The slowest takes some seconds, also on a busy host."""
 
-Body: TypeAlias = Callable[[World], Awaitable[None]]
+Body: TypeAlias = Callable[[Environment], Awaitable[None]]
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
 """All scenarios by the names of their tests, in the order of their making."""
@@ -44,7 +44,7 @@ class Scenario:
         needs: features without which it cannot be made.
         own_clock: it is about the store's own clock, or has nodes, whose clock cannot be handed in.
         limit_s: when it is taken to hang; of an experiment, each world of it.
-        carry_out: raises :class:`dtimer_conformance.verdicts.Broken`, or something else, unless the claim holds.
+        carry_out: raises :class:`dtimer_conformance.assertions.RuleBroken`, or something else, unless the claim holds.
     """
 
     rules: tuple[str, ...]

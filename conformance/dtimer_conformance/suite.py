@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final, TypeVar, cast
 import pytest
 
 from dtimer.protocol.backend import TimerBackend
-from dtimer_conformance.court import Court, Status
 from dtimer_conformance.features import Feature
+from dtimer_conformance.runner import ScenarioRunner, Status
 from dtimer_conformance.scenario import Scenario
 from dtimer_conformance.scenarios import SCENARIOS
 
@@ -64,11 +64,11 @@ class BackendSuite:
     """
 
     features: AbstractSet[Feature] = frozenset()
-    court: ClassVar[Court]
+    runner: ClassVar[ScenarioRunner]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.court = Court()
+        cls.runner = ScenarioRunner()
         if _GUARD in vars(cls):
             raise TypeError(f"{cls.__name__} must not override {_GUARD}")
 
@@ -105,7 +105,7 @@ def _is_kept(suite: type[BackendSuite], name: str) -> bool:
 def _test_of(scenario: Scenario) -> Callable[[BackendSuite], None]:
     def test(self: BackendSuite) -> None:
         __tracebackhide__ = True
-        result = self.court.try_one(scenario, self)
+        result = self.runner.try_one(scenario, self)
         if result.status is Status.SKIPPED:
             pytest.skip(result.why)
         if result.status is Status.FAILED:

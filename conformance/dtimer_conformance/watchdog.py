@@ -59,7 +59,7 @@ class Watched:
             if not thread.is_alive() or progress() == begun:
                 break
         if thread.is_alive():
-            whereabouts = self._whereabouts(thread)
+            whereabouts = self._stack_of(thread)
             self._abandon(thread)
             raise Hung(whereabouts)
         if self._error is not None:
@@ -72,7 +72,7 @@ class Watched:
             # Told to whoever waits, whatever it is: nobody else would hear of it.
             self._error = error
 
-    def _whereabouts(self, thread: threading.Thread) -> str:
+    def _stack_of(self, thread: threading.Thread) -> str:
         # Documented, and the only way to see another thread, whatever its underscore says.
         frame = sys._current_frames().get(thread.ident or 0)  # pyright: ignore[reportPrivateUsage]
         stack = traceback.extract_stack(frame)

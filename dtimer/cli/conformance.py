@@ -11,8 +11,8 @@ from dtimer.cli.files import check_writable
 from dtimer.cli.targets import UnknownTarget, find_target
 from dtimer.errors import InvalidArgument
 from dtimer.safe_repr import printable
-from dtimer_conformance.court import Result, Status
 from dtimer_conformance.report import Unreached, make_report
+from dtimer_conformance.runner import Result, Status
 
 _LETTERS = {Status.PASSED: ".", Status.FAILED: "F", Status.SKIPPED: "s"}
 

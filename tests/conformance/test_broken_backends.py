@@ -19,10 +19,10 @@ from dtimer.protocol.operations import Operation
 from dtimer.protocol.outcomes import PostOutcome
 from dtimer.protocol.values import Applied, Claimed
 from dtimer_conformance import Feature
-from dtimer_conformance.court import HANGS_MAX, Court
+from dtimer_conformance.assertions import assert_that
 from dtimer_conformance.report import Report, Unreached, make_report
+from dtimer_conformance.runner import HANGS_MAX, ScenarioRunner
 from dtimer_conformance.scenario import SCENARIOS
-from dtimer_conformance.verdicts import holds
 from dtimer_conformance.watchdog import Watched
 from support.broken import A_SCENARIO, Changed, Target, Unwritten, tried, verdict_of
 
@@ -72,7 +72,7 @@ def test_details_and_table_name_the_same_rules_as_broken() -> None:
             return evolve(reply, value=evolve(reply.value, come_at_us=reply.value.come_at_us + 1))
 
     scenario = SCENARIOS["test_e1_confirms_ride_on_claims"]
-    report = Report("restless", frozenset(), (Court().try_one(scenario, Target(Restless)),))
+    report = Report("restless", frozenset(), (ScenarioRunner().try_one(scenario, Target(Restless)),))
 
     shown = report.as_text()
     table = dict(re.findall(r"^([A-Z]\d+) .*?  (kept|broken|not judged)  ", shown, re.MULTILINE))
@@ -136,7 +136,7 @@ def test_a_foreign_exception_is_named_with_its_method(scenario: str) -> None:
 
 
 def test_a_backend_without_the_method_is_told_so() -> None:
-    said = verdict_of(Court().try_one(SCENARIOS[A_SCENARIO], Unwritten()))
+    said = verdict_of(ScenarioRunner().try_one(SCENARIOS[A_SCENARIO], Unwritten()))
 
     assert "Unwritten must have a method `backend`" in said
 
@@ -144,7 +144,7 @@ def test_a_backend_without_the_method_is_told_so() -> None:
 def test_a_declared_feature_must_be_there() -> None:
     target = Target(cast("type[SimBackend]", NoLetters), frozenset({Feature.DEAD_LETTERS, Feature.ADVANCE}))
 
-    said = verdict_of(Court().try_one(SCENARIOS[A_SCENARIO], target))
+    said = verdict_of(ScenarioRunner().try_one(SCENARIOS[A_SCENARIO], target))
 
     assert "Feature.DEAD_LETTERS is declared, but NoLetters is no SupportsDeadLetters" in said
 
@@ -189,7 +189,7 @@ def test_a_backend_that_hangs_gets_a_verdict_in_time(kind: type[SimBackend], whe
     scenario = evolve(SCENARIOS[A_SCENARIO], limit_s=0.5)
     begun = time.monotonic()
 
-    said = verdict_of(Court().try_one(scenario, Target(kind)))
+    said = verdict_of(ScenarioRunner().try_one(scenario, Target(kind)))
 
     assert time.monotonic() - begun < 5
     assert "it hangs: nothing came of it within 0.5 s" in said
@@ -199,7 +199,7 @@ def test_a_backend_that_hangs_gets_a_verdict_in_time(kind: type[SimBackend], whe
 
 def test_after_some_hangs_the_rest_is_not_tried() -> None:
     """Nobody waits for an hour; and what was not tried has failed, and was not skipped."""
-    court, scenario = Court(), evolve(SCENARIOS[A_SCENARIO], limit_s=0.2)
+    court, scenario = ScenarioRunner(), evolve(SCENARIOS[A_SCENARIO], limit_s=0.2)
 
     said = [verdict_of(court.try_one(scenario, Target(Waits))) for _ in range(HANGS_MAX + 1)]
 
@@ -218,7 +218,7 @@ def test_an_experiment_that_goes_on_does_not_hang() -> None:
             ended.set()
         return begun
 
-    Watched().run(lambda: holds("it was let end", ended.wait(60)), limit_s=0.1, progress=progress)
+    Watched().run(lambda: assert_that("it was let end", ended.wait(60)), limit_s=0.1, progress=progress)
 
 
 # --- unreachable ----------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class Nowhere(SimBackend):
 
 def test_a_store_that_cannot_be_reached_is_a_failure() -> None:
     """A skip would look green."""
-    court = Court()
+    court = ScenarioRunner()
 
     first, second = (verdict_of(court.try_one(SCENARIOS[A_SCENARIO], Target(Nowhere))) for _ in range(2))
 

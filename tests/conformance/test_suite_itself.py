@@ -16,9 +16,9 @@ from dtimer import SimBackend
 from dtimer.cli import main
 from dtimer.cli.targets import SIM_FEATURES, SimTarget, UnknownTarget, find_target
 from dtimer_conformance import BackendSuite, Feature, expected_failure
-from dtimer_conformance.court import Court, Result, Status
 from dtimer_conformance.report import BROKEN, KEPT, NOT_JUDGED, Report
 from dtimer_conformance.rules import RULES
+from dtimer_conformance.runner import Result, ScenarioRunner, Status
 from dtimer_conformance.scenario import SCENARIOS, Scenario
 from support.broken import A_SCENARIO, Target, Unwritten, broken
 
@@ -158,7 +158,7 @@ def test_the_guard_itself_cannot_be_overridden() -> None:
 
 def test_without_a_feature_a_test_is_skipped_in_words() -> None:
     target = Target(SimBackend, frozenset())
-    court = Court()
+    court = ScenarioRunner()
 
     def why(name: str) -> str:
         result = court.try_one(SCENARIOS[name], target)

@@ -15,7 +15,7 @@ from dtimer.protocol.operations import Operation
 from dtimer.protocol.outcomes import PostOutcome
 from dtimer.protocol.values import Applied
 from dtimer_conformance import BackendSuite, Feature
-from dtimer_conformance.court import Court, Result, Status
+from dtimer_conformance.runner import Result, ScenarioRunner, Status
 from dtimer_conformance.scenario import SCENARIOS
 
 
@@ -43,7 +43,7 @@ class Changed(SimBackend):
 
 def tried(scenario: str, kind: type[SimBackend]) -> str:
     """What is said when this scenario fails on this backend."""
-    return verdict_of(Court().try_one(SCENARIOS[scenario], Target(kind)))
+    return verdict_of(ScenarioRunner().try_one(SCENARIOS[scenario], Target(kind)))
 
 
 def verdict_of(result: Result) -> str:

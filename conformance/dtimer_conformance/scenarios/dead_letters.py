@@ -16,11 +16,11 @@ from dtimer.protocol.values import (
     NewEvent,
     Release,
 )
+from dtimer_conformance.assertions import RuleBroken, assert_equal, assert_that
 from dtimer_conformance.client import LONG_US, Client, event
+from dtimer_conformance.environment import Environment
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import scenario, with_nodes
-from dtimer_conformance.verdicts import Broken, holds, same
-from dtimer_conformance.world import World
 
 OVERDUE_US = 60 * MILLISECOND_US
 
@@ -33,7 +33,7 @@ async def letters_of(store: Client, limit: int = PAGE_MAX_ITEMS) -> list[DeadLet
         before = page.next
         page = (await store.dead_letters(before, limit=limit)).value
         late = [letter for letter in page.items if letter.buried_us <= before.after_us]
-        same("what a page repeats of those before it", late, [])
+        assert_equal("what a page repeats of those before it", late, [])
         items += page.items
     return items
 
@@ -44,58 +44,58 @@ async def bury(store: Client, id: str, detail: str = "why", payload: bytes = b""
 
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)
-async def what_was_to_be_kept_becomes_a_dead_letter(world: World) -> None:
+async def what_was_to_be_kept_becomes_a_dead_letter(env: Environment) -> None:
     """An exhausted event that was posted with `keep` is a dead letter with its reason and counts; others are dropped.
 
     Troubleshooting: does the claim that ends it keep it in the same step, and say so in `kept`?
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     await store.put("kept", keep=True, max_retries=1, payload=b"\x00p", headers=b"h")
     await store.put("dropped", max_retries=1)
     for _ in range(2):
         await store.come("a", timeout_us=1)
-        await world.wait(OVERDUE_US)
+        await env.wait(OVERDUE_US)
 
     ended = (await store.come("a")).ended
     ended_us = store.last.at_us
     (letter,) = await letters_of(store)
 
-    same("what was reported", {found.event.id: found.kept for found in ended}, {"kept": True, "dropped": False})
+    assert_equal("what was reported", {found.event.id: found.kept for found in ended}, {"kept": True, "dropped": False})
     assert letter.event is not None, "the shape of the reply was checked"
     shown = (letter.id, letter.event.payload, letter.event.headers, letter.reason, letter.num_counted, letter.buried_us)
-    same("the dead letter", shown, ("kept", b"\x00p", b"h", EndReason.EXHAUSTED, 2, ended_us))
+    assert_equal("the dead letter", shown, ("kept", b"\x00p", b"h", EndReason.EXHAUSTED, 2, ended_us))
 
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)
-async def dead_letters_are_listed_oldest_first(world: World) -> None:
+async def dead_letters_are_listed_oldest_first(env: Environment) -> None:
     """Dead letters are listed in the order of their burials, in pages that go on where the last one ended.
 
     Troubleshooting: has each a microsecond of its own, also those of one claim?
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     names = ["m", "b", "z", "a"]
     for name in names:
         await bury(store, name)
-        await world.wait(2 * MILLISECOND_US)
+        await env.wait(2 * MILLISECOND_US)
     await store.post([NewEvent(event(name, keep=True, expires_after_us=1), After(0)) for name in ("y", "c", "ä")])
-    await world.wait(OVERDUE_US)
+    await env.wait(OVERDUE_US)
     await store.come("a")
 
     expected = [*names, "y", "c", "ä"]
     for limit in (256, 3, 1):
         found = [letter.id for letter in await letters_of(store, limit)]
-        same(f"the letters in pages of {limit}", found, expected)
+        assert_equal(f"the letters in pages of {limit}", found, expected)
 
 
 @scenario("E5", "P3", needs=Feature.DEAD_LETTERS)
-async def a_dead_letter_is_sent_again_as_new(world: World) -> None:
+async def a_dead_letter_is_sent_again_as_new(env: Environment) -> None:
     """`resend` posts a dead letter's event as new and removes the letter, unless it leaves another event in place.
 
     Troubleshooting: counts begin at 0. A post that changes nothing must not lose the letter.
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     await bury(store, "e", payload=b"old")
     await store.put("e", LONG_US, payload=b"live")
@@ -108,68 +108,70 @@ async def a_dead_letter_is_sent_again_as_new(world: World) -> None:
     sent = await resend(IfExists.REPLACE)
     delivery = await store.take("a")
 
-    same("under keep and error, with a live event", left, [ResendOutcome.KEPT, ResendOutcome.CONFLICT])
-    same("the letters after that", kept, ["e"])
-    same("under replace", sent, ResendOutcome.REPLACED)
-    same(
+    assert_equal("under keep and error, with a live event", left, [ResendOutcome.KEPT, ResendOutcome.CONFLICT])
+    assert_equal("the letters after that", kept, ["e"])
+    assert_equal("under replace", sent, ResendOutcome.REPLACED)
+    assert_equal(
         "payload, retries, number",
         (delivery.event.payload, delivery.num_retries, delivery.receipt.number),
         (b"old", 0, 1),
     )
-    same("the letters in the end", await letters_of(store), [])
-    same("of what is no letter", await resend(IfExists.REPLACE), ResendOutcome.NOT_FOUND)
+    assert_equal("the letters in the end", await letters_of(store), [])
+    assert_equal("of what is no letter", await resend(IfExists.REPLACE), ResendOutcome.NOT_FOUND)
 
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)
-async def a_dead_letter_is_discarded_once(world: World) -> None:
+async def a_dead_letter_is_discarded_once(env: Environment) -> None:
     """`discard` forgets dead letters, and tells of each whether it was there.
 
     Troubleshooting: items take effect one after the other.
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     await bury(store, "e")
 
     outcomes = (await store.discard([LetterName(id) for id in ("none", "e", "e")])).value
 
     nothing = DiscardOutcome.NOT_FOUND
-    same("the outcomes", outcomes, (nothing, DiscardOutcome.DISCARDED, nothing))
-    same("the letters", await letters_of(store), [])
+    assert_equal("the outcomes", outcomes, (nothing, DiscardOutcome.DISCARDED, nothing))
+    assert_equal("the letters", await letters_of(store), [])
 
 
 @scenario("E5", needs=(Feature.DEAD_LETTERS, Feature.INSPECTION))
-async def an_id_that_is_buried_again_has_two_letters(world: World) -> None:
+async def an_id_that_is_buried_again_has_two_letters(env: Environment) -> None:
     """A second dead letter under one id stands beside the first: each is listed, sent again and discarded by its name.
 
     Troubleshooting: a name without a time means the letter of the last burial, and no other when that is gone.
     A page goes on behind the very letter that the last one ended with.
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     for detail in ("first", "second", "third"):
         await bury(store, "e", detail)
     first, second, third = await letters_of(store, 1)
     inspection = (await store.inspect()).value
 
-    same("the letters", [letter.detail for letter in (first, second, third)], ["first", "second", "third"])
+    assert_equal("the letters", [letter.detail for letter in (first, second, third)], ["first", "second", "third"])
     counts = (inspection.dead_letters, inspection.dead_letters_dropped)
-    same("how many there are, and were dropped", counts, (3, 0))
+    assert_equal("how many there are, and were dropped", counts, (3, 0))
     outcomes = (await store.discard([LetterName("e"), LetterName("e"), first.name, first.name, third.name])).value
     discarded, nothing = DiscardOutcome.DISCARDED, DiscardOutcome.NOT_FOUND
-    same("discarding the last, again, the first, again, the last", outcomes, (discarded, nothing) * 2 + (nothing,))
+    assert_equal(
+        "discarding the last, again, the first, again, the last", outcomes, (discarded, nothing) * 2 + (nothing,)
+    )
     sent = (await store.resend(second.name, due=After(0), if_exists=IfExists.ERROR)).value
-    same("sending the second again", sent, ResendOutcome.CREATED)
-    same("the letters in the end", await letters_of(store), [])
+    assert_equal("sending the second again", sent, ResendOutcome.CREATED)
+    assert_equal("the letters in the end", await letters_of(store), [])
 
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)
-async def a_dead_letter_tells_what_went_wrong_last(world: World) -> None:
+async def a_dead_letter_tells_what_went_wrong_last(env: Environment) -> None:
     """A letter has the due time, the number of deliveries, and of the last failed delivery what went wrong.
 
     Troubleshooting: is the error kept with the event until it is buried? Of a delivery that was not confirmed in time,
     and of which nothing was told, the letter has the node and the deadline.
     """
-    store = world.store
+    store = env.store
     await store.enter("a", "b")
     error = Failure("app.Sour", "the milk\nis \u00e4\U0001f600 \x00")
     due_us: dict[str, int] = {}
@@ -190,7 +192,7 @@ async def a_dead_letter_tells_what_went_wrong_last(world: World) -> None:
     await put("refused")
     await store.give_back(await store.take("a"), Release.REFUSED, failure=error, refused_for_us=0)
     refused_us = store.last.at_us
-    await world.wait(2 * OVERDUE_US)
+    await env.wait(2 * OVERDUE_US)
     await store.come("a")
     letters = {letter.id: letter for letter in await letters_of(store)}
 
@@ -203,21 +205,23 @@ async def a_dead_letter_tells_what_went_wrong_last(world: World) -> None:
         return LastError(delivery=delivery, node=node, at_us=at_us, failure=failure)
 
     exhausted = EndReason.EXHAUSTED
-    same("an error that was told", shown("told"), (exhausted, due_us["told"], 1, 1, last(1, "a", told_us, error)))
-    same("none", shown("silent"), (exhausted, due_us["silent"], 1, 1, last(1, "a", silent.deadline_us)))
+    assert_equal(
+        "an error that was told", shown("told"), (exhausted, due_us["told"], 1, 1, last(1, "a", told_us, error))
+    )
+    assert_equal("none", shown("silent"), (exhausted, due_us["silent"], 1, 1, last(1, "a", silent.deadline_us)))
     missed = last(2, "b", retried.deadline_us)
-    same("an error, and then none", shown("retried"), (exhausted, due_us["retried"], 2, 2, missed))
+    assert_equal("an error, and then none", shown("retried"), (exhausted, due_us["retried"], 2, 2, missed))
     of_codec = last(1, "a", refused_us, error)
-    same("a codec's", shown("refused"), (EndReason.REFUSED, due_us["refused"], 1, 0, of_codec))
+    assert_equal("a codec's", shown("refused"), (EndReason.REFUSED, due_us["refused"], 1, 0, of_codec))
 
 
 @scenario("E4")
-async def a_failure_that_is_told_changes_nothing_else(world: World) -> None:
+async def a_failure_that_is_told_changes_nothing_else(env: Environment) -> None:
     """A delivery that has failed stays out until its deadline, and can still be confirmed.
 
     Troubleshooting: `Release.FAILED` only keeps the error.
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     await store.put("e", max_retries=1)
     delivery = await store.take("a")
@@ -225,48 +229,48 @@ async def a_failure_that_is_told_changes_nothing_else(world: World) -> None:
 
     outcome = await store.give_back(delivery, Release.FAILED, failure=Failure("Sour", "milk"))
 
-    same("the outcome", outcome, ReleaseOutcome.RELEASED)
-    same("the event, before and after", await store.see("e"), before)
+    assert_equal("the outcome", outcome, ReleaseOutcome.RELEASED)
+    assert_equal("the event, before and after", await store.see("e"), before)
     confirmed = (await store.confirm([delivery.receipt])).value
-    same("confirming it after all", confirmed, (ConfirmOutcome.CONFIRMED,))
-    same("failing again", await store.give_back(delivery, Release.FAILED), ReleaseOutcome.NOT_FOUND)
+    assert_equal("confirming it after all", confirmed, (ConfirmOutcome.CONFIRMED,))
+    assert_equal("failing again", await store.give_back(delivery, Release.FAILED), ReleaseOutcome.NOT_FOUND)
 
 
 @scenario("E5", needs=(Feature.DEAD_LETTERS, Feature.LONG_TIMES))
-async def after_thirty_days_a_dead_letter_does_not_exist(world: World) -> None:
+async def after_thirty_days_a_dead_letter_does_not_exist(env: Environment) -> None:
     """A dead letter that is 30 days old is not listed, not resent, not discarded.
 
     Troubleshooting: does every operation look at the age, also before a burial has cleared the letter away?
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     await bury(store, "old")
     buried_us = (await letters_of(store))[0].buried_us
-    await world.wait(DEAD_LETTER_AGE_US - DAY_US)
+    await env.wait(DEAD_LETTER_AGE_US - DAY_US)
     await store.enter("a")
     await bury(store, "young")
-    same("the letters after 29 days", [letter.id for letter in await letters_of(store)], ["old", "young"])
+    assert_equal("the letters after 29 days", [letter.id for letter in await letters_of(store)], ["old", "young"])
 
-    await world.wait(buried_us + DEAD_LETTER_AGE_US - store.last.at_us)
+    await env.wait(buried_us + DEAD_LETTER_AGE_US - store.last.at_us)
 
-    same("the letters after 30 days", [letter.id for letter in await letters_of(store)], ["young"])
+    assert_equal("the letters after 30 days", [letter.id for letter in await letters_of(store)], ["young"])
     resent = (await store.resend(LetterName("old"), due=After(0), if_exists=IfExists.REPLACE)).value
-    same("resending the old one", resent, ResendOutcome.NOT_FOUND)
-    same("discarding it", (await store.discard([LetterName("old")])).value, (DiscardOutcome.NOT_FOUND,))
+    assert_equal("resending the old one", resent, ResendOutcome.NOT_FOUND)
+    assert_equal("discarding it", (await store.discard([LetterName("old")])).value, (DiscardOutcome.NOT_FOUND,))
 
 
 @with_nodes("E5", needs=Feature.DEAD_LETTERS)
-async def an_operator_handles_dead_letters_by_a_timer(world: World) -> None:
+async def an_operator_handles_dead_letters_by_a_timer(env: Environment) -> None:
     """A timer lists what ended unconfirmed, with payload and reason, sends it again and discards it.
 
     Troubleshooting: see the scenarios of the backend's own methods.
     """
-    node = await world.node(confirm_timeout=0.03)
+    node = await env.node(confirm_timeout=0.03)
     await node.timer.post({"n": 1}, 0, id="e", keep=True)
-    await world.until("it is exhausted", lambda: node.exhausted)
+    await env.until("it is exhausted", lambda: node.exhausted)
     (letter,) = await node.timer.dead_letters()
-    same("the letter", (letter.id, letter.payload, letter.reason), ("e", {"n": 1}, EndReason.EXHAUSTED))
-    holds("the node was told that it is kept", node.exhausted[0].kept)
+    assert_equal("the letter", (letter.id, letter.payload, letter.reason), ("e", {"n": 1}, EndReason.EXHAUSTED))
+    assert_that("the node was told that it is kept", node.exhausted[0].kept)
 
     await node.timer.post(None, 60_000, id="e")
     try:
@@ -274,8 +278,8 @@ async def an_operator_handles_dead_letters_by_a_timer(world: World) -> None:
     except EventExists:
         pass
     else:
-        raise Broken("a resend over a live event raised no EventExists")
-    same("sent again", await node.timer.resend("e"), ResendOutcome.REPLACED)
-    await world.until("it comes again, and is a dead letter again", lambda: len(node.exhausted) == 2)
-    same("discarded", await node.timer.discard("e"), DiscardOutcome.DISCARDED)
-    same("what is left", await node.timer.dead_letters(), [])
+        raise RuleBroken("a resend over a live event raised no EventExists")
+    assert_equal("sent again", await node.timer.resend("e"), ResendOutcome.REPLACED)
+    await env.until("it comes again, and is a dead letter again", lambda: len(node.exhausted) == 2)
+    assert_equal("discarded", await node.timer.discard("e"), DiscardOutcome.DISCARDED)
+    assert_equal("what is left", await node.timer.dead_letters(), [])

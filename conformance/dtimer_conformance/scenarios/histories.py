@@ -15,12 +15,12 @@ from dtimer.limits import MILLISECOND_US, SECOND_US
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import After, At, Extension, NewEvent, Receipt, Release, Window
+from dtimer_conformance.assertions import RuleBroken
 from dtimer_conformance.client import Client, event, member
+from dtimer_conformance.environment import START_US, Environment
 from dtimer_conformance.features import Feature
 from dtimer_conformance.programs import Runner, Step, programs
 from dtimer_conformance.scenario import Bench, experiment, scenario
-from dtimer_conformance.verdicts import Broken
-from dtimer_conformance.world import START_US, World
 
 EXAMPLES: Final = 100
 SHRINK_S: Final = 15.0
@@ -42,7 +42,7 @@ class _Trial:
     """Runs programs, and keeps the shortest that failed."""
 
     bench: Bench
-    shortest: Broken | None = None
+    shortest: RuleBroken | None = None
     _length: int = 0
     _give_up_s: float = field(default=float("inf"))
 
@@ -50,8 +50,8 @@ class _Trial:
         if time.monotonic() > self._give_up_s:
             return
         try:
-            self.bench.run(lambda world: carry_out(world, program))
-        except Broken as broken:
+            self.bench.run(lambda env: carry_out(env, program))
+        except RuleBroken as broken:
             if self.shortest is None:
                 self._give_up_s = time.monotonic() + SHRINK_S
             if self.shortest is None or len(program) <= self._length:
@@ -59,22 +59,22 @@ class _Trial:
             raise
 
 
-async def carry_out(world: World, program: list[Step]) -> None:
+async def carry_out(env: Environment, program: list[Step]) -> None:
     """A program on a backend; what was recorded is judged when it has ended."""
-    in_real_time = world.clock is None and not world.virtual
+    in_real_time = env.clock is None and not env.virtual
 
     async def wait(duration_us: int) -> None:
         if in_real_time:
             await asyncio.sleep(min(duration_us, REAL_WAIT_MAX_US) / SECOND_US)
         else:
-            await world.wait(duration_us)
+            await env.wait(duration_us)
 
     def able(operation: Operation[object]) -> bool:
         needed = NEEDED.get(type(operation))
-        return needed is None or needed in world.features
+        return needed is None or needed in env.features
 
-    leap = world.set_clock if Feature.CLOCK_LEAPS in world.features else None
-    await Runner(world.store, wait, able, leap).run(program)
+    leap = env.set_clock if Feature.CLOCK_LEAPS in env.features else None
+    await Runner(env.store, wait, able, leap).run(program)
 
 
 @experiment("O1", "P3", "D1", "E1", "W2", limit_s=90)
@@ -89,7 +89,7 @@ def any_program_does_what_the_machine_does(bench: Bench) -> None:
         max_examples=EXAMPLES,
         deadline=None,
         database=None,
-        # The same programs each time, so that a verdict on a backend is one, and not chance.
+        # The same programs each time, so that a report on a backend is one, and not chance.
         derandomize=True,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
@@ -154,16 +154,16 @@ class _User:
 
 
 @scenario("O1", "F5", "T2", own_clock=True)
-async def clients_at_once_make_one_history(world: World) -> None:
+async def clients_at_once_make_one_history(env: Environment) -> None:
     """Overlapping operations of many clients replay in the order that their numbers claim, which agrees with real time.
 
     What was answered before another was sent comes before it; all else may come in any order, but in one.
 
     Troubleshooting: are number, time and effect of an operation fixed together, where no other can come between?
     """
-    await world.listen(*NODES[:2])
+    await env.listen(*NODES[:2])
     receipts: list[Receipt] = []
-    users = [_User(await world.client(), random.Random(n), receipts) for n in range(6)]
+    users = [_User(await env.client(), random.Random(n), receipts) for n in range(6)]
 
     async def use(user: _User) -> None:
         for _ in range(50):
@@ -177,14 +177,14 @@ LOST_MAX: Final = 4
 
 
 @scenario("F1", "O1", own_clock=True)
-async def operations_whose_replies_are_lost_happen_once_or_not_at_all(world: World) -> None:
+async def operations_whose_replies_are_lost_happen_once_or_not_at_all(env: Environment) -> None:
     """Operations whose callers were cancelled in the middle were applied whole, once, in one place; or not at all.
 
     Troubleshooting: does your driver send a request again by itself, when its reply is late?
     """
     receipts: list[Receipt] = []
-    users = [_User(await world.client(), random.Random(100 + n), receipts) for n in range(3)]
-    canceller = await world.client()
+    users = [_User(await env.client(), random.Random(100 + n), receipts) for n in range(3)]
+    canceller = await env.client()
     dice = random.Random(7)
 
     async def use(user: _User) -> None:
@@ -202,7 +202,7 @@ async def operations_whose_replies_are_lost_happen_once_or_not_at_all(world: Wor
             call = asyncio.ensure_future(chosen)
             for _ in range(dice.randrange(6)):
                 await asyncio.sleep(0)
-            if len(world.journal.lost) < LOST_MAX:
+            if len(env.recorder.lost) < LOST_MAX:
                 call.cancel()
             await asyncio.wait([call])
 

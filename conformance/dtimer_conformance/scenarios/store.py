@@ -11,27 +11,27 @@ from dtimer.limits import BRANCHES_MAX, MILLISECOND_US, SCHEMA
 from dtimer.protocol.backend import SupportsPurge
 from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome, PostOutcome
 from dtimer.protocol.values import After, Applied, Branch, Extension, IfExists, NewEvent, Receipt, Release, Window
+from dtimer_conformance.assertions import RuleBroken, assert_equal, assert_that
 from dtimer_conformance.client import LONG_US, event, ids, member
+from dtimer_conformance.environment import Environment
 from dtimer_conformance.explain import is_tuple, items
 from dtimer_conformance.features import Feature, SupportsForeignSchema, SupportsServerNames
 from dtimer_conformance.scenario import scenario
-from dtimer_conformance.verdicts import Broken, holds, same
-from dtimer_conformance.world import World
 
 
 @scenario("O1")
-async def every_operation_but_a_read_has_a_number(world: World) -> None:
+async def every_operation_but_a_read_has_a_number(env: Environment) -> None:
     """Each operation adds one to the sequence number, whatever it did; reads add nothing and show the current one.
 
     A gap in a recorded history is an operation whose reply was lost; without that no history could be judged.
 
     Troubleshooting: also an operation that finds nothing has a number, and a claim that is refused.
     """
-    store = world.store
-    other = await world.client()
+    store = env.store
+    other = await env.client()
     opened, again = await store.open(), await other.open()
-    same("the epoch that another client sees", again.epoch, opened.epoch)
-    holds("an epoch is not empty", opened.epoch)
+    assert_equal("the epoch that another client sees", again.epoch, opened.epoch)
+    assert_that("an epoch is not empty", opened.epoch)
 
     numbers = [opened.seq]
     for call in (
@@ -45,22 +45,22 @@ async def every_operation_but_a_read_has_a_number(world: World) -> None:
     ):
         await call()
         numbers.append(max(store.last.seq, other.last.seq))
-    same("the numbers", numbers, list(range(opened.seq, opened.seq + len(numbers))))
+    assert_equal("the numbers", numbers, list(range(opened.seq, opened.seq + len(numbers))))
     for client in (store, other):
         await client.peek("e")
         await client.upcoming(Window(), limit=1)
-        same("the number that reads show", client.last.seq, numbers[-1])
+        assert_equal("the number that reads show", client.last.seq, numbers[-1])
 
 
 @scenario("O1", needs=Feature.PURGE)
-async def a_namespace_made_anew_has_another_epoch(world: World) -> None:
+async def a_namespace_made_anew_has_another_epoch(env: Environment) -> None:
     """After a purge nothing is left, history begins again, and the epoch is another.
 
     By that nodes notice that what they know is void.
 
     Troubleshooting: is the epoch random, and made with the namespace?
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     await store.put("e", LONG_US)
     before = store.last
@@ -70,15 +70,15 @@ async def a_namespace_made_anew_has_another_epoch(world: World) -> None:
     await backend.purge()
     after = await store.open()
 
-    holds("the epoch is another", after.epoch != before.epoch, seen=after)
-    same("the number", after.seq, 0)
-    same("what lives", await store.queue(), [])
+    assert_that("the epoch is another", after.epoch != before.epoch, seen=after)
+    assert_equal("the number", after.seq, 0)
+    assert_equal("what lives", await store.queue(), [])
     await store.cancel(["none"])
-    same("the first number", store.last.seq, 1)
+    assert_equal("the first number", store.last.seq, 1)
 
 
 @scenario("O2", needs=Feature.BRANCHES)
-async def a_server_that_has_another_name_begins_a_branch(world: World) -> None:
+async def a_server_that_has_another_name_begins_a_branch(env: Environment) -> None:
     """The first call other than a read under a server's name begins a branch at the number before it, just once.
 
     By that a client finds out whether what it was told is done has come along to the server that answers now.
@@ -86,37 +86,37 @@ async def a_server_that_has_another_name_begins_a_branch(world: World) -> None:
     Troubleshooting: reads show the name of the server that answers, and the branch that would begin there, but begin
     none. A name that is known, but not the newest, comes from an old connection.
     """
-    store, backend = world.store, world.store.backend
+    store, backend = env.store, env.store.backend
     assert isinstance(backend, SupportsServerNames), "the feature is there"
     servers = [f"s{number}" for number in range(BRANCHES_MAX + 2)]
     begun: list[Branch] = []
     for server in servers:
         backend.server_for_tests = server
         await store.peek("e")
-        same("the branch that a read shows", store.last.branch, server)
+        assert_equal("the branch that a read shows", store.last.branch, server)
         expected = Branch(server, store.last.seq)
-        same("the branch that would begin", (await store.branches()).value[-1], expected)
+        assert_equal("the branch that would begin", (await store.branches()).value[-1], expected)
         for _ in range(2):
             await store.cancel(["none"])
-            same("the branch that a call shows", store.last.branch, server)
+            assert_equal("the branch that a call shows", store.last.branch, server)
         begun.append(expected)
-        same("the newest branches", (await store.branches()).value[-len(begun) :], tuple(begun[-BRANCHES_MAX:]))
+        assert_equal("the newest branches", (await store.branches()).value[-len(begun) :], tuple(begun[-BRANCHES_MAX:]))
     for server, shown in ((servers[-2], servers[-1]), ("?", "?"), ("", servers[-1])):
         backend.server_for_tests = server
         await store.cancel(["none"])
-        same(f"the branch that a call by {server!r} shows", store.last.branch, shown)
-        same("the branches then", (await store.branches()).value, tuple(begun[-BRANCHES_MAX:]))
+        assert_equal(f"the branch that a call by {server!r} shows", store.last.branch, shown)
+        assert_equal("the branches then", (await store.branches()).value, tuple(begun[-BRANCHES_MAX:]))
 
 
 @scenario("F1", "E1", "E4", "F4")
-async def what_a_receipt_fences_can_be_repeated(world: World) -> None:
+async def what_a_receipt_fences_can_be_repeated(env: Environment) -> None:
     """A confirm, an extension, a release and a burial that come a second time change nothing of what others did since.
 
     So they can be sent again when a reply was lost, whoever acts in between.
 
     Troubleshooting: does a delivery's end, a release and a new post of the id void its receipt?
     """
-    store = world.store
+    store = env.store
     await store.enter("a", "b")
     repeatable: list[Callable[[Receipt], Awaitable[Applied[object]]]] = [
         lambda receipt: store.confirm([receipt]),
@@ -128,21 +128,21 @@ async def what_a_receipt_fences_can_be_repeated(world: World) -> None:
         reposted, retaken = f"reposted {number}", f"retaken {number}"
         for name in (reposted, retaken):
             await store.put(name, max_retries=5)
-        await world.wait(60 * MILLISECOND_US)  # overdue, so that any node may take it (D6)
+        await env.wait(60 * MILLISECOND_US)  # overdue, so that any node may take it (D6)
         receipts = [delivery.receipt for delivery in (await store.come("a", timeout_us=1)).deliveries]
         for receipt in receipts:
             await ask(receipt)
         await store.put(reposted, LONG_US, max_retries=5)
         await store.put(retaken, max_retries=5, if_exists=IfExists.KEEP)
-        await world.wait(60 * MILLISECOND_US)
+        await env.wait(60 * MILLISECOND_US)
         (taken,) = (await store.come("b")).deliveries
-        same("what the other took", taken.event.id, retaken)
+        assert_equal("what the other took", taken.event.id, retaken)
         before = await store.queue()
 
         again = [_name((await ask(receipt)).value) for receipt in receipts]
 
-        same("what is known of a second time", again, ["stale", "stale"])
-        same("what lives then", await store.queue(), before)
+        assert_equal("what is known of a second time", again, ["stale", "stale"])
+        assert_equal("what lives then", await store.queue(), before)
         await store.cancel([reposted, retaken])
 
 
@@ -153,50 +153,50 @@ def _name(outcome: object) -> object:
 
 
 @scenario("F1", "N1")
-async def what_an_incarnation_fences_can_be_repeated(world: World) -> None:
+async def what_an_incarnation_fences_can_be_repeated(env: Environment) -> None:
     """A join and a leave that come a second time change nothing for who has joined under the node id since.
 
     Troubleshooting: does a join look whether the incarnation that is there is a later one?
     """
-    store = world.store
-    same("a first join", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
-    same("the same again", (await store.join(member("a", "1"))).value, JoinOutcome.ALREADY_JOINED)
-    same("a later one", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
+    store = env.store
+    assert_equal("a first join", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
+    assert_equal("the same again", (await store.join(member("a", "1"))).value, JoinOutcome.ALREADY_JOINED)
+    assert_equal("a later one", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
 
-    same("the first one again", (await store.join(member("a", "1"))).value, JoinOutcome.FENCED)
-    same("its leaving", (await store.leave(member("a", "1"))).value, False)
-    same("the claim of the later one", (await store.come("a", incarnation="2")).status, ClaimStatus.JOINED)
-    same("that of the first", (await store.come("a", incarnation="1")).status, ClaimStatus.FENCED)
+    assert_equal("the first one again", (await store.join(member("a", "1"))).value, JoinOutcome.FENCED)
+    assert_equal("its leaving", (await store.leave(member("a", "1"))).value, False)
+    assert_equal("the claim of the later one", (await store.come("a", incarnation="2")).status, ClaimStatus.JOINED)
+    assert_equal("that of the first", (await store.come("a", incarnation="1")).status, ClaimStatus.FENCED)
 
 
 @scenario("N1")
-async def a_join_says_whether_it_fences_a_member(world: World) -> None:
+async def a_join_says_whether_it_fences_a_member(env: Environment) -> None:
     """A join that fences an earlier incarnation says so, if that had not left and is not due to be removed (N3).
 
     By that two processes with one node id both learn of it.
 
     Troubleshooting: is the earlier member's life compared with the operation's time, before it is removed?
     """
-    store = world.store
+    store = env.store
     short_lived = member("a", "3", poll_us=5 * MILLISECOND_US)
-    same("the first", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
-    same("one that fences it", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
-    same("the same again", (await store.join(member("a", "2"))).value, JoinOutcome.ALREADY_JOINED)
-    same("under another id", (await store.join(member("b", "3"))).value, JoinOutcome.JOINED)
-    same("its leaving", (await store.leave(member("a", "2"))).value, True)
+    assert_equal("the first", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
+    assert_equal("one that fences it", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
+    assert_equal("the same again", (await store.join(member("a", "2"))).value, JoinOutcome.ALREADY_JOINED)
+    assert_equal("under another id", (await store.join(member("b", "3"))).value, JoinOutcome.JOINED)
+    assert_equal("its leaving", (await store.leave(member("a", "2"))).value, True)
 
-    same("one that comes after it has left", (await store.join(short_lived)).value, JoinOutcome.JOINED)
-    await world.wait(60 * MILLISECOND_US)
-    same("one that comes after its life", (await store.join(member("a", "4"))).value, JoinOutcome.JOINED)
+    assert_equal("one that comes after it has left", (await store.join(short_lived)).value, JoinOutcome.JOINED)
+    await env.wait(60 * MILLISECOND_US)
+    assert_equal("one that comes after its life", (await store.join(member("a", "4"))).value, JoinOutcome.JOINED)
 
 
 @scenario("F1")
-async def a_closed_backend_says_so(world: World) -> None:
+async def a_closed_backend_says_so(env: Environment) -> None:
     """`close` may be called twice, and every later call raises BackendClosed.
 
     Troubleshooting: a driver's own error about a closed connection is not enough.
     """
-    client = await world.client()
+    client = await env.client()
     await client.peek("e")
     await client.close()
     await client.close()
@@ -210,36 +210,36 @@ async def a_closed_backend_says_so(world: World) -> None:
         try:
             await call()
         except BackendClosed as error:
-            same("the operation that the error names", error.operation, name)
-            same("whether it is safe to repeat", error.safe_to_repeat, True)
+            assert_equal("the operation that the error names", error.operation, name)
+            assert_equal("whether it is safe to repeat", error.safe_to_repeat, True)
         else:
-            raise Broken(f"{name} after close raised nothing")
+            raise RuleBroken(f"{name} after close raised nothing")
 
 
 @scenario("F1", own_clock=True)
-async def a_cancelled_call_leaves_its_client_in_order(world: World) -> None:
+async def a_cancelled_call_leaves_its_client_in_order(env: Environment) -> None:
     """When a caller is cancelled in the middle of a call, the next call of the client gets its own reply.
 
     Troubleshooting: is a connection whose reply is still to come used for the next request?
     """
-    store = world.store
+    store = env.store
     for n in range(30):
         call = asyncio.ensure_future(store.peek(f"none-{n}"))
         for _ in range(n % 6):
             await asyncio.sleep(0)
         call.cancel()
         await asyncio.wait([call])
-        same("the reply of the next call", await store.put(f"e{n}", LONG_US), PostOutcome.CREATED)
-    same("how many live", len(await store.queue()), 30)
+        assert_equal("the reply of the next call", await store.put(f"e{n}", LONG_US), PostOutcome.CREATED)
+    assert_equal("how many live", len(await store.queue()), 30)
 
 
 @scenario("F5", "P5", own_clock=True)
-async def nobody_sees_half_of_an_operation(world: World) -> None:
+async def nobody_sees_half_of_an_operation(env: Environment) -> None:
     """While one client replaces all events again and again, another always sees events of one and the same call.
 
     Troubleshooting: is each operation one transaction? Is each page read at one instant?
     """
-    writer, reader = world.store, await world.client()
+    writer, reader = env.store, await env.client()
     names = [f"{n:02}" for n in range(40)]
 
     async def write() -> None:
@@ -251,19 +251,19 @@ async def nobody_sees_half_of_an_operation(world: World) -> None:
     while not writing.done():
         page = (await reader.upcoming(Window(), limit=100)).value
         seen = {item.event.payload for item in page.items}
-        holds("a page shows events of one call", len(seen) <= 1, seen=seen)
-        holds("all of them or none", len(page.items) in {0, len(names)}, seen=len(page.items))
+        assert_that("a page shows events of one call", len(seen) <= 1, seen=seen)
+        assert_that("all of them or none", len(page.items) in {0, len(names)}, seen=len(page.items))
         await asyncio.sleep(0)
     await writing
 
 
 @scenario("F5")
-async def one_id_affects_no_other(world: World) -> None:
+async def one_id_affects_no_other(env: Environment) -> None:
     """What is done with one event leaves all others as they are, also those whose ids look alike.
 
     Troubleshooting: is an id ever matched as a prefix, a pattern, or without regard to case?
     """
-    store = world.store
+    store = env.store
     await store.enter("a")
     others = ["E", "e ", "e*", "e:", "ee", "%", "\x00e", "é"]
     for other in others:
@@ -272,66 +272,66 @@ async def one_id_affects_no_other(world: World) -> None:
 
     await store.put("e", max_retries=3)
     await store.change_delay("e", delay_us=0)
-    await world.wait(MILLISECOND_US)
+    await env.wait(MILLISECOND_US)
     delivery = await store.take("a")
     await store.extend([Extension(delivery.receipt, LONG_US)])
     await store.cancel(["e"])
     await store.put("e", max_retries=1)
     await store.confirm([(await store.take("a")).receipt])
 
-    same("the others", {other: await store.see(other) for other in others}, before)
+    assert_equal("the others", {other: await store.see(other) for other in others}, before)
 
 
 @scenario("F6")
-async def namespaces_share_nothing(world: World) -> None:
+async def namespaces_share_nothing(env: Environment) -> None:
     """Two namespaces on one store have nothing in common: neither events, nor nodes, nor numbers, nor wake-ups.
 
     Troubleshooting: is the namespace part of every key, and of every channel?
     """
-    here, name = world.store, world.fresh_namespace()
-    there = await world.client(namespace=name)
-    (ears,) = await world.listen("a")
+    here, name = env.store, env.fresh_namespace()
+    there = await env.client(namespace=name)
+    (probe,) = await env.listen("a")
     await here.enter("a")
     before = (await here.open()).seq
     epochs = {(await here.open()).epoch, (await there.open()).epoch}
-    same("how many epochs there are", len(epochs), 2)
+    assert_equal("how many epochs there are", len(epochs), 2)
 
     await there.put("e", payload=b"there")
-    same("the status of a node that joined elsewhere", bool((await there.come("a")).status), False)
+    assert_equal("the status of a node that joined elsewhere", bool((await there.come("a")).status), False)
     await there.enter("a")
     await there.come("a", 0, pulse=True)
     await here.put("e", LONG_US, payload=b"here")
-    await world.until("the node here is told", lambda: ears.told)
+    await env.until("the node here is told", lambda: probe.told)
 
-    same("the number here", here.last.seq, before + 1)
-    same("what the node here was told", [wakeup.seq for wakeup in ears.told], [before + 1])
-    same("pulses heard here", ears.pulses, [])
-    same("the event here", (await here.see("e")).event.payload, b"here")
-    same("what is claimed there", ids(await there.come("a")), ["e"])
+    assert_equal("the number here", here.last.seq, before + 1)
+    assert_equal("what the node here was told", [wakeup.seq for wakeup in probe.told], [before + 1])
+    assert_equal("pulses heard here", probe.pulses, [])
+    assert_equal("the event here", (await here.see("e")).event.payload, b"here")
+    assert_equal("what is claimed there", ids(await there.come("a")), ["e"])
 
 
 @scenario("F7")
-async def what_was_written_is_opened_again(world: World) -> None:
+async def what_was_written_is_opened_again(env: Environment) -> None:
     """A namespace that this version made is opened by another client of this version, with all that is in it.
 
     Troubleshooting: is the schema number written with the namespace, and compared with ours?
     """
-    await world.store.put("e", LONG_US, payload=b"p")
-    other = await world.client()
+    await env.store.put("e", LONG_US, payload=b"p")
+    other = await env.client()
 
     opened = await other.open()
 
-    same("the epoch", opened.epoch, world.store.last.epoch)
-    same("the event", (await other.see("e")).event.payload, b"p")
+    assert_equal("the epoch", opened.epoch, env.store.last.epoch)
+    assert_equal("the event", (await other.see("e")).event.payload, b"p")
 
 
 @scenario("F7", needs=Feature.FOREIGN_SCHEMA)
-async def another_versions_namespace_is_refused(world: World) -> None:
+async def another_versions_namespace_is_refused(env: Environment) -> None:
     """Every operation on a namespace of another major schema raises SchemaMismatch and changes nothing.
 
     Troubleshooting: is the number checked by each operation, and not only when the backend is opened?
     """
-    store = world.store
+    store = env.store
     await store.put("e", LONG_US)
     backend = store.backend
     assert isinstance(backend, SupportsForeignSchema), "the feature is there"
@@ -350,23 +350,23 @@ async def another_versions_namespace_is_refused(world: World) -> None:
             await call()
         except SchemaMismatch:
             continue
-        raise Broken(f"{name} on a namespace of schema {SCHEMA + 1} raised no SchemaMismatch")
+        raise RuleBroken(f"{name} on a namespace of schema {SCHEMA + 1} raised no SchemaMismatch")
     await backend.write_schema(SCHEMA)
-    same("what lives once it is ours again", [item.event.id for item in await store.queue()], ["e"])
+    assert_equal("what lives once it is ours again", [item.event.id for item in await store.queue()], ["e"])
 
 
 @scenario("P2")
-async def a_namespace_has_a_proper_name(world: World) -> None:
+async def a_namespace_has_a_proper_name(env: Environment) -> None:
     """Namespaces of every allowed character and length work; others are refused when the backend is made.
 
     Troubleshooting: `NAME_PATTERN` allows letters, digits, `_`, `.` and `-`, up to 64 of them.
     """
-    longest = (world.fresh_namespace() + "._-" + "Zz09" * 16)[:64]
-    client = await world.client(namespace=longest)
-    same("a post to a namespace with a long name", await client.put("e", LONG_US), PostOutcome.CREATED)
+    longest = (env.fresh_namespace() + "._-" + "Zz09" * 16)[:64]
+    client = await env.client(namespace=longest)
+    assert_equal("a post to a namespace with a long name", await client.put("e", LONG_US), PostOutcome.CREATED)
     for bad in ("", "a b", "x" * 65, "ä", "{x}"):
         try:
-            await world.client(namespace=bad)
+            await env.client(namespace=bad)
         except InvalidArgument:
             continue
-        raise Broken(f"the namespace {bad!r} was accepted")
+        raise RuleBroken(f"the namespace {bad!r} was accepted")

@@ -20,10 +20,10 @@ from dtimer import (
 )
 from dtimer.limits import MILLISECOND_US, SECOND_US
 from dtimer.protocol.values import Applied, Claimed, Malformed, Message, Pace, Pulse, Wakeup
+from dtimer_conformance.assertions import assert_equal, assert_that
 from dtimer_conformance.client import LONG_US, Client
+from dtimer_conformance.environment import QUICK, Environment, Node
 from dtimer_conformance.scenario import scenario, with_nodes
-from dtimer_conformance.verdicts import holds, same
-from dtimer_conformance.world import QUICK, Node, World
 
 T = TypeVar("T")
 
@@ -61,123 +61,125 @@ def swapped() -> Callable[[Message], Iterable[Message]]:
     return hear
 
 
-async def _all_come(world: World, nodes: list[Node], number: int, within_us: int = 3 * SECOND_US) -> list[timedelta]:
+async def _all_come(
+    env: Environment, nodes: list[Node], number: int, within_us: int = 3 * SECOND_US
+) -> list[timedelta]:
     """Post events to these nodes, one at a time; how late each came."""
     await nodes[0].timer.post_many(Post(payload=n, delay=100 + 60 * n, id=f"{n:02}") for n in range(number))
 
     def taken() -> list[str]:
         return sorted(name for node in nodes for name in node.ids)
 
-    await world.until("all have come", lambda: len(taken()) >= number, within_us=within_us)
-    same("each has come once", taken(), [f"{n:02}" for n in range(number)])
+    await env.until("all have come", lambda: len(taken()) >= number, within_us=within_us)
+    assert_equal("each has come once", taken(), [f"{n:02}" for n in range(number)])
     return sorted(event.lateness for node in nodes for event in node.events)
 
 
 @with_nodes("W1", "D7")
-async def lost_wake_ups_cost_less_than_a_second(world: World) -> None:
+async def lost_wake_ups_cost_less_than_a_second(env: Environment) -> None:
     """When every announcement is lost, fallback claims find what is due, none later than a second.
 
     Troubleshooting: does a claim with `pulse` tell all nodes? Does a claim of an unarmed node take what is overdue?
     """
-    nodes = [await world.node(f"n{n}", pace=SLOW, hears=no_wakeups) for n in range(2)]
+    nodes = [await env.node(f"n{n}", pace=SLOW, hears=no_wakeups) for n in range(2)]
 
-    late = await _all_come(world, nodes, 6)
+    late = await _all_come(env, nodes, 6)
 
-    slack = timedelta(0) if world.virtual else timedelta(milliseconds=500)
-    holds("none is later than a second", late[-1] < SECOND + slack, seen=late)
+    slack = timedelta(0) if env.virtual else timedelta(milliseconds=500)
+    assert_that("none is later than a second", late[-1] < SECOND + slack, seen=late)
 
 
 @scenario("W1", own_clock=True)
-async def a_pulse_is_heard_by_all(world: World) -> None:
+async def a_pulse_is_heard_by_all(env: Environment) -> None:
     """A claim with `pulse` is heard by every node that listens, its own included; one without is heard by nobody.
 
     Troubleshooting: is the pulse sent on a channel that all nodes of the namespace, and of its epoch, hear?
     """
-    ears = await world.listen("a", "b", "c")
-    await world.store.enter("a")
-    await world.store.come("a")
-    await world.store.come("a", pulse=True)
-    claimed = world.store.last
+    probe = await env.listen("a", "b", "c")
+    await env.store.enter("a")
+    await env.store.come("a")
+    await env.store.come("a", pulse=True)
+    claimed = env.store.last
 
-    await world.until("all have heard one", lambda: all(listening.pulses for listening in ears))
-    await world.wait(30 * MILLISECOND_US)
+    await env.until("all have heard one", lambda: all(listening.pulses for listening in probe))
+    await env.wait(30 * MILLISECOND_US)
 
     expected = [Pulse("a", claimed.at_us, claimed.seq)]
-    same("what they have heard", [listening.pulses for listening in ears], [expected] * 3)
-    await world.store.come("stranger", pulse=True)
-    await world.wait(30 * MILLISECOND_US)
-    same("after a stranger's claim", [len(listening.pulses) for listening in ears], [1, 1, 1])
+    assert_equal("what they have heard", [listening.pulses for listening in probe], [expected] * 3)
+    await env.store.come("stranger", pulse=True)
+    await env.wait(30 * MILLISECOND_US)
+    assert_equal("after a stranger's claim", [len(listening.pulses) for listening in probe], [1, 1, 1])
 
 
 @with_nodes("W1")
-async def one_node_looks_for_all(world: World) -> None:
+async def one_node_looks_for_all(env: Environment) -> None:
     """While nothing is due, nodes look about as often as one of them would, since all hear the pulse.
 
     Troubleshooting: does each node hear the pulses of the others?
     """
-    nodes = [await world.node(f"n{n}", pace=QUICK) for n in range(4)]
-    await world.wait(300 * MILLISECOND_US)
+    nodes = [await env.node(f"n{n}", pace=QUICK) for n in range(4)]
+    await env.wait(300 * MILLISECOND_US)
     before = sum(node.timer.counters.claims for node in nodes)
 
-    await world.wait(900 * MILLISECOND_US)
+    await env.wait(900 * MILLISECOND_US)
 
     claims = sum(node.timer.counters.claims for node in nodes) - before
     # One in 150 to 200 ms, and one of each within a second as its sign of life. Alone, each would make six.
-    holds("they make fewer claims than four that hear nothing", 3 <= claims <= 16, seen=claims)
+    assert_that("they make fewer claims than four that hear nothing", 3 <= claims <= 16, seen=claims)
 
 
 @with_nodes("W1", "N4")
-async def a_deaf_node_subscribes_anew(world: World) -> None:
+async def a_deaf_node_subscribes_anew(env: Environment) -> None:
     """A node that does not hear even its own pulse takes itself for deaf and subscribes again, and then hears.
 
     Troubleshooting: can `wakeups` be entered again while the earlier one is just being left?
     """
-    node = await world.node(pace=QUICK, hears=nothing)
-    await world.wait(300 * MILLISECOND_US)
+    node = await env.node(pace=QUICK, hears=nothing)
+    await env.wait(300 * MILLISECOND_US)
     node.client.faults.hears = None
     heard = node.timer.counters.pulses_heard
 
-    await world.until("it hears pulses", lambda: node.timer.counters.pulses_heard > heard + 1)
+    await env.until("it hears pulses", lambda: node.timer.counters.pulses_heard > heard + 1)
 
 
 @with_nodes("W3", "D7")
-async def late_repeated_and_foreign_wake_ups_do_no_harm(world: World) -> None:
+async def late_repeated_and_foreign_wake_ups_do_no_harm(env: Environment) -> None:
     """Wake-ups that come twice, late, or are none at all change neither what is delivered nor how often.
 
     Troubleshooting: a claim that comes too early must be answered like any other.
     """
     nodes = [
-        await world.node("twice", pace=QUICK, hears=thrice),
-        await world.node("late", pace=QUICK, late_us=80 * MILLISECOND_US),
-        await world.node("junk", pace=QUICK, hears=with_junk),
+        await env.node("twice", pace=QUICK, hears=thrice),
+        await env.node("late", pace=QUICK, late_us=80 * MILLISECOND_US),
+        await env.node("junk", pace=QUICK, hears=with_junk),
     ]
 
-    late = await _all_come(world, nodes, 9)
+    late = await _all_come(env, nodes, 9)
 
-    holds("none is later than a second", late[-1] < SECOND, seen=late)
+    assert_that("none is later than a second", late[-1] < SECOND, seen=late)
     kinds = {type(error) for node in nodes for error in node.errors}
-    holds("nothing but foreign messages is reported", kinds <= {MalformedWakeup}, seen=kinds)
+    assert_that("nothing but foreign messages is reported", kinds <= {MalformedWakeup}, seen=kinds)
 
 
 @with_nodes("W3", "D7")
-async def of_two_wake_ups_the_earlier_counts(world: World) -> None:
+async def of_two_wake_ups_the_earlier_counts(env: Environment) -> None:
     """A node that is told of a later and of an earlier event comes for the earlier, in whichever order it hears them.
 
     Troubleshooting: is the armed node told when an earlier event is posted than the one that it is armed for?
     """
     # Nothing but what it is told brings it in time.
-    node = await world.node(pace=Pace(pulse_silence_us=LONG_US, poll_us=LONG_US))
-    poster = await world.timer()
-    await world.wait(50 * MILLISECOND_US)
+    node = await env.node(pace=Pace(pulse_silence_us=LONG_US, poll_us=LONG_US))
+    poster = await env.timer()
+    await env.wait(50 * MILLISECOND_US)
     for number, hears in enumerate((None, swapped())):
         node.client.faults.hears = hears
         # Sooner than what is left of the round before, so that it is told of both.
         await poster.post(None, 50_000 - 10_000 * number, id=f"later {number}")
         sooner = await poster.post(None, 100, id=f"sooner {number}")
 
-        await world.until("the earlier comes", partial(_has_come, node, sooner), within_us=5 * SECOND_US)
+        await env.until("the earlier comes", partial(_has_come, node, sooner), within_us=5 * SECOND_US)
 
-    same("what came", node.ids, ["sooner 0", "sooner 1"])
+    assert_equal("what came", node.ids, ["sooner 0", "sooner 1"])
 
 
 def _has_come(node: Node, id: str) -> bool:
@@ -185,85 +187,87 @@ def _has_come(node: Node, id: str) -> bool:
 
 
 @with_nodes("W5", "D7")
-async def a_node_that_hangs_is_passed_over(world: World) -> None:
+async def a_node_that_hangs_is_passed_over(env: Environment) -> None:
     """A node whose process hangs, with its connections open, costs one late event; the others come on time.
 
     Troubleshooting: does the claim that finds it late arm another node in its place?
     """
-    nodes = [await world.node(f"n{n}", pace=QUICK) for n in range(3)]
-    await world.wait(50 * MILLISECOND_US)
+    nodes = [await env.node(f"n{n}", pace=QUICK) for n in range(3)]
+    await env.wait(50 * MILLISECOND_US)
     hung = nodes[0]
     hung.client.freeze()
     alive = nodes[1:]
     await alive[0].timer.post_many(Post(payload=n, delay=100 + 60 * n) for n in range(9))
 
-    await world.until(
+    await env.until(
         "the others take all", lambda: sum(len(node.events) for node in alive) == 9, within_us=3 * SECOND_US
     )
 
     late = sorted(event.lateness for node in alive for event in node.events)
-    holds("most come within 100 ms", late[5] < timedelta(milliseconds=100), seen=late)
-    holds("none is later than a second", late[-1] < SECOND, seen=late)
+    assert_that("most come within 100 ms", late[5] < timedelta(milliseconds=100), seen=late)
+    assert_that("none is later than a second", late[-1] < SECOND, seen=late)
 
 
 @with_nodes("N4")
-async def a_node_survives_failing_claims(world: World) -> None:
+async def a_node_survives_failing_claims(env: Environment) -> None:
     """While claims fail, a node pauses and tries again; it reports that once, and then all goes on.
 
     Troubleshooting: this is the timer's business; an error of the backend must leave it as it was.
     """
-    node = await world.node(pace=QUICK)
+    node = await env.node(pace=QUICK)
     node.client.faults.refuse(StoreUnreachable("claim", "as the scenario wants it"), times=3)
     await node.timer.post(None, 0, id="e")
 
-    await world.until("the event is delivered", lambda: node.ids == ["e"], within_us=3 * SECOND_US)
-    same("the reports", [type(error) for error in node.errors], [NodeDisturbed])
-    same("failed claims", node.timer.counters.failed_claims, 3)
+    await env.until("the event is delivered", lambda: node.ids == ["e"], within_us=3 * SECOND_US)
+    assert_equal("the reports", [type(error) for error in node.errors], [NodeDisturbed])
+    assert_equal("failed claims", node.timer.counters.failed_claims, 3)
 
 
 @with_nodes("N4")
-async def a_node_comes_back_after_a_cut(world: World) -> None:
+async def a_node_comes_back_after_a_cut(env: Environment) -> None:
     """When its way to the store was cut and is whole again, a node subscribes and claims again by itself.
 
     Troubleshooting: does `wakeups` raise when it hears nothing any more? Can it be entered again?
     """
-    node = await world.node(pace=QUICK)
-    await world.wait(50 * MILLISECOND_US)
+    node = await env.node(pace=QUICK)
+    await env.wait(50 * MILLISECOND_US)
     node.client.cut()
-    poster = await world.timer()
+    poster = await env.timer()
     await poster.post(None, 0, id="e")
-    await world.wait(300 * MILLISECOND_US)
-    same("what it got while it was cut off", node.events, [])
+    await env.wait(300 * MILLISECOND_US)
+    assert_equal("what it got while it was cut off", node.events, [])
 
     node.client.heal()
 
-    await world.until("it takes the event", lambda: node.ids == ["e"], within_us=5 * SECOND_US)
+    await env.until("it takes the event", lambda: node.ids == ["e"], within_us=5 * SECOND_US)
     await poster.post(None, 50, id="f")
-    await world.until("and the next one", lambda: node.ids == ["e", "f"], within_us=2 * SECOND_US)
-    await world.until("the disturbance is over", lambda: node.timer.counters.reconnects == 1)
+    await env.until("and the next one", lambda: node.ids == ["e", "f"], within_us=2 * SECOND_US)
+    await env.until("the disturbance is over", lambda: node.timer.counters.reconnects == 1)
 
 
 @with_nodes("F2", "W1")
-async def a_lost_claim_comes_again_at_its_deadline(world: World) -> None:
+async def a_lost_claim_comes_again_at_its_deadline(env: Environment) -> None:
     """When the reply of a claim is lost, tracked events come again at their deadlines; the others are lost with it.
 
     Troubleshooting: a claim is not repeated by the backend. Its deliveries stand, whoever heard of them.
     """
-    node = await world.node(pace=QUICK, confirm_timeout=0.2)
+    node = await env.node(pace=QUICK, confirm_timeout=0.2)
     node.client.faults.loses = lambda reply: bool(reply.value.deliveries)
     node.client.faults.lose("claim")
     await node.timer.post_many(
         [Post(payload=0, delay=0, id="tracked", max_retries=1), Post(payload=0, delay=0, id="once")]
     )
 
-    await world.until("the tracked event comes", lambda: node.events, within_us=3 * SECOND_US)
-    await world.wait(100 * MILLISECOND_US)
+    await env.until("the tracked event comes", lambda: node.events, within_us=3 * SECOND_US)
+    await env.wait(100 * MILLISECOND_US)
 
-    same("what came", [(event.id, event.num_retries, event.delivery) for event in node.events], [("tracked", 1, 2)])
+    assert_equal(
+        "what came", [(event.id, event.num_retries, event.delivery) for event in node.events], [("tracked", 1, 2)]
+    )
 
 
 @with_nodes("F1", "P3", "E2", "E3")
-async def what_others_do_after_a_lost_reply_stands(world: World) -> None:
+async def what_others_do_after_a_lost_reply_stands(env: Environment) -> None:
     """A post, a cancel or a change whose reply was lost is not made again: its caller is told that it is unknown.
 
     What another client has done under the id meanwhile is not undone: a cancelled event does not come back, a new one
@@ -271,8 +275,8 @@ async def what_others_do_after_a_lost_reply_stands(world: World) -> None:
 
     Troubleshooting: this is the timer's business; no backend may send anything again by itself.
     """
-    client = await world.client()
-    timer, other = await world.timer(client=client), world.store
+    client = await env.client()
+    timer, other = await env.timer(client=client), env.store
     await other.enter("o")
     await other.put("held", max_retries=5)
     await other.take("o", timeout_us=LONG_US)
@@ -286,19 +290,19 @@ async def what_others_do_after_a_lost_reply_stands(world: World) -> None:
         ("confirm_newest", lambda: timer.confirm("held"), lambda: other.put("held", LONG_US, payload=b"2")),
     ]
     for method, call, meanwhile in calls:
-        await _unknown(world, client, method, call(), meanwhile)
+        await _unknown(env, client, method, call(), meanwhile)
 
-    same(
+    assert_equal(
         "what lives", sorted(item.event.id for item in await other.queue()), ["cancelled", "held", "moved", "replaced"]
     )
     payloads = [(await other.see(name)).event.payload for name in ("held", "replaced")]
-    same("the last posts stand", payloads, [b"2", b"2"])
+    assert_equal("the last posts stand", payloads, [b"2", b"2"])
     due_us = (await other.see("moved")).next_us - other.last.at_us
-    holds("the last change stands", due_us > SECOND_US, seen=due_us)
+    assert_that("the last change stands", due_us > SECOND_US, seen=due_us)
 
 
 async def _unknown(
-    world: World,
+    env: Environment,
     client: Client,
     method: str,
     call: Coroutine[Any, Any, object],
@@ -307,7 +311,7 @@ async def _unknown(
     """The call is applied, its reply is lost, others act: its caller is told so, and it is not made again."""
 
     def num_calls() -> int:
-        return sum(record.operation.method == method for record in world.journal.history)
+        return sum(record.operation.method == method for record in env.recorder.history)
 
     before = 0
 
@@ -318,45 +322,45 @@ async def _unknown(
 
     client.faults.lose(method, meanwhile=act)
     try:
-        await _with_time(world, call)
+        await _with_time(env, call)
     except OutcomeUnknown as error:
-        same("whether it is safe to repeat", error.safe_to_repeat, False)
+        assert_equal("whether it is safe to repeat", error.safe_to_repeat, False)
     else:
-        holds(f"{method} raises when its reply is lost", False)
-    same(f"how often {method} was sent once more", num_calls() - before, 0)
+        assert_that(f"{method} raises when its reply is lost", False)
+    assert_equal(f"how often {method} was sent once more", num_calls() - before, 0)
 
 
-async def _with_time(world: World, call: Coroutine[Any, Any, T]) -> T:
+async def _with_time(env: Environment, call: Coroutine[Any, Any, T]) -> T:
     """What a call returns that may have to wait, for virtual time too, before it tries again."""
     task = asyncio.ensure_future(call)
-    await world.until("the call ends", task.done, within_us=6 * SECOND_US)
+    await env.until("the call ends", task.done, within_us=6 * SECOND_US)
     return await task
 
 
 @with_nodes("F1", "E1", "E4")
-async def what_may_be_repeated_is_repeated(world: World) -> None:
+async def what_may_be_repeated_is_repeated(env: Environment) -> None:
     """Reads and what a receipt fences are repeated after a lost reply; a confirm that then finds nothing is GONE.
 
     Troubleshooting: must the repetition of what was applied change nothing and say so?
     """
-    node = await world.node(pace=QUICK)
+    node = await env.node(pace=QUICK)
     await node.timer.post(None, 0, id="e", max_retries=1, confirm_timeout=60)
-    await world.until("it is delivered", lambda: node.events)
+    await env.until("it is delivered", lambda: node.events)
     for method in ("confirm", "claim", "extend", "peek"):
         node.client.faults.lose(method)
 
-    extended = await _with_time(world, node.events[0].extend(60))
-    confirmed = await _with_time(world, _awaited(node.events[0].confirm()))
-    found = await _with_time(world, node.timer.peek("e"))
+    extended = await _with_time(env, node.events[0].extend(60))
+    confirmed = await _with_time(env, _awaited(node.events[0].confirm()))
+    found = await _with_time(env, node.timer.peek("e"))
 
-    same("the extension", extended, ExtendOutcome.EXTENDED)
-    same("the confirm", confirmed, ConfirmOutcome.GONE)
-    same("the peek", found, None)
-    same("what lives", await node.timer.upcoming(), [])
+    assert_equal("the extension", extended, ExtendOutcome.EXTENDED)
+    assert_equal("the confirm", confirmed, ConfirmOutcome.GONE)
+    assert_equal("the peek", found, None)
+    assert_equal("what lives", await node.timer.upcoming(), [])
 
 
 @with_nodes("F1", "E1", "E4")
-async def a_repeated_receipt_leaves_alone_what_others_did_since(world: World) -> None:
+async def a_repeated_receipt_leaves_alone_what_others_did_since(env: Environment) -> None:
     """A confirm, a release and a burial are repeated after a lost reply, by a receipt that others have voided since.
 
     What stands under the id then is left alone; and since the first try itself may have voided the receipt, the caller
@@ -364,7 +368,7 @@ async def a_repeated_receipt_leaves_alone_what_others_did_since(world: World) ->
 
     Troubleshooting: this is the timer's business, and rests on receipts that count once at most.
     """
-    node, other = await world.node(pace=QUICK), world.store
+    node, other = await env.node(pace=QUICK), env.store
     asks: dict[str, Callable[[Event[Any]], Coroutine[Any, Any, object]]] = {
         "confirm": lambda event: _awaited(event.confirm()),
         "release": lambda event: event.release(60_000),
@@ -372,7 +376,7 @@ async def a_repeated_receipt_leaves_alone_what_others_did_since(world: World) ->
     }
     for name in asks:
         await node.timer.post(None, 0, id=name, max_retries=1, confirm_timeout=60)
-    await world.until("they are delivered", lambda: len(node.events) == len(asks))
+    await env.until("they are delivered", lambda: len(node.events) == len(asks))
     for event in list(node.events):
         method = event.id
 
@@ -384,13 +388,13 @@ async def a_repeated_receipt_leaves_alone_what_others_did_since(world: World) ->
         for carrier in {"confirm": ("confirm", "claim")}.get(method, (method,)):
             node.client.faults.lose(carrier, meanwhile=replace)
         try:
-            outcome = await _with_time(world, asks[method](event))
+            outcome = await _with_time(env, asks[method](event))
         except OutcomeUnknown as error:
-            same("the operation", error.operation, method)
+            assert_equal("the operation", error.operation, method)
         else:
-            holds(f"{method} is unknown", False, seen=outcome)
+            assert_that(f"{method} is unknown", False, seen=outcome)
     payloads = [(await other.see(name)).event.payload for name in asks]
-    same("what others have posted stands", payloads, [b"2"] * len(asks))
+    assert_equal("what others have posted stands", payloads, [b"2"] * len(asks))
 
 
 def _carries_the_outcome(reply: Applied[Any]) -> bool:
@@ -402,18 +406,20 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
 
 
 @with_nodes("F1")
-async def what_was_never_sent_is_repeated_inside(world: World) -> None:
+async def what_was_never_sent_is_repeated_inside(env: Environment) -> None:
     """While the store cannot be reached, every call of a timer is repeated for some seconds, and then works.
 
     Troubleshooting: is StoreUnreachable raised only for what was surely not sent?
     """
-    client = await world.client()
-    timer = await world.timer(client=client)
+    client = await env.client()
+    timer = await env.timer(client=client)
     for method in ("post", "change_delay", "cancel"):
         client.faults.refuse(StoreUnreachable(method, "as the scenario wants it"), times=2)
 
-    posted = await _with_time(world, timer.post(None, 100, id="e"))
-    moved = await _with_time(world, timer.change_delay("e", LONG_US // 1000))
-    cancelled = await _with_time(world, timer.cancel("e"))
+    posted = await _with_time(env, timer.post(None, 100, id="e"))
+    moved = await _with_time(env, timer.change_delay("e", LONG_US // 1000))
+    cancelled = await _with_time(env, timer.cancel("e"))
 
-    same("the id, and whether it was moved and cancelled", (posted, bool(moved), bool(cancelled)), ("e", True, True))
+    assert_equal(
+        "the id, and whether it was moved and cancelled", (posted, bool(moved), bool(cancelled)), ("e", True, True)
+    )

@@ -1,4 +1,4 @@
-"""A journal, judged: its replies are those of the pure machine, in the order they claim, and that order is real."""
+"""A recorder, judged: its replies are those of the pure machine, in the order they claim, and that order is real."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dtimer_conformance.replay import Difference, Heard, in_order
 
 
 @frozen
-class Finding:
+class Violation:
     """What a history breaks.
 
     Attributes:
@@ -28,7 +28,7 @@ class Finding:
     before: tuple[str, ...]
 
 
-def judge(history: Iterable[Record], lost: Sequence[Operation[object]] = ()) -> Finding | None:
+def check_history(history: Iterable[Record], lost: Sequence[Operation[object]] = ()) -> Violation | None:
     """The first thing in a history, of any number of clients, that the rules do not explain.
 
     Args:
@@ -44,7 +44,7 @@ def judge(history: Iterable[Record], lost: Sequence[Operation[object]] = ()) -> 
     return None
 
 
-def against_real_time(history: Sequence[Record]) -> Finding | None:
+def against_real_time(history: Sequence[Record]) -> Violation | None:
     """O1: what was answered before another was sent comes before it in the history, and in the store's time."""
     newest: Record | None = None
     arrivals = sorted(history, key=lambda record: record.arrived)
@@ -60,13 +60,13 @@ def against_real_time(history: Sequence[Record]) -> Finding | None:
         step = 0 if isinstance(record.operation, Read) else 1
         pair = (line(newest), line(record))
         if record.reply.seq < newest.reply.seq + step:
-            return Finding("O1", "an operation that was sent after another's reply claims a place before it", pair)
+            return Violation("O1", "an operation that was sent after another's reply claims a place before it", pair)
         if record.reply.at_us < newest.reply.at_us:
-            return Finding("T2", "an operation that was sent after another's reply has an earlier time", pair)
+            return Violation("T2", "an operation that was sent after another's reply has an earlier time", pair)
     return None
 
 
-def _replayed(epoch: str, records: list[Record], lost: list[Operation[object]]) -> Finding | None:
+def _replayed(epoch: str, records: list[Record], lost: list[Operation[object]]) -> Violation | None:
     return _Replay(records, lost).run(Machine(epoch), 0, lost)
 
 
@@ -75,7 +75,7 @@ class _Replay:
     records: list[Record]
     lost: list[Operation[object]]
 
-    def run(self, machine: Machine, place: int, lost: list[Operation[object]]) -> Finding | None:
+    def run(self, machine: Machine, place: int, lost: list[Operation[object]]) -> Violation | None:
         """Go on from a place. Where something is missing, try what was lost; the first trouble met is the finding."""
         for index in range(place, len(self.records)):
             record = self.records[index]
@@ -86,12 +86,12 @@ class _Replay:
                 return finding
         return None
 
-    def _step(self, machine: Machine, index: int) -> Finding | None:
+    def _step(self, machine: Machine, index: int) -> Violation | None:
         record = self.records[index]
         reply = record.reply
         if reply.at_us < machine.last_us:
             problem = f"the store's time went back: {machine.last_us} was given out before\n{line(record)}"
-            return Finding("T2", problem, lines_of(self.records[:index]))
+            return Violation("T2", problem, lines_of(self.records[:index]))
         expected: Applied[object] = machine.apply(
             record.operation,
             at_us=reply.at_us,
@@ -101,16 +101,16 @@ class _Replay:
         )
         if expected != reply:
             rule, problem = explained(Difference(record, expected, ()))
-            return Finding(rule, problem, lines_of(self.records[:index]))
+            return Violation(rule, problem, lines_of(self.records[:index]))
         return None
 
-    def _gap(self, machine: Machine, index: int, lost: list[Operation[object]]) -> Finding | None:
+    def _gap(self, machine: Machine, index: int, lost: list[Operation[object]]) -> Violation | None:
         reply = self.records[index].reply
         next_us, skew_us, server = reply.at_us, reply.skew_us, reply.branch
         for chosen, operation in enumerate(lost):
             rest = lost[:chosen] + lost[chosen + 1 :]
             for at_us in sorted({machine.last_us, max(next_us, machine.last_us)}):
-                for heard in (_nobody, _everybody):
+                for heard in (_none_reached, _all_reached):
                     tried = copy.deepcopy(machine)
                     tried.apply(operation, at_us=at_us, reach=heard, skew_us=skew_us, server=server)
                     if self.run(tried, index, rest) is None:
@@ -124,12 +124,12 @@ class _Replay:
             problem += "\nnone of the operations whose replies were lost explains it:\n  " + "\n  ".join(
                 map(brief, lost)
             )
-        return Finding("O1", problem, lines_of(self.records[:index]))
+        return Violation("O1", problem, lines_of(self.records[:index]))
 
 
-def _nobody(_: str) -> bool:
+def _none_reached(_: str) -> bool:
     return False
 
 
-def _everybody(_: str) -> bool:
+def _all_reached(_: str) -> bool:
     return True

@@ -1,4 +1,4 @@
-"""What is said of a backend that breaks a rule: every way to fail comes out as a verdict, never as a bare error."""
+"""What is said of a backend that breaks a rule: every way to fail comes out as a report, never as a bare error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTHING: Final[list[str]] = []
 """What is often expected."""
 
 
-class Broken(Exception):
+class RuleBroken(Exception):
     """A claim of the suite does not hold.
 
     Attributes:
@@ -30,7 +30,7 @@ class Broken(Exception):
 
 
 @frozen(kw_only=True)
-class Verdict:
+class FailedCheck:
     """Why a scenario failed.
 
     Attributes:
@@ -64,13 +64,13 @@ class Verdict:
         return "\n".join([*lines, f"The rule: {where(self.rule)}; the test: {self.scenario}"])
 
 
-def same(what: str, got: object, expected: object, *, rule: str | None = None) -> None:
-    """Raises :class:`Broken` unless both are equal."""
+def assert_equal(what: str, got: object, expected: object, *, rule: str | None = None) -> None:
+    """Raises :class:`RuleBroken` unless both are equal."""
     if got != expected:
-        raise Broken(f"{what}\n  expected {expected!r}\n       got {got!r}", rule)
+        raise RuleBroken(f"{what}\n  expected {expected!r}\n       got {got!r}", rule)
 
 
-def holds(what: str, condition: object, *, seen: object = None, rule: str | None = None) -> None:
-    """Raises :class:`Broken` unless the condition is true; `what` says what should be so."""
+def assert_that(what: str, condition: object, *, seen: object = None, rule: str | None = None) -> None:
+    """Raises :class:`RuleBroken` unless the condition is true; `what` says what should be so."""
     if not condition:
-        raise Broken(f"{what}: this does not hold" + ("" if seen is None else f"\n  seen: {seen!r}"), rule)
+        raise RuleBroken(f"{what}: this does not hold" + ("" if seen is None else f"\n  seen: {seen!r}"), rule)

@@ -10,10 +10,10 @@ from attrs import define, field, frozen
 from dtimer.errors import BackendError, WrongProcessOrLoop
 from dtimer.protocol.operations import Operation, ReplyT_co
 from dtimer.protocol.values import Applied
+from dtimer_conformance.assertions import RuleBroken
 from dtimer_conformance.explain import brief
 from dtimer_conformance.history import Record
-from dtimer_conformance.shapes import problems_of
-from dtimer_conformance.verdicts import Broken
+from dtimer_conformance.reply_types import problems_of
 
 PROBLEMS_SHOWN_MAX: Final = 3
 
@@ -27,7 +27,7 @@ class Lost:
 
 
 @define
-class Journal:
+class Recorder:
     """Of all clients of one namespace.
 
     Attributes:
@@ -39,7 +39,7 @@ class Journal:
 
     history: list[Record] = field(factory=list)
     lost: list[Lost] = field(factory=list)
-    complaint: Broken | None = None
+    complaint: RuleBroken | None = None
     replayable: bool = True
     _moment: int = 0
 
@@ -64,13 +64,13 @@ class Journal:
         except BackendError as error:
             if error.known is not BackendError.known:
                 self.lost.append(Lost(asked, sent))
-            raise self._judged(operation, error) from error
+            raise self._checked(operation, error) from error
         except WrongProcessOrLoop:
             # It was not sent (rule F8).
             raise
         except Exception as error:
             what = f"{operation.method} raised {error!r}, which is no BackendError"
-            raise self._complain(Broken(f"{what}\n  asked for {brief(operation)}", "F1")) from error
+            raise self._complain(RuleBroken(f"{what}\n  asked for {brief(operation)}", "F1")) from error
         except BaseException:
             self.lost.append(Lost(asked, sent))
             raise
@@ -78,17 +78,17 @@ class Journal:
         if problems:
             shown = "\n  ".join(problems[:PROBLEMS_SHOWN_MAX])
             what = f"the reply of {operation.method} is not what the protocol says\n  {shown}"
-            raise self._complain(Broken(f"{what}\n  asked for {brief(operation)}"))
+            raise self._complain(RuleBroken(f"{what}\n  asked for {brief(operation)}"))
         self.history.append(Record(asked, cast("Applied[object]", reply), sent, self.moment()))
         return reply
 
-    def _judged(self, operation: Operation[Any], error: BackendError) -> Exception:
+    def _checked(self, operation: Operation[Any], error: BackendError) -> Exception:
         if error.operation == operation.method:
             return error
         what = f"{operation.method} raised an error that names another operation: {error!r}"
-        return self._complain(Broken(what, "F1"))
+        return self._complain(RuleBroken(what, "F1"))
 
-    def _complain(self, broken: Broken) -> Broken:
+    def _complain(self, broken: RuleBroken) -> RuleBroken:
         if self.complaint is None:
             self.complaint = broken
         return broken

@@ -10,7 +10,7 @@ from typing import Self
 from dtimer.protocol.values import Message, Pulse, Wakeup
 
 
-class Listening:
+class Probe:
     """Hears from :meth:`start` to :meth:`stop`. Every message is taken at once, as a node would take it.
 
     Attributes:

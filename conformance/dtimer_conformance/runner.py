@@ -12,13 +12,13 @@ from typing import Final
 from attrs import define, frozen
 
 from dtimer.errors import BackendError, StoreUnreachable
+from dtimer_conformance.assertions import FailedCheck, RuleBroken
+from dtimer_conformance.environment import Environment
 from dtimer_conformance.explain import lines_of
 from dtimer_conformance.features import lacking, with_implied
 from dtimer_conformance.scenario import Bench, Body, Scenario
 from dtimer_conformance.target import Target
-from dtimer_conformance.verdicts import Broken, Verdict
 from dtimer_conformance.watchdog import Hung, Watched
-from dtimer_conformance.world import World
 
 HANGS_MAX: Final = 3
 """After so many the others are not tried: a backend that hangs must not keep anybody waiting for an hour."""
@@ -39,17 +39,17 @@ class Result:
 
     Attributes:
         why: of a skip, its words.
-        verdict: of a failure.
+        report: of a failure.
     """
 
     scenario: Scenario
     status: Status
     why: str = ""
-    verdict: Verdict | None = None
+    verdict: FailedCheck | None = None
 
 
 @define
-class Court:
+class ScenarioRunner:
     """Judges one target, scenario by scenario.
 
     Attributes:
@@ -68,17 +68,17 @@ class Court:
         if why is not None:
             return Result(scenario, Status.SKIPPED, why)
         if self.gave_up:
-            return _failed(scenario, Broken(f"not tried: {self.gave_up}"))
+            return _failed(scenario, RuleBroken(f"not tried: {self.gave_up}"))
         run = _Run(scenario, target)
         try:
             work = partial(scenario.carry_out, Bench(run.body))
-            run.watched.run(work, limit_s=scenario.limit_s, progress=lambda: max(run.num_worlds, 1))
+            run.watched.run(work, limit_s=scenario.limit_s, progress=lambda: max(run.num_environments, 1))
         except Hung as hung:
             self._hangs += 1
             if self._hangs >= HANGS_MAX:
                 self.gave_up = f"the backend has hung {HANGS_MAX} times already"
             problem = f"it hangs: nothing came of it within {scenario.limit_s:g} s\n{hung}"
-            return _failed(scenario, Broken(problem, history=run.history()))
+            return _failed(scenario, RuleBroken(problem, history=run.history()))
         except Exception as error:
             broken = as_broken(error)
             if run.unreached:
@@ -91,15 +91,15 @@ class _Run:
     """One scenario on one target.
 
     Attributes:
-        world: the newest.
-        num_worlds: of an experiment each program has one of its own.
+        env: the newest.
+        num_environments: of an experiment each program has one of its own.
         unreached: the store could not even be opened.
     """
 
     def __init__(self, scenario: Scenario, target: Target) -> None:
         self.watched = Watched()
-        self.world: World | None = None
-        self.num_worlds = 0
+        self.env: Environment | None = None
+        self.num_environments = 0
         self.unreached = False
         self._scenario = scenario
         self._target = target
@@ -109,7 +109,7 @@ class _Run:
         try:
             with asyncio.Runner() as runner:
                 self.watched.loop = runner.get_loop()
-                runner.run(self._in_world(body))
+                runner.run(self._in_environment(body))
         except Exception as error:
             broken = as_broken(error)
             broken.history = broken.history or self.history()
@@ -119,51 +119,51 @@ class _Run:
 
     def history(self) -> tuple[str, ...]:
         """The last operations of the newest world."""
-        return () if self.world is None else lines_of(self.world.journal.history)
+        return () if self.env is None else lines_of(self.env.recorder.history)
 
-    async def _in_world(self, body: Body) -> None:
+    async def _in_environment(self, body: Body) -> None:
         task = asyncio.current_task()
         assert task is not None, "a runner runs tasks"
         task.set_name("conformance: scenario")
         features = with_implied(frozenset(self._target.features))
-        self.num_worlds += 1
-        world = self.world = World(self._target, features, own_clock=self._scenario.own_clock)
+        self.num_environments += 1
+        env = self.env = Environment(self._target, features, own_clock=self._scenario.own_clock)
         try:
-            await self._opened(world)
-            await body(world)
-            await world.judge()
+            await self._opened(env)
+            await body(env)
+            await env.check()
         except BaseException:
             # What a node met first explains what came of it; and what comes of closing explains nothing.
             with suppress(Exception):
                 async with asyncio.timeout(CLOSE_WITHIN_S):
-                    await world.close()
-            world.raise_complaint()
+                    await env.close()
+            env.raise_complaint()
             raise
-        await world.close()
+        await env.close()
 
-    async def _opened(self, world: World) -> None:
+    async def _opened(self, env: Environment) -> None:
         try:
-            await world.open()
+            await env.open()
         except StoreUnreachable:
             self.unreached = True
             raise
 
 
-def as_broken(error: Exception) -> Broken:
+def as_broken(error: Exception) -> RuleBroken:
     """What an error says of the backend, in words; never a traceback alone."""
-    if isinstance(error, Broken):
+    if isinstance(error, RuleBroken):
         return error
     if isinstance(error, StoreUnreachable):
-        return Broken(f"the store cannot be reached; this is a failure, not a skip\n  {error}", "F1")
+        return RuleBroken(f"the store cannot be reached; this is a failure, not a skip\n  {error}", "F1")
     if isinstance(error, BackendError):
-        return Broken(f"the backend failed where nothing was wrong\n  {type(error).__name__}: {error}", "F1")
+        return RuleBroken(f"the backend failed where nothing was wrong\n  {type(error).__name__}: {error}", "F1")
     entries = traceback.extract_tb(error.__traceback__)[-6:]
     places = [f"    {entry.filename}:{entry.lineno} in {entry.name}" for entry in entries]
-    return Broken("\n".join([f"it raised {error!r}, which is no error of dtimer's", "  at", *places]))
+    return RuleBroken("\n".join([f"it raised {error!r}, which is no error of dtimer's", "  at", *places]))
 
 
-def _failed(scenario: Scenario, broken: Broken) -> Result:
-    verdict = Verdict(
+def _failed(scenario: Scenario, broken: RuleBroken) -> Result:
+    verdict = FailedCheck(
         rule=broken.rule or scenario.rule,
         tested=scenario.rule,
         scenario=scenario.name,

@@ -16,14 +16,14 @@ from dtimer import BackendClosed, DTimer, DTimerError, Event, Exhausted
 from dtimer.limits import MILLISECOND_US, SECOND_US
 from dtimer.protocol.backend import SupportsPurge, TimerBackend
 from dtimer.protocol.values import Pace
+from dtimer_conformance.assertions import RuleBroken
 from dtimer_conformance.client import Client
 from dtimer_conformance.faults import Filter
 from dtimer_conformance.features import PROTOCOLS, Feature, SupportsAdvance, SupportsStep
-from dtimer_conformance.journal import Journal
-from dtimer_conformance.judging import judge
-from dtimer_conformance.listening import Listening
+from dtimer_conformance.linearize import check_history
+from dtimer_conformance.probe import Probe
+from dtimer_conformance.recorder import Recorder
 from dtimer_conformance.target import Target
-from dtimer_conformance.verdicts import Broken
 
 START_US: Final = 1_800_000_000 * SECOND_US
 """Where a clock that is handed in begins: in 2027, so that nobody takes it for the host's."""
@@ -74,19 +74,19 @@ class Node:
         self.client.cut()
 
 
-class World:
+class Environment:
     """One namespace on the store under test.
 
     Attributes:
         store: the first client.
         clock: the one that was handed in; None leaves the time to the store.
-        journal: what all clients were asked and answered.
+        recorder: what all clients were asked and answered.
     """
 
     store: Client
 
     def __init__(self, target: Target, features: frozenset[Feature], *, own_clock: bool) -> None:
-        self.journal = Journal()
+        self.recorder = Recorder()
         self.features = features
         self.clock = Clock() if Feature.CLOCK in features and not own_clock else None
         self._target = target
@@ -108,21 +108,21 @@ class World:
         for feature, protocol in PROTOCOLS.items():
             if feature in self.features and not isinstance(self.store.backend, protocol):
                 kind = type(self.store.backend).__name__
-                raise Broken(f"Feature.{feature.name} is declared, but {kind} is no {protocol.__name__}")
+                raise RuleBroken(f"Feature.{feature.name} is declared, but {kind} is no {protocol.__name__}")
         await self.store.open()
 
-    async def judge(self) -> None:
+    async def check(self) -> None:
         """All nodes leave, and what was recorded is judged."""
         self.raise_complaint()
-        alive = [timer.leave(drain=False) for timer, client in self._timers if client.open_way]
+        alive = [timer.leave(drain=False) for timer, client in self._timers if client.open_link]
         async with asyncio.timeout(LEAVE_WITHIN_S):
             await asyncio.gather(*alive)
         self.raise_complaint()
-        if not self.journal.replayable:
+        if not self.recorder.replayable:
             return
-        finding = judge(self.journal.history, [lost.operation for lost in self.journal.lost])
+        finding = check_history(self.recorder.history, [lost.operation for lost in self.recorder.lost])
         if finding is not None:
-            raise Broken(finding.problem, finding.rule, finding.before)
+            raise RuleBroken(finding.problem, finding.rule, finding.before)
 
     async def close(self) -> None:
         """Leave nothing behind."""
@@ -135,8 +135,8 @@ class World:
             await self._stack.aclose()
 
     def raise_complaint(self) -> None:
-        if self.journal.complaint is not None:
-            raise self.journal.complaint
+        if self.recorder.complaint is not None:
+            raise self.recorder.complaint
 
     # --- clients and nodes -----------------------------------------------------------------------------------------
 
@@ -146,19 +146,19 @@ class World:
         reader = None if self.clock is None else self.clock.read
         backend = await self._stack.enter_async_context(self._target.backend(name, reader))
         if backend.namespace != name:
-            raise Broken(f"a backend for namespace {name!r} says that its own is {backend.namespace!r}", "F6")
+            raise RuleBroken(f"a backend for namespace {name!r} says that its own is {backend.namespace!r}", "F6")
         if name not in {purged.namespace for purged in self._purges}:
             self._purges.append(backend)
         # Each namespace has a history of its own.
-        return Client(backend, self.journal if name == self._namespace else Journal(), pace=pace)
+        return Client(backend, self.recorder if name == self._namespace else Recorder(), pace=pace)
 
-    async def listen(self, *nodes: str) -> list[Listening]:
+    async def listen(self, *nodes: str) -> list[Probe]:
         """Hear from now on what these nodes are told, so that announcements to them reach somebody."""
         epoch = (await self.store.open()).epoch
         return [await self._listen(node, epoch) for node in nodes]
 
-    async def _listen(self, node: str, epoch: str) -> Listening:
-        listening = await Listening(self.store.wakeups(node, epoch)).start()
+    async def _listen(self, node: str, epoch: str) -> Probe:
+        listening = await Probe(self.store.wakeups(node, epoch)).start()
         self._stack.push_async_callback(listening.stop)
         return listening
 
@@ -253,4 +253,4 @@ class World:
             else:
                 await asyncio.sleep(POLL_S)
             if loop.time() > give_up_s or num_steps < 0:
-                raise Broken(f"{what}: this did not happen within {within_us / SECOND_US:g} s")
+                raise RuleBroken(f"{what}: this did not happen within {within_us / SECOND_US:g} s")
