@@ -113,7 +113,7 @@ def test_no_two_modules_need_each_other(modules: Modules) -> None:
 
 def test_the_virtual_time_loop_knows_nothing_of_timers(modules: Modules) -> None:
     """It runs any asyncio code, and must not behave differently for ours."""
-    known = ("dtimer.sim.loop", "dtimer.sim.chance", "dtimer.sim.errors")
+    known = ("dtimer.sim.loop", "dtimer.sim.rng", "dtimer.sim.errors")
     members = modules.within("dtimer.sim.loop")
 
     assert members

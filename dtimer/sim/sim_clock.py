@@ -13,7 +13,7 @@ from dtimer.errors import InvalidArgument
 from dtimer.limits import MILLISECOND_US
 from dtimer.sim.autojump import Autojump
 from dtimer.sim.durations import MICROSECOND, duration_us
-from dtimer.sim.frozen import frozen
+from dtimer.sim.frozen_time import frozen
 from dtimer.sim.world import World
 
 AUTOJUMP_LIMIT: Final = timedelta(days=366)

@@ -15,8 +15,8 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
-from dtimer.sim.chance import Chance
 from dtimer.sim.loop import Process, SimLoop
+from dtimer.sim.rng import Rng
 
 PROCESSES: Final = 3
 DEPTH_MAX: Final = 2
@@ -38,7 +38,7 @@ class Program:
         self._steady = steady
         self._steps = [step for step in STEPS if not (steady and step is Program.shields)]
         self.lines: list[str] = []
-        self._chance = Chance(program, "program")
+        self._chance = Rng(program, "program")
 
     def run(self) -> list[str]:
         self.loop.run(self._world())
@@ -87,7 +87,7 @@ class Program:
             asyncio.get_running_loop().create_task(self._forever(chance.of(index), shared))
         asyncio.get_running_loop().call_later(0.002, self._say, "called back")
 
-    async def _forever(self, chance: Chance, shared: Shared) -> None:
+    async def _forever(self, chance: Rng, shared: Shared) -> None:
         while True:
             try:
                 await self._some(chance, shared, 0)
@@ -95,7 +95,7 @@ class Program:
                 self._say("boom")
             await asyncio.sleep(0.001)
 
-    async def _some(self, chance: Chance, shared: Shared, depth: int) -> str:
+    async def _some(self, chance: Rng, shared: Shared, depth: int) -> str:
         for _ in range(1 + chance.below(4)):
             step = chance.pick(self._steps if depth < DEPTH_MAX else LEAVES)
             self._say("begins", step.__name__)
@@ -106,24 +106,24 @@ class Program:
             self._say("ends", step.__name__, said)
         return chance.token(2)
 
-    async def sleeps(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def sleeps(self, chance: Rng, shared: Shared, depth: int) -> object:
         return await asyncio.sleep(chance.below(3) / 1000, "slept")
 
-    async def yields(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def yields(self, chance: Rng, shared: Shared, depth: int) -> object:
         await asyncio.sleep(0)
         return "yielded"
 
-    async def fails(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def fails(self, chance: Rng, shared: Shared, depth: int) -> object:
         if chance.below(3) == 0:
             raise Boom
         return None
 
-    async def locks(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def locks(self, chance: Rng, shared: Shared, depth: int) -> object:
         async with shared.lock:
             await asyncio.sleep(chance.below(3) / 1000)
         return shared.lock.locked()
 
-    async def queues(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def queues(self, chance: Rng, shared: Shared, depth: int) -> object:
         if chance.below(2):
             shared.queue.put_nowait(chance.token(2))
             return "put"
@@ -133,7 +133,7 @@ class Program:
         except TimeoutError:
             return "nothing"
 
-    async def groups(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def groups(self, chance: Rng, shared: Shared, depth: int) -> object:
         failed = 0
         tasks: list[asyncio.Task[str]] = []
         try:
@@ -147,7 +147,7 @@ class Program:
             failed = len(errors.exceptions)
         return failed or [task.cancelled() or task.result() for task in tasks]
 
-    async def waits(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def waits(self, chance: Rng, shared: Shared, depth: int) -> object:
         loop = asyncio.get_running_loop()
         futures: set[asyncio.Future[Any]] = {loop.create_future() for _ in range(3)}
         for future in futures:
@@ -160,11 +160,11 @@ class Program:
         await asyncio.wait(futures)
         return [len(done), *(future.cancelled() or repr(future.exception()) for future in futures)]
 
-    async def gathers(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def gathers(self, chance: Rng, shared: Shared, depth: int) -> object:
         parts = [self._some(chance.of(depth, n), shared, depth) for n in range(3)]
         return [str(result) for result in await asyncio.gather(*parts, return_exceptions=True)]
 
-    async def completes(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def completes(self, chance: Rng, shared: Shared, depth: int) -> object:
         results = []
         for each in asyncio.as_completed([self._some(chance.of(depth, n), shared, depth) for n in range(6)]):
             try:
@@ -173,7 +173,7 @@ class Program:
                 results.append("boom")
         return results
 
-    async def generates(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def generates(self, chance: Rng, shared: Shared, depth: int) -> object:
         generator = self._numbers(chance)
         if chance.below(2):
             # Only the garbage collector can find it.
@@ -184,7 +184,7 @@ class Program:
                 break
         return "left"
 
-    async def _numbers(self, chance: Chance) -> AsyncGenerator[int]:
+    async def _numbers(self, chance: Rng) -> AsyncGenerator[int]:
         try:
             for number in range(4):
                 await asyncio.sleep(chance.below(2) / 1000)
@@ -193,11 +193,11 @@ class Program:
             self._say("generator closed")
             await asyncio.sleep(0.001)
 
-    async def forgets(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def forgets(self, chance: Rng, shared: Shared, depth: int) -> object:
         asyncio.get_running_loop().create_task(self._some(chance.of(depth, "forgotten"), shared, DEPTH_MAX))
         return asyncio.get_running_loop().call_soon(self._say, "called back").cancelled()
 
-    async def shields(self, chance: Chance, shared: Shared, depth: int) -> object:
+    async def shields(self, chance: Rng, shared: Shared, depth: int) -> object:
         try:
             async with asyncio.timeout(0.001):
                 return await asyncio.shield(self._some(chance.of(depth), shared, DEPTH_MAX))
@@ -213,7 +213,7 @@ class Shared:
         self.queue: asyncio.Queue[str] = asyncio.Queue()
 
 
-Step = Callable[[Program, Chance, Shared, int], Coroutine[Any, Any, object]]
+Step = Callable[[Program, Rng, Shared, int], Coroutine[Any, Any, object]]
 
 LEAVES: Final[list[Step]] = [Program.sleeps, Program.yields, Program.fails, Program.locks, Program.queues]
 STEPS: Final[list[Step]] = [

@@ -21,13 +21,13 @@ from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol.backend import Cancellable, Signal
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Claimed, EventData, NewEvent
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.faults import Moment
 from dtimer.sim.faulty.link import Link
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import Field, Record
 from dtimer.sim.loop import Process
+from dtimer.sim.rng import Rng
 from dtimer.user_code import is_outcome
 
 Application: TypeAlias = "Callable[[Host], Awaitable[object]]"
@@ -85,15 +85,15 @@ class Host:
         self.doomed: list[_Doom] = []
         self.wall_offset_us = 0
         self.application: Application | None = None
-        self._chance = Chance(server.loop.seed, "host", name)
-        self.link = Link(self, server, self._chance.of("link"))
+        self._rng = Rng(server.loop.seed, "host", name)
+        self.link = Link(self, server, self._rng.of("link"))
         self.backends: list[LinkedBackend] = []
         self._server = server
         self._start_us = start_us
         self._on_end = on_end
         self._on_caught = on_caught
         self.descent = server.descent
-        self._uptime_us = self._chance.of("uptime").below(UPTIME_MAX_US)
+        self._uptime_us = self._rng.of("uptime").below(UPTIME_MAX_US)
         self._pauses = 0
         self._stopped: asyncio.Future[None] | None = None
         self.stopping = False
@@ -140,7 +140,7 @@ class Host:
         """Start its program in a new process."""
         assert not self.up, "one process at a time"
         self.process: Process = self.loop.process(self.name)
-        own = self._chance.of("process", self.process.incarnation)
+        own = self._rng.of("process", self.process.incarnation)
         self._of_program = own.of("program")
         self.runtime = HostRuntime(self, own.of("runtime"), self._uptime_us)
         self.backends = []
@@ -331,13 +331,13 @@ class HostSignal:
 class HostRuntime:
     """The :class:`dtimer.protocol.Runtime` of one simulated process."""
 
-    def __init__(self, host: Host, chance: Chance, uptime_us: int) -> None:
+    def __init__(self, host: Host, rng: Rng, uptime_us: int) -> None:
         self._host = host
         self._loop = host.loop
         self._process = host.process
         self._uptime_us = uptime_us
-        self._tokens = chance.of("token")
-        self._draws = chance.of("draw")
+        self._tokens = rng.of("token")
+        self._draws = rng.of("draw")
 
     def now_us(self) -> int:
         return self._loop.now_us + self._uptime_us

@@ -18,13 +18,13 @@ from attrs import frozen
 from dtimer.errors import InvalidArgument
 from dtimer.limits import SECOND_US
 from dtimer.safe_repr import safe_repr
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.effects import Effect, Effects
 from dtimer.sim.faulty.faults import KINDS, Fault, NodeFault, to_us
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.plan import Faults, Rate
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import Field, Record
+from dtimer.sim.rng import Rng
 
 RESTARTED_AFTER_S: Final = 1.0
 """Whoever looks after a program that ended with an error starts it again so late."""
@@ -57,7 +57,7 @@ class Injector:
     """
 
     def __init__(
-        self, faults: Faults, server: Server, hosts: Mapping[str, Host], targets: Sequence[str], chance: Chance
+        self, faults: Faults, server: Server, hosts: Mapping[str, Host], targets: Sequence[str], rng: Rng
     ) -> None:
         """
         Args:
@@ -69,7 +69,7 @@ class Injector:
         self._server = server
         self._loop = server.loop
         self._hosts = hosts
-        self._chance = chance
+        self._rng = rng
         self._effects = Effects(server, hosts, self)
         self._context = self._loop.process("faults").context
         self._plans: list[tuple[_Order, Callable[[], None]]] = []
@@ -82,7 +82,7 @@ class Injector:
             self._check(fault)
             self._plan((to_us(at_s), _BEGINS, 1 + index, ""), partial(self._inject_scripted, fault))
         for kind, usual in faults.rates.items():
-            swarm = chance.of("swarm", kind).pick(SWARM) if faults.swarm else 1.0
+            swarm = rng.of("swarm", kind).pick(SWARM) if faults.swarm else 1.0
             rate = Rate(usual.per_hour * swarm, usual.choices)
             if rate.per_hour > 0:
                 for target in targets if issubclass(KINDS[kind], NodeFault) else (STORE,):
@@ -153,15 +153,15 @@ class Injector:
             self.script.append((self._loop.now_us / SECOND_US, fault))
 
     def _plan_drawn(self, kind: str, target: str, rate: Rate, *, number: int = 0, after_us: int = 0) -> None:
-        chance = self._chance.of(kind, target, number)
-        when_us = after_us + 1 + chance.exponential(round(_HOUR_US / rate.per_hour))
+        rng = self._rng.of(kind, target, number)
+        when_us = after_us + 1 + rng.exponential(round(_HOUR_US / rate.per_hour))
         if self._faults.until_s is not None and when_us > to_us(self._faults.until_s):
             return
 
         def happen() -> None:
             fault = KINDS[kind]
             given = {"node": target} if issubclass(fault, NodeFault) else {}
-            self._inject_scripted(fault.drawn(lambda name: chance.of(name).fraction(), rate.choices, **given))
+            self._inject_scripted(fault.drawn(lambda name: rng.of(name).fraction(), rate.choices, **given))
             if not self.healed:
                 self._plan_drawn(kind, target, rate, number=number + 1, after_us=when_us)
 

@@ -9,11 +9,11 @@ from dtimer.errors import BackendError
 from dtimer.limits import SECOND_US
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Message
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.channels import WAKEUPS, Subscription
 from dtimer.sim.faulty.describing import ids_of
 from dtimer.sim.faulty.exchange import CLOSED, Connection, Exchange
 from dtimer.sim.faulty.faults import DelayAnnouncements, Direction, LoseAnnouncements, Loss, RepeatAnnouncements, to_us
+from dtimer.sim.rng import Rng
 
 if TYPE_CHECKING:
     from dtimer.sim.faulty.backend import LinkedBackend
@@ -44,7 +44,7 @@ class Link:
         held_to, held_from: the same for being held back.
     """
 
-    def __init__(self, host: Host, server: Server, chance: Chance) -> None:
+    def __init__(self, host: Host, server: Server, rng: Rng) -> None:
         self.host = host
         self.spoilers: list[Spoiler] = []
         self.slow: list[tuple[int, int]] = []
@@ -57,11 +57,11 @@ class Link:
         self._replies_to_lose: list[Loss] = []
         self._waiting_to: list[Exchange] = []
         self._waiting_from: list[Callable[[], None]] = []
-        self._of_calls = chance.of("call")
-        self._of_connects = chance.of("connect")
-        self._of_messages = chance.of("message")
-        self._of_spoilers = chance.of("spoiler")
-        self._of_others = chance.of("other")
+        self._of_calls = rng.of("call")
+        self._of_connects = rng.of("connect")
+        self._of_messages = rng.of("message")
+        self._of_spoilers = rng.of("spoiler")
+        self._of_others = rng.of("other")
         self.calls = 0
         self._connects = 0
         self._messages = 0

@@ -10,7 +10,6 @@ from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.outcomes import ClaimStatus
 from dtimer.protocol.values import Applied, Claimed, Message, Pulse, Wakeup
-from dtimer.sim.chance import Chance
 from dtimer.sim.descent import Descent
 from dtimer.sim.faulty.channels import Channels, Subscription
 from dtimer.sim.faulty.describing import ids_of, outcome_of, taken_by
@@ -18,6 +17,7 @@ from dtimer.sim.faulty.exchange import CLOSED, Exchange
 from dtimer.sim.faulty.store import FaultyStore
 from dtimer.sim.faulty.trace import Record, Trace
 from dtimer.sim.loop import SimLoop
+from dtimer.sim.rng import Rng
 
 
 class Watcher(Protocol):
@@ -51,7 +51,7 @@ class Server:
     def __init__(
         self,
         loop: SimLoop,
-        chance: Chance,
+        rng: Rng,
         *,
         start_us: int,
         trace: Trace,
@@ -64,12 +64,12 @@ class Server:
         self.counts = counts
         self.watchers = watchers
         self.channels = Channels()
-        epochs = chance.of("epoch")
+        epochs = rng.of("epoch")
         self.store = FaultyStore(
             start_us=start_us, epochs=iter(lambda: epochs.token(8), ""), reach=self.channels.reaches
         )
         self.descent = Descent(lambda: loop.now_us, lambda: start_us + loop.now_us)
-        self._ties = chance.of("ties")
+        self._ties = rng.of("ties")
         self._arrivals: dict[int, list[Exchange]] = {}
         self._holders: dict[str, str] = {}
 

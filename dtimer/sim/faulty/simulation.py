@@ -21,7 +21,6 @@ from dtimer import _validation
 from dtimer.errors import BackendError, InvalidArgument
 from dtimer.limits import SECOND_US
 from dtimer.safe_repr import safe_repr
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.host import Application, Host
 from dtimer.sim.faulty.injector import Injector
@@ -30,6 +29,7 @@ from dtimer.sim.faulty.server import Server, Watcher
 from dtimer.sim.faulty.trace import KEPT_DEFAULT, Record, Trace
 from dtimer.sim.faulty.world import World
 from dtimer.sim.loop import SimLoop
+from dtimer.sim.rng import Rng
 from dtimer.sim.untold import is_for_the_test
 from dtimer.user_code import is_outcome
 
@@ -199,7 +199,7 @@ class _Attempt(Generic[T]):
     def __init__(self, simulation: Simulation, scenario: Scenario[T]) -> None:
         record, keep, file, watchers, self._raise_asserts, applications = simulation._parts()  # pyright: ignore[reportPrivateUsage]
         seed = simulation.seed
-        chance = Chance(seed)
+        rng = Rng(seed)
         self._seed = seed
         self._scenario = scenario
         self._loop = SimLoop(seed)
@@ -207,7 +207,7 @@ class _Attempt(Generic[T]):
         self._counts: Counter[str] = Counter()
         server = Server(
             self._loop,
-            chance.of("store"),
+            rng.of("store"),
             start_us=_START_US,
             trace=self._trace,
             counts=self._counts,
@@ -219,7 +219,7 @@ class _Attempt(Generic[T]):
         for name, application in applications.items():
             self._hosts[name].application = application
         everybody = {**self._hosts, CLIENT: self._client}
-        self._injector = Injector(simulation.faults, server, everybody, simulation.nodes, chance.of("faults"))
+        self._injector = Injector(simulation.faults, server, everybody, simulation.nodes, rng.of("faults"))
         self._world = World(server, everybody, self._client, simulation.nodes, self._injector)
         self._nodes = simulation.nodes
 

@@ -9,8 +9,8 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import ref
 
-from dtimer.sim.chance import derive
 from dtimer.sim.loop.tasks import SimTask
+from dtimer.sim.rng import derive
 
 if TYPE_CHECKING:
     from dtimer.sim.loop.handles import SimHandle, SimTimer

@@ -8,11 +8,11 @@ from contextvars import Context
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
-from dtimer.sim.chance import draw
 from dtimer.sim.loop.burial import bury
 from dtimer.sim.loop.handles import SimHandle, SimTimer
 from dtimer.sim.loop.process import Process
 from dtimer.sim.loop.stuck import all_wait, goes_on
+from dtimer.sim.rng import draw
 
 COMPACT_ABOVE: Final = 64
 """With more cancelled timers than this, and than living ones, the heap is rebuilt without them (as asyncio does)."""

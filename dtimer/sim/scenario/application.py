@@ -8,10 +8,10 @@ from typing import Final
 
 from dtimer import DTimer, Event, JsonValue
 from dtimer.errors import BackendError
-from dtimer.sim.chance import Chance
 from dtimer.sim.checks.court import Court
 from dtimer.sim.checks.honesty import Watch
 from dtimer.sim.faulty.host import Host
+from dtimer.sim.rng import Rng
 
 MAX_EVENTS: Final = (1, 2, 8, 32)
 CONFIRM_TIMEOUT_S: Final = 5.0
@@ -39,7 +39,7 @@ class Application:
         self.on_timer: Callable[[Host, DTimer[JsonValue]], None] = lambda host, timer: None
 
     async def __call__(self, host: Host) -> None:
-        max_events = Chance(self._seed, "node", host.name).pick(MAX_EVENTS)
+        max_events = Rng(self._seed, "node", host.name).pick(MAX_EVENTS)
         timer = DTimer(host.backend(), node_id=host.name, max_events=max_events, confirm_timeout=CONFIRM_TIMEOUT_S)
         watch = self._court.watch(host.name, max_events)
 
@@ -67,31 +67,31 @@ class Application:
         if self.calm:
             await self._confirm(host, event)
             return
-        chance = Chance(self._seed, "handler", event.id, event.receipt.nonce, event.delivery)
-        deed = chance.below(100)
-        await asyncio.sleep(chance.below(500) / 1_000)
+        rng = Rng(self._seed, "handler", event.id, event.receipt.nonce, event.delivery)
+        deed = rng.below(100)
+        await asyncio.sleep(rng.below(500) / 1_000)
         if deed < 68:
             await self._confirm(host, event)
         elif deed < 76:
             raise HandlerError
         elif deed < 82:
             if event.tracked:
-                await event.release(chance.below(10_000), counted=chance.happens(0.5))
+                await event.release(rng.below(10_000), counted=rng.happens(0.5))
         elif deed < 87:
             if event.tracked:
-                await event.extend(chance.between(1, 20))
-            await asyncio.sleep(chance.between(1, 15))
+                await event.extend(rng.between(1, 20))
+            await asyncio.sleep(rng.between(1, 15))
             await self._confirm(host, event)
         elif deed < 94:
             # Most likely past its deadline, for nothing extends what a handler leaves to a task.
-            later = asyncio.create_task(self._confirm_after(chance.between(1, 20), host, event))
+            later = asyncio.create_task(self._confirm_after(rng.between(1, 20), host, event))
             self._later.add(later)
             later.add_done_callback(self._later.discard)
         elif deed < 96:
             if event.tracked:
                 await event.bury("as the seed would have it")
         elif deed < 98:
-            await asyncio.sleep(chance.between(60, 600))
+            await asyncio.sleep(rng.between(60, 600))
         # else: it returns, and nobody confirms.
 
     async def _confirm_after(self, delay_s: int, host: str, event: Event[JsonValue]) -> None:

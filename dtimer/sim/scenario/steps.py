@@ -12,7 +12,7 @@ from attrs import asdict, field, frozen
 from dtimer._validation import IfExistsName
 from dtimer.errors import InvalidArgument
 from dtimer.safe_repr import safe_repr
-from dtimer.sim.chance import Chance
+from dtimer.sim.rng import Rng
 from dtimer.sim.scenario.options import HOUR_S, Options
 
 POOL: Final = 40
@@ -140,51 +140,51 @@ def _fits(value: object, hint: Any) -> bool:
 
 def draw_steps(options: Options, seed: int) -> Iterator[Step]:
     """The calls of a seed, in the order of their times."""
-    chance = Chance(seed, "steps")
+    rng = Rng(seed, "steps")
     at_s, number = 0.0, 0
     if not options.rate:
         return
     mean_us = round(HOUR_S * 1_000_000 / options.rate)
     while True:
-        at_s = round(at_s + chance.exponential(mean_us) / 1_000_000, 6)
+        at_s = round(at_s + rng.exponential(mean_us) / 1_000_000, 6)
         if at_s >= options.hours * HOUR_S:
             return
         number += 1
-        yield _one(at_s, number, Chance(seed, "step", number))
+        yield _one(at_s, number, Rng(seed, "step", number))
 
 
-def _one(at_s: float, number: int, chance: Chance) -> Step:
-    known = f"e{chance.below(POOL)}"
-    kind = chance.below(100)
+def _one(at_s: float, number: int, rng: Rng) -> Step:
+    known = f"e{rng.below(POOL)}"
+    kind = rng.below(100)
     if kind < 70:
-        return _post(at_s, number, known if chance.happens(0.4) else f"once-{number}", chance)
+        return _post(at_s, number, known if rng.happens(0.4) else f"once-{number}", rng)
     if kind < 78:
         return CancelStep(at_s, known)
     if kind < 86:
-        return ChangeDelayStep(at_s, known, chance.below(DELAY_MAX_MS))
+        return ChangeDelayStep(at_s, known, rng.below(DELAY_MAX_MS))
     if kind < 89:
         return ConfirmStep(at_s, known)
     if kind < 94:
         return PeekStep(at_s, known)
     if kind < 96:
-        return UpcomingStep(at_s, chance.pick((1, 50)))
+        return UpcomingStep(at_s, rng.pick((1, 50)))
     if kind < 98:
         return LoseReplyStep(at_s)
     return ResendStep(at_s)
 
 
-def _post(at_s: float, number: int, id: str, chance: Chance) -> PostStep:
-    max_retries = chance.pick((0, 0, 1, 3, 3, 10))
+def _post(at_s: float, number: int, id: str, rng: Rng) -> PostStep:
+    max_retries = rng.pick((0, 0, 1, 3, 3, 10))
     return PostStep(
         at_s,
         id,
         number,
-        delay_ms=chance.pick((0, chance.below(100), chance.below(5_000), chance.below(DELAY_MAX_MS))),
-        count=chance.between(2, BURST_MAX) if chance.happens(0.04) else 1,
+        delay_ms=rng.pick((0, rng.below(100), rng.below(5_000), rng.below(DELAY_MAX_MS))),
+        count=rng.between(2, BURST_MAX) if rng.happens(0.04) else 1,
         max_retries=max_retries,
-        keep=chance.happens(0.5),
-        if_exists=chance.pick(("replace", "replace", "keep", "error")),
-        expires_after_ms=chance.below(60_000) if chance.happens(0.1) else None,
-        confirm_timeout_s=chance.between(1, 20) / 2 if chance.happens(0.2) else None,
-        retry_ms=chance.between(1, 10_000) if chance.happens(0.3) else None,
+        keep=rng.happens(0.5),
+        if_exists=rng.pick(("replace", "replace", "keep", "error")),
+        expires_after_ms=rng.below(60_000) if rng.happens(0.1) else None,
+        confirm_timeout_s=rng.between(1, 20) / 2 if rng.happens(0.2) else None,
+        retry_ms=rng.between(1, 10_000) if rng.happens(0.3) else None,
     )

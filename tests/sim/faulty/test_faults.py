@@ -10,15 +10,15 @@ import pytest
 
 from dtimer.errors import InvalidArgument
 from dtimer.sim import Crash, Fault, Faults, Pause, Rate, RestartStore, Simulation, StepClock
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.faults import KINDS, USUAL, NodeFault
 from dtimer.sim.faulty.plan import script_from_json, script_to_json
+from dtimer.sim.rng import Rng
 
 
 def drawn(kind: str, seed: int) -> Fault:
     fault = KINDS[kind]
     given = {"node": "n1"} if issubclass(fault, NodeFault) else {}
-    return fault.drawn(lambda name: Chance(seed, kind, name).fraction(), {}, **given)
+    return fault.drawn(lambda name: Rng(seed, kind, name).fraction(), {}, **given)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -221,7 +221,7 @@ class TestTheStore:
         what is told as lost is what is not there, post by post and poster by poster."""
         simulation = Simulation(nodes=2, seed=seed)
         Shop(simulation)
-        chance = Random(seed)
+        rng = Random(seed)
 
         async def scenario(world: World) -> None:
             posters = [DTimer(world.backend(), node_id=f"p{number}") for number in range(3)]
@@ -235,19 +235,19 @@ class TestTheStore:
             async def work(place: int) -> None:
                 while True:
                     await post(place)
-                    await asyncio.sleep(chance.uniform(0.01, 0.5))
+                    await asyncio.sleep(rng.uniform(0.01, 0.5))
 
             for place, poster in enumerate(posters):
                 poster.on("error", told[place].append)
             workers = [asyncio.create_task(work(place)) for place in range(len(posters))]
             for _ in range(4):
-                await asyncio.sleep(chance.uniform(0.5, 5))
-                lose_s, down_s = chance.choice((0, 0, 0.02, 0.3, 2)), chance.uniform(0.01, 2)
-                if chance.random() < 0.5:
-                    world.restart_store(lose_s=lose_s, down_s=down_s, loading_s=chance.choice((0, 1)))
+                await asyncio.sleep(rng.uniform(0.5, 5))
+                lose_s, down_s = rng.choice((0, 0, 0.02, 0.3, 2)), rng.uniform(0.01, 2)
+                if rng.random() < 0.5:
+                    world.restart_store(lose_s=lose_s, down_s=down_s, loading_s=rng.choice((0, 1)))
                 else:
-                    world.failover(lose_s=lose_s, down_s=down_s, clock_by_s=chance.uniform(-0.5, 0.5))
-                await asyncio.sleep(chance.choice((0, 0, down_s)))
+                    world.failover(lose_s=lose_s, down_s=down_s, clock_by_s=rng.uniform(-0.5, 0.5))
+                await asyncio.sleep(rng.choice((0, 0, down_s)))
             await asyncio.sleep(40)
             for worker in workers:
                 worker.cancel()

@@ -23,8 +23,8 @@ from dtimer.protocol.values import (
     Release,
     Window,
 )
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.store import CHECKPOINT_MIN_OPERATIONS, LOSE_MAX_US, FaultyStore, Refusal
+from dtimer.sim.rng import Rng
 
 START_US = 1_900_000_000 * SECOND_US
 MEMBER = Member("a", "1")
@@ -45,28 +45,28 @@ def seen(store: FaultyStore, now_us: int) -> list[object]:
     return [(reply.epoch, reply.seq, reply.value) for reply in replies]
 
 
-def claim(chance: Chance) -> op.Claim:
-    node = chance.pick(["a", "b"])
-    return op.Claim(member=Member(node, "1"), room=2, confirm_timeout_us=SECOND_US, nonce=f"c{chance.drawn}")
+def claim(rng: Rng) -> op.Claim:
+    node = rng.pick(["a", "b"])
+    return op.Claim(member=Member(node, "1"), room=2, confirm_timeout_us=SECOND_US, nonce=f"c{rng.drawn}")
 
 
-def program(chance: Chance, length: int) -> list[tuple[int, Operation[object]]]:
+def program(rng: Rng, length: int) -> list[tuple[int, Operation[object]]]:
     """Operations of all kinds, some milliseconds apart."""
     operations: list[tuple[int, Operation[object]]] = [(1, op.Join(Member(name, "1"))) for name in ("deaf", "a", "b")]
     now_us = 1
     for number in range(length):
-        now_us += chance.below(40_000)
-        id = f"e{chance.below(40)}"
-        receipt = Receipt(id, 1, f"c{chance.below(10_000)}")
-        made: Operation[object] = chance.pick(
+        now_us += rng.below(40_000)
+        id = f"e{rng.below(40)}"
+        receipt = Receipt(id, 1, f"c{rng.below(10_000)}")
+        made: Operation[object] = rng.pick(
             [
-                post(id, chance.below(SECOND_US), max_retries=1),
-                post(id, chance.below(SECOND_US), keep=True),
+                post(id, rng.below(SECOND_US), max_retries=1),
+                post(id, rng.below(SECOND_US), keep=True),
                 post(f"f{number}"),
-                claim(chance),
-                claim(chance),
+                claim(rng),
+                claim(rng),
                 op.Cancel((id,)),
-                op.ChangeDelay(id, chance.below(SECOND_US)),
+                op.ChangeDelay(id, rng.below(SECOND_US)),
                 op.GiveBack(receipt=receipt, how=Release.COUNTED, delay_us=5),
                 op.Resend(LetterName(id), At(0), IfExists.KEEP),
                 op.Peek(id),
@@ -79,12 +79,12 @@ def program(chance: Chance, length: int) -> list[tuple[int, Operation[object]]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_what_was_applied_last_is_as_if_it_had_never_been(seed: int) -> None:
     """Whatever the history, with its clock steps: the rest of a history gives the same replies as without the loss."""
-    chance = Chance(seed, "store")
-    operations = program(chance, 3_000)
+    rng = Rng(seed, "store")
+    operations = program(rng, 3_000)
     last_us = operations[-1][0]
-    until_us = last_us - chance.below(LOSE_MAX_US)
+    until_us = last_us - rng.below(LOSE_MAX_US)
     forgetful, other = store(), store()
-    steps = {chance.below(len(operations)): chance.between(-SECOND_US, SECOND_US) for _ in range(3)}
+    steps = {rng.below(len(operations)): rng.between(-SECOND_US, SECOND_US) for _ in range(3)}
 
     offset_us = 0
     for number, (now_us, operation) in enumerate(operations):
@@ -100,9 +100,7 @@ def test_what_was_applied_last_is_as_if_it_had_never_been(seed: int) -> None:
     assert seen(forgetful, last_us) == seen(other, last_us)
 
     def go_on(store: FaultyStore) -> list[Applied[object]]:
-        return [
-            store.apply("dt", operation, last_us + now_us) for now_us, operation in program(Chance(seed, "rest"), 200)
-        ]
+        return [store.apply("dt", operation, last_us + now_us) for now_us, operation in program(Rng(seed, "rest"), 200)]
 
     assert go_on(forgetful) == go_on(other)
 

@@ -16,8 +16,8 @@ from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied
 from dtimer.sim import Host, Simulation, World
-from dtimer.sim.chance import Chance
 from dtimer.sim.faulty.trace import Record
+from dtimer.sim.rng import Rng
 
 CALLS_EACH: Final = 150
 ASKS: Final[dict[str, Callable[[DTimer, int], Awaitable[Any]]]] = {
@@ -101,20 +101,20 @@ def run(seed: int) -> Witness:
 
             async with timer:
                 await host.forever()
-        chance = Chance(seed, "client", host.name)
+        rng = Rng(seed, "client", host.name)
         for number in range(CALLS_EACH):
-            method = chance.pick(list(ASKS))
+            method = rng.pick(list(ASKS))
             await witness.ask(host.name, method, ASKS[method](timer, number))
-            await asyncio.sleep(chance.below(50) / 1_000)
+            await asyncio.sleep(rng.below(50) / 1_000)
 
     async def scenario(world: World) -> None:
         world.watch(witness)
-        chance = Chance(seed, "losses")
+        rng = Rng(seed, "losses")
         for _ in range(100):
-            await asyncio.sleep(chance.below(200) / 1_000)
-            world.lose_replies(chance.pick(["one", "other"]), how="disconnect")
-            if chance.happens(0.2):
-                world.disconnect(chance.pick(["one", "other"]))
+            await asyncio.sleep(rng.below(200) / 1_000)
+            world.lose_replies(rng.pick(["one", "other"]), how="disconnect")
+            if rng.happens(0.2):
+                world.disconnect(rng.pick(["one", "other"]))
 
     simulation.run(scenario)
     return witness

@@ -38,8 +38,8 @@ def draw(key: int, counter: int) -> int:
     return z ^ (z >> 31)
 
 
-class Chance:
-    """The draws for one purpose of one entity: ``Chance(seed, "n1", "latency")``.
+class Rng:
+    """The draws for one purpose of one entity: ``Rng(seed, "n1", "latency")``.
 
     Equal keys draw equal numbers, so each purpose needs keys of its own.
 
@@ -55,9 +55,9 @@ class Chance:
         self._key = derive(seed, *keys)
         self.drawn = 0
 
-    def of(self, *keys: Key) -> Chance:
-        """The draws of a part of it, which depend on no draw made here: ``Chance(seed).of("n1").of("latency")``."""
-        return Chance(self._seed, *self._keys, *keys)
+    def of(self, *keys: Key) -> Rng:
+        """The draws of a part of it, which depend on no draw made here: ``Rng(seed).of("n1").of("latency")``."""
+        return Rng(self._seed, *self._keys, *keys)
 
     def at(self, counter: int) -> int:
         """The 64 bits that belong to a number of the caller's own; counts for nothing."""
