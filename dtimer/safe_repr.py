@@ -39,7 +39,7 @@ _SHORT: Final = _Short()
 
 
 def printable(text: str) -> str:
-    """Text of somebody else, a server for one, with its control characters escaped: a terminal would obey them."""
+    """Text from elsewhere, a server for one, with its control characters escaped: a terminal would obey them."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -353,7 +353,7 @@ async def test_who_is_fenced_in_one_partition_alone_leaves_the_others(backend: R
     await backend.partitions[1].join(Member("n", "another", 10_000_000))
     await until(lambda: not timer.joined)
     async with asyncio.timeout(10):
-        while await nodes_of(backend) != [[], ["n"], [], []]:  # noqa: ASYNC110  # a store tells nobody
+        while await nodes_of(backend) != [[], ["n"], [], []]:  # noqa: ASYNC110  # a store does not notify
             await asyncio.sleep(0.01)
 
 
@@ -402,7 +402,7 @@ async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(back
     timer.on("event", print)
     joining = asyncio.create_task(timer.join())
     async with asyncio.timeout(10):
-        while not (await quick.inspect()).value.ring:  # noqa: ASYNC110  # a store tells nobody
+        while not (await quick.inspect()).value.ring:  # noqa: ASYNC110  # a store does not notify
             await asyncio.sleep(0.01)
     await quick.join(Member("n", "z", 10_000_000))
     await until(lambda: errors)

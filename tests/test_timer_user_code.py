@@ -55,7 +55,7 @@ class Closed(Exception):
 
 
 class Text(str):
-    """A str that is no good as one."""
+    """A str that cannot be used as one."""
 
     __slots__ = ()
 

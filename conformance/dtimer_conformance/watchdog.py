@@ -16,7 +16,7 @@ from typing import Any, Final
 from dtimer.sim.loop.chains import await_chain, place
 
 LIMITS_MAX: Final = 10
-"""After so many limits work counts as hanging though it goes on."""
+"""The number of limits after which work counts as hanging though it goes on."""
 GRACE_S: Final = 1.0
 """For a scenario that was cancelled to end."""
 FRAMES_MAX: Final = 12

@@ -91,7 +91,7 @@ class ErrorReporter:
             log(logging.ERROR, "%s", error, error=error)
 
     def notice(self, error: DTimerError) -> None:
-        """As :meth:`report`, for what need not be an error: in the log it is a warning."""
+        """Report what need not be an error: in the log it is a warning."""
         if self.hooks:
             self.hooks.notify(error)
         else:

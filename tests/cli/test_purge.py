@@ -141,7 +141,7 @@ async def test_it_removes_keys_that_are_of_another_type(server: Server, key: str
 async def test_it_removes_nothing_when_the_terminal_is_closed(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-D is no answer."""
+    """Ctrl-D does not answer."""
     await use(server.url, "shop")
     terminal = StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)

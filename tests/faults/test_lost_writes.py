@@ -162,7 +162,7 @@ async def test_a_restart_that_loses_nothing_is_not_said_to(one_private_server: S
 
 
 async def test_where_info_is_denied_what_may_be_lost_is_said(one_private_server: StartServer) -> None:
-    """As long as a connection lasts the server has not been restarted; after that nothing is certain."""
+    """While a connection lasts the server has not been restarted; after that nothing is certain."""
     server = one_private_server(appendonly="yes", appendfsync="always")
 
     def user() -> None:

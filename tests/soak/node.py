@@ -28,7 +28,7 @@ WORK_S: Final = 0.02
 
 
 class Panic(BaseException):
-    """As an extension written in another language raises it."""
+    """What an extension written in another language raises."""
 
 
 class Mute(Exception):
@@ -52,7 +52,7 @@ ODD: Final[tuple[Callable[[], BaseException], ...]] = (
     lambda: GeneratorExit("as the seed would have it"),
     Mute,
 )
-"""What handlers raise: each kind that is no order to end the program."""
+"""What handlers raise: each kind that does not order the program to end."""
 
 
 class Worker:

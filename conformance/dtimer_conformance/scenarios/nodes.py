@@ -113,7 +113,7 @@ async def the_death_of_the_armed_node_costs_less_than_a_second(env: Environment)
     poster = await env.timer()
     await poster.post_many(Post(payload=n, delay=150 + 40 * n) for n in range(6))
     armed = env.recorder.history[-1].reply.announced
-    assert_that("somebody was told", armed)
+    assert_that("a member was notified", armed)
     dead = next(node for node in nodes if node.timer.node_id == armed[-1].node)
 
     dead.die()

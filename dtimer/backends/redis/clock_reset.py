@@ -77,7 +77,7 @@ class _Part(RedisPartition):
         return (await self._run("reset_some", (epoch,), _done)).value
 
     async def take_back(self) -> None:
-        """As if it had not been begun, unless something is done already."""
+        """Make it as it was before it was begun, unless something is done already."""
         await self._run("reset_some", ("",), _done)
 
     async def ask(self, *command: bytes) -> Reply:

@@ -70,7 +70,7 @@ async def contents(server: Server, partitions: int) -> list[Any]:
 
 
 async def ahead(server: Server, partitions: int, *places: int) -> None:
-    """As if the server's clock had been a day ahead for a moment, noticed in these partitions; in all by default."""
+    """The server's clock seems to have been a day ahead, noticed in these partitions; in all by default."""
     ahead_us = [DAY_US, 0]
     store = RedisBackend(
         client(server), partitions=partitions, clock_for_tests=lambda: time.time_ns() // 1_000 + ahead_us[0]

@@ -94,7 +94,7 @@ class Taken:
 
 
 async def test_ten_thousand_events_outlast_the_upgrade(looking: Client, client: Redis) -> None:
-    """As b08225d left them: pending, unconfirmed and dead. Today's node gets each, in time, with all that it had."""
+    """Pending, unconfirmed and dead, written by b08225d. Today's node gets each, in time, with all that it had."""
     lay_out(looking)
     _, live, dead = recorded()
     assert len(live) + len(dead) == 10_000

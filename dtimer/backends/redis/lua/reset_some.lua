@@ -75,7 +75,7 @@ local function move_letter(member, score)
   return #letter
 end
 
--- How many entries of a sorted set were done, from one place on: so many, or so many bytes of records.
+-- How many entries of a sorted set to do, from one place on: a number of them, or of bytes of records.
 local function some(key, first, work)
   local entries = redis.call('ZRANGE', key, first, first + LIMITS.BATCH_MAX_ITEMS - 1, 'WITHSCORES')
   local bytes, count = 0, 0
