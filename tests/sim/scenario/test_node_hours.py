@@ -11,11 +11,13 @@ from collections import Counter
 
 import pytest
 
-from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.faulty.faults import StepClock
+from dtimer.sim.faulty.plan import Faults, Rate
 from dtimer.sim.scenario.campaign import report_of
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.runner import run_seed
 
+DAY_S = 86_400.0
 PARTS = 9
 SEEDS = 7
 OPTIONS = Options(nodes=16, hours=1, rate=60, faults=Faults.everything(20))
@@ -42,3 +44,19 @@ def test_nothing_goes_wrong(part: int) -> None:
 
 def test_it_is_a_thousand_hours() -> None:
     assert NODE_HOURS >= 1_000
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_goes_wrong_while_the_clock_leaps_by_up_to_a_day(seed: int) -> None:
+    """Forward and back, beside all else. In the usual mixture it is seconds: a leap ahead makes due what is posted."""
+    usual = Faults.everything(60)
+    leaps = Rate(12, {"by_s": (-DAY_S, DAY_S)})
+    options = Options(hours=0.5, faults=Faults(rates={**usual.rates, StepClock.kind: leaps}))
+
+    outcome = run_seed(options, seed)
+
+    assert not outcome.violations, outcome.violations[0]
+    steps_s = [fault.by_s for _, fault in outcome.run.script if isinstance(fault, StepClock)]
+    assert max(steps_s) > DAY_S / 10
+    assert min(steps_s) < -DAY_S / 10
