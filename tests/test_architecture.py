@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -174,3 +175,17 @@ def test_the_bare_name_conformance_is_not_importable() -> None:
     found = subprocess.run([sys.executable, "-P", "-c", code], check=False, env=environment, cwd=Path(__file__).parent)
 
     assert found.returncode == 0
+
+
+def test_the_author_of_a_backend_imports_the_protocol_and_what_applications_do() -> None:
+    """The example shows what a backend needs: ``dtimer.protocol``, and names of the package itself."""
+    example = Path(__file__).resolve().parents[1] / "conformance" / "example_backend"
+    files = [path for path in example.rglob("*.py") if ".venv" not in path.parts]
+    imported = {
+        node.module
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module and within(node.module, "dtimer")
+    }
+
+    assert imported == {"dtimer", "dtimer.protocol"}
