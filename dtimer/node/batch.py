@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from typing_extensions import override
@@ -15,6 +16,7 @@ from typing_extensions import override
 from dtimer.errors import REPEATABLE, BackendError, Known, OutcomeUnknown
 from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
 from dtimer.node.retry import TRANSIENT, restated
+from dtimer.node.tasks import cancel
 
 ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
@@ -97,7 +99,11 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 
     def cancel(self) -> None:
         """Nobody will answer."""
-        self.future().cancel()
+        if self._future is not None:
+            cancel(self._future)
+        else:
+            with suppress(RuntimeError):  # no loop runs any more, so no caller will wait
+                self.future().cancel()
 
 
 class KeptSubmission(Submission[ItemT, ReplyT]):
@@ -151,7 +157,7 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
     def cancel(self) -> None:
         self._ended = True
         for waiter in self._waiting():
-            waiter.cancel()
+            cancel(waiter)
 
     def _waiting(self) -> list[asyncio.Future[Sequence[ReplyT]]]:
         """Those that have not been cancelled, for the last time."""

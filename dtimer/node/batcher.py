@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from dtimer.node.batch import Batch, BatchQueue, Submission
 from dtimer.node.fetch_schedule import Backoff
-from dtimer.node.tasks import start_task
+from dtimer.node.tasks import cancel, start_task
 from dtimer.protocol.backend import Runtime
 from dtimer.user_code import ends_the_task
 
@@ -151,7 +151,7 @@ class Batcher(Generic[ItemT, ReplyT]):
         try:
             await asyncio.wait([self._pause])
         except BaseException:
-            self._pause.cancel()
+            cancel(self._pause)
             self._shut_down(batch)
             raise
         finally:

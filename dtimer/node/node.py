@@ -22,7 +22,7 @@ from dtimer.node.hooks import ErrorReporter
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
 from dtimer.node.prefetch import Prefetch
-from dtimer.node.tasks import start_task
+from dtimer.node.tasks import cancel, start_task
 from dtimer.protocol.backend import Runtime
 from dtimer.protocol.values import Member
 from dtimer.safe_repr import safe_repr, safe_str
@@ -296,7 +296,7 @@ class Node:
             if not nap.cancelled():
                 nap.result()  # raises what a simulator has to say
         finally:
-            nap.cancel()
+            cancel(nap)
             self._naps.discard(nap)
 
     # --- draining --------------------------------------------------------------------------------------------

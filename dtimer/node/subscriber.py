@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from dtimer.errors import BackendClosed, BackendError, StoreUnreachable
 from dtimer.node.fetch_schedule import Backoff
-from dtimer.node.tasks import start_task
+from dtimer.node.tasks import cancel, start_task
 from dtimer.protocol.backend import TimerBackend
 from dtimer.protocol.values import Message
 from dtimer.safe_repr import safe_repr
@@ -69,7 +69,7 @@ class Subscriber:
                 await self._backend.runtime.sleep(backoff.next_us())
         finally:
             # Whoever waits for the first attempt must not wait for a task that is gone.
-            first.cancel()
+            cancel(first)
 
     async def _receive(self, epoch: str, first: asyncio.Future[Exception | None], backoff: Backoff) -> Exception:
         try:

@@ -25,3 +25,9 @@ def start_task(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio
     task = asyncio.get_running_loop().create_task(run(), name=name)
     starting = False
     return task
+
+
+def cancel(future: asyncio.Future[Any]) -> None:
+    """Cancel it, unless its loop is closed: what is left there is being collected, and could not be told."""
+    if not future.get_loop().is_closed():
+        future.cancel()

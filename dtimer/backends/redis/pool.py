@@ -29,6 +29,7 @@ from dtimer.errors import (
     StoreReadOnly,
     StoreUnreachable,
 )
+from dtimer.loop_local import LoopRef
 
 CONNECTIONS_MAX: Final = 16
 """More requests at once only queue up in the server, which runs one script at a time."""
@@ -183,6 +184,7 @@ class Pool:
     async def listening(self) -> AsyncGenerator[StoreConnection]:
         """A new connection for a subscription; dropped on exit, or when the connections are closed."""
         self._require_open("wakeups")
+        home = LoopRef()
         connection = await self._connected()
         try:
             self._require_open("wakeups")
@@ -195,8 +197,9 @@ class Pool:
         finally:
             self._listening.discard(connection)
             connection.drop()
-            # The socket is closed in the next turn of the loop, which may be its last.
-            await asyncio.sleep(0)
+            if home.is_here():  # else the loop was closed, and this is collected
+                # The socket is closed in the next turn of the loop, which may be its last.
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Take no more requests, wait for those under way (each ends within its timeout), close all. Idempotent."""

@@ -746,3 +746,34 @@ ids = [id for each in said for id in each.split(",")] + before + asyncio.run(pos
 assert len(set(ids)) == 200, len(set(ids))
 """
     run(PRE_FORK + program, server.url)
+
+
+CLOSED_WITH_WORK: Final = """
+import gc, logging, warnings
+# asyncio tells of each task that was left, and Python of each socket, since the backend was not closed.
+for name in ("asyncio", "dtimer"):
+    logging.getLogger(name).disabled = True
+warnings.simplefilter("ignore", ResourceWarning)
+async def main():
+    timer = DTimer(RedisBackend.from_url(sys.argv[1], repeat_within=60))
+    timer.on("event", print)
+    await timer.join()
+    await timer.post(1, 60_000)
+    if "calls" in sys.argv:
+        tasks = [asyncio.ensure_future(timer.post(n, 60_000)) for n in range(5)]
+        tasks.append(asyncio.ensure_future(timer.leave()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    return timer
+loop = asyncio.new_event_loop()
+timer = loop.run_until_complete(main())
+loop.close()
+del timer, loop
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("work", ["node", "calls"])
+def test_a_loop_that_is_closed_with_work_left_gets_no_further_word(server: Server, work: str) -> None:
+    """What is left is collected then: no coroutine of dtimer waits on, or asks the loop for anything."""
+    run(CLOSED_WITH_WORK, server.url, work)
