@@ -345,9 +345,9 @@ class Exhausted(Generic[PayloadT]):
     """
 
     id: str
-    payload: PayloadT | None
+    payload: PayloadT | None = field(repr=False)
     payload_bytes: bytes = field(repr=False)
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     reason: EndReason
     max_retries: int
     num_retries: int

@@ -228,7 +228,13 @@ async def test_without_that_ability_dead_letters_are_a_clear_error(sim: SimBacke
 async def test_what_is_printed_names_the_event_and_not_its_payload(sim: SimBackend) -> None:
     """In a shell or in a log the id is what is looked for; the payload may be large, or private."""
     async with DTimer(backend=sim) as timer:
-        timer.on("event", lambda event: event.bury("why"))
+        given: list[object] = []
+
+        @timer.on("event")
+        async def bury(event: Event) -> None:
+            given.append(event)
+            await (event.release(counted=True) if event.id == "over" else event.bury("why"))
+
         posted = await timer.post("secret", 60_000, id="later\n", max_retries=2)
         assert repr(posted) == r"PostedId('later\n', created)"
         assert (str(posted), f"{posted}") == ("later\n", "later\n")
@@ -241,4 +247,10 @@ async def test_what_is_printed_names_the_event_and_not_its_payload(sim: SimBacke
         (letter,) = await timer.dead_letters()
         assert repr(letter).startswith("DeadEvent(id='dead', reason=buried, detail='why', buried_at=")
         assert "secret" not in repr(letter)
+        assert [repr(event) for event in given] == ["Event(id='dead', delivery=1, num_retries=0)"]
+        timer.on("exhausted", given.append)
+        await timer.post("secret", 0, id="over", keep=True)
+        await sim.run_until_idle()
+        assert repr(given[-1]).startswith("Exhausted(id='over', reason=")
+        assert "secret" not in repr(given[-1])
         assert repr(timer).startswith("DTimer(node_id=")

@@ -34,7 +34,7 @@ from dtimer_conformance.replay import Heard, in_order
 from support.servers import Server
 
 START_US = 1_800_000_000 * SECOND_US
-NODES = [Member(node, incarnation) for node in "abc" for incarnation in ("i1", "i2", "i3")]
+NODES = [Member(node, incarnation) for node in "abc" for incarnation in ("i1", "i2", "i3", "i4")]
 
 
 _DUE_AT_ONCE: tuple[After | At, ...] = (After(0), At(1))
@@ -59,20 +59,23 @@ async def backend_of(server: Server, clock: Clock, *, partitions: int = 1) -> As
         yield backend
 
 
-async def compare(server: Server, before: list[Step], after: list[Step]) -> None:
-    """A program, a reset, and another program: every reply is the machine's."""
+async def compare(server: Server, before: list[Step], *afters: list[Step]) -> None:
+    """A program, a reset, another program, and so on: every reply is the machine's."""
     clock = Clock()
     async with backend_of(server, clock) as backend:
         runner = Runner(backend, clock.step, leap=clock.step)
-        await runner.run([*before, *(op.Leave(member) for member in NODES)])
+        await runner.run(before)
         machine = Machine(runner.history[0].reply.epoch)
-        replay_on(machine, runner)
-        done = await backend.reset_clock()
-        if done.skew_us:
-            at_us = max(clock.now_us + done.skew_us, machine.last_us)
-            expected = machine.reset_clock(epoch_after_reset(machine.epoch), at_us=at_us, skew_us=done.skew_us)
-            assert done == expected
-        await runner.run(after)
+        for after in afters:
+            await runner.run([op.Leave(member) for member in NODES])
+            replay_on(machine, runner)
+            done = await backend.reset_clock()
+            if done.skew_us:
+                at_us = max(clock.now_us + done.skew_us, machine.last_us)
+                expected = machine.reset_clock(epoch_after_reset(machine.epoch), at_us=at_us, skew_us=done.skew_us)
+                assert done == expected
+            assert (await backend.peek("none")).skew_us == 0
+            await runner.run(after)
         replay_on(machine, runner)
 
 
@@ -132,8 +135,15 @@ async def test_every_state_is_moved_as_by_the_machine(server: Server, leap_us: i
     steps += [op.Join(Member("b", "i4", DAY_US))]
     for hours in (0, 1, 12, 24, 48, 96, 31 * 24):
         steps += [Wait(hours * DAY_US // 24), claim, op.Upcoming(Window(), 256), op.ListDeadLetters(None, 256)]
+    # What is kept of an event is seen when it ends, and that its time of day was put right when that is done again.
+    refused = op.GiveBack(receipt=NO_RECEIPT, how=Release.REFUSED, delay_us=0, failure=None, refused_for_us=DAY_US // 2)
+    ends: list[Step] = [op.Join(Member("b", "i4", DAY_US)), Wait(20 * DAY_US // 24), claim]
+    ends += [OnDelivery(n, (op.Bury(NO_RECEIPT, "enough"), refused)[n % 2]) for n in range(40)]
+    again: list[Step] = [Leap(DAY_US), op.Cancel(("none",)), Leap(-DAY_US), op.Cancel(("none",))]
+    shown = [op.Upcoming(Window(), 256), op.ListDeadLetters(None, 256)]
 
     await compare(server, everything(leap_us), steps)
+    await compare(server, everything(leap_us), [*again, *shown], [*ends, *shown])
 
 
 @settings(
