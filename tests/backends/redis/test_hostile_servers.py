@@ -36,9 +36,10 @@ from support.waiting import until
 
 pytestmark = pytest.mark.once
 
-PONG = b"+PONG\r\n"
+WELCOME = b"+PONG\r\n-NOPERM\r\n-NOPERM\r\n"
+"""To PING, and to INFO twice: what a connection asks first."""
 TITLE = b"\x1b]0;owned\x07\x1b[2J"
-PLACE = b"*2\r\n$28\r\n0123456789abcdef 1 1000000 0\r\n$-1\r\n"
+PLACE = b"*2\r\n$30\r\n0123456789abcdef 1 1000000 0 ?\r\n$-1\r\n"
 """What `open` is answered."""
 
 ENDLESS: dict[str, Callable[[], Iterator[bytes]]] = {
@@ -78,7 +79,7 @@ async def using(server: Hostile, kind: str = "server") -> AsyncIterator[RedisBac
 @pytest.mark.parametrize("reply", ENDLESS.values(), ids=ENDLESS)
 async def test_an_endless_reply_to_a_request_ends_its_connection(reply: Callable[[], Iterator[bytes]]) -> None:
     """Long before the time limit, and with the reason."""
-    async with answering(PONG, reply()) as server, using(server) as backend:
+    async with answering(WELCOME, reply()) as server, using(server) as backend:
         async with asyncio.timeout(4):
             with pytest.raises(OutcomeUnknown, match=r"of more than|parts|levels|line|not dtimer's"):
                 await backend.peek("x")
@@ -104,7 +105,7 @@ async def test_an_endless_reply_on_a_subscription_ends_it(kind: str) -> None:
         b"*3\r\n$9\r\nsubscribe\r\n$%d\r\n%b\r\n:%d\r\n" % (len(name), name, number)
         for number, name in enumerate((b"{dt}:e:n:node", b"{dt}:e:p"), 1)
     )
-    async with answering(PONG, chain([subscribed], ENDLESS[kind]())) as server, using(server) as backend:
+    async with answering(WELCOME, chain([subscribed], ENDLESS[kind]())) as server, using(server) as backend:
         with pytest.raises(StoreUnreachable):
             await heard_until_it_ends(backend)
 
@@ -119,7 +120,7 @@ async def heard_until_it_ends(backend: RedisBackend) -> None:
 
 async def test_what_comes_unasked_for_on_an_idle_connection_ends_it() -> None:
     """Nobody reads there, so nobody would ever hold it back."""
-    async with answering(PONG, chain([PLACE], endless(b"", b"+OK\r\n"))) as server, using(server) as backend:
+    async with answering(WELCOME, chain([PLACE], endless(b"", b"+OK\r\n"))) as server, using(server) as backend:
         await backend.open()
         await until(lambda: server.ended)
 
@@ -131,7 +132,7 @@ async def test_what_comes_unasked_for_on_an_idle_connection_ends_it() -> None:
 async def test_an_endless_reply_to_the_question_for_the_server_ends_the_attempt(
     reply: Callable[[], Iterator[bytes]], kind: str
 ) -> None:
-    async with answering(PONG, reply()) as server, using(server, kind) as backend:
+    async with answering(WELCOME, reply()) as server, using(server, kind) as backend:
         async with asyncio.timeout(4):
             with pytest.raises(StoreUnreachable):
                 await backend.peek("x")
@@ -149,17 +150,17 @@ STRANGE: dict[str, bytes] = {
     "one part": b"*1\r\n:1\r\n",
     "a place that is a number": b"*2\r\n:1\r\n:2\r\n",
     "a place of too few words": b"*2\r\n$3\r\na b\r\n$-1\r\n",
-    "a place of too many words": b"*2\r\n$11\r\ne 1 2 3 4 5\r\n$-1\r\n",
-    "a place that is no ASCII": b"*2\r\n$7\r\n\xff 1 2 3\r\n$-1\r\n",
-    "a value that is none": b"*2\r\n$7\r\ne 1 2 3\r\n*2\r\n*1\r\n:1\r\n:99\r\n",
-    "a number that is no outcome": b"*2\r\n$7\r\ne 1 2 3\r\n:99\r\n",
-    "digits that are no outcomes": b"*2\r\n$7\r\ne 1 2 3\r\n$2\r\nzz\r\n",
+    "a place of too many words": b"*2\r\n$11\r\ne 1 2 3 ? 5\r\n$-1\r\n",
+    "a place that is no ASCII": b"*2\r\n$9\r\n\xff 1 2 3 ?\r\n$-1\r\n",
+    "a value that is none": b"*2\r\n$9\r\ne 1 2 3 ?\r\n*2\r\n*1\r\n:1\r\n:99\r\n",
+    "a number that is no outcome": b"*2\r\n$9\r\ne 1 2 3 ?\r\n:99\r\n",
+    "digits that are no outcomes": b"*2\r\n$9\r\ne 1 2 3 ?\r\n$2\r\nzz\r\n",
     "a negative length": b"*-5\r\n",
     "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
     "RESP3": b"%1\r\n+a\r\n:1\r\n",
     "a redirection to nowhere": b"-MOVED\r\n",
     "a redirection to no port": b"-MOVED 1 a:b\r\n",
-    "deep parts": b"*2\r\n$7\r\ne 1 2 3\r\n" + b"*1\r\n" * 7 + b":1\r\n",
+    "deep parts": b"*2\r\n$9\r\ne 1 2 3 ?\r\n" + b"*1\r\n" * 7 + b":1\r\n",
 }
 
 
@@ -196,7 +197,7 @@ async def test_a_strange_reply_is_an_error_of_the_store(reply: bytes) -> None:
     """Whatever the call; as far as anybody knows it may have been applied."""
     accepted: set[str] = set()
     refused: set[str] = set()
-    async with answering(PONG, then=reply) as server, using(server) as backend:
+    async with answering(WELCOME, then=reply) as server, using(server) as backend:
         for name, call in CALLS.items():
             try:
                 await call(backend)
@@ -226,7 +227,7 @@ async def test_a_strange_reply_is_an_error_of_the_store(reply: bytes) -> None:
 async def test_a_strange_answer_to_the_question_for_the_server_is_an_error_of_the_store(
     kind: str, reply: bytes
 ) -> None:
-    async with answering(PONG, then=reply) as server, using(server, kind) as backend:
+    async with answering(WELCOME, then=reply) as server, using(server, kind) as backend:
         with pytest.raises(StoreUnreachable) as caught:
             await backend.peek("x")
 
@@ -244,18 +245,18 @@ def info(policy: bytes) -> bytes:
 SERVERS: dict[str, list[bytes | Iterator[bytes]]] = {
     "OK to all": [b"+OK\r\n"] * 9,
     "*-5 to all": [b"*-5\r\n"] * 9,
-    "a strange place": [PONG, b"*2\r\n$3\r\nabc\r\n$-1\r\n"],
+    "a strange place": [WELCOME, b"*2\r\n$3\r\nabc\r\n$-1\r\n"],
     "HTTP": [b"HTTP/1.1 400 Bad Request\r\n\r\n<html>" + TITLE],
-    "an endless bulk": [PONG, endless(b"$9999999999\r\n", b"x")],
+    "an endless bulk": [WELCOME, endless(b"$9999999999\r\n", b"x")],
     "an endless greeting": [endless(b"$9999999999\r\n", b"x")],
-    "an error that writes the title": [PONG, b"-ERR " + TITLE + b"\r\n"],
+    "an error that writes the title": [WELCOME, b"-ERR " + TITLE + b"\r\n"],
     "an error at once": [b"-ERR " + TITLE + b"\r\n"],
-    "a code that writes the title": [PONG, b"-" + TITLE + b"\r\n"],
-    "a denial that writes the title": [PONG, b"-NOPERM " + TITLE + b"\r\n"],
-    "strange settings": [PONG, PLACE, b"+" + TITLE + b"\r\n"],
-    "settings that are an error": [PONG, PLACE, b"-ERR " + TITLE + b"\r\n"],
-    "settings that write the title": [PONG, PLACE, info(b"allkeys-" + TITLE), b"*2\r\n$4\r\nsave\r\n$1\r\nx\r\n"],
-    "a redirection that writes the title": [PONG, b"-MOVED 1 " + TITLE + b":1\r\n"],
+    "a code that writes the title": [WELCOME, b"-" + TITLE + b"\r\n"],
+    "a denial that writes the title": [WELCOME, b"-NOPERM " + TITLE + b"\r\n"],
+    "strange settings": [WELCOME, PLACE, b"+" + TITLE + b"\r\n"],
+    "settings that are an error": [WELCOME, PLACE, b"-ERR " + TITLE + b"\r\n"],
+    "settings that write the title": [WELCOME, PLACE, info(b"allkeys-" + TITLE), b"*2\r\n$4\r\nsave\r\n$1\r\nx\r\n"],
+    "a redirection that writes the title": [WELCOME, b"-MOVED 1 " + TITLE + b":1\r\n"],
     "a binary": [bytes(range(256))],
     "nothing at all": [b""],
 }
@@ -303,10 +304,10 @@ async def test_an_operators_commands_say_in_a_line_what_is_no_redis(
 async def test_the_doctor_expects_no_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(make_certificates(tmp_path).server)
-    async with answering(PONG, tls=context) as server:
+    async with answering(WELCOME, tls=context) as server:
         await shown_in_one_line(capsys, "doctor", server.url)
 
 
 async def test_the_doctor_expects_tls(capsys: pytest.CaptureFixture[str]) -> None:
-    async with answering(PONG) as server:
+    async with answering(WELCOME) as server:
         await shown_in_one_line(capsys, "doctor", server.url.replace("redis:", "rediss:"))
