@@ -109,7 +109,7 @@ WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
     "forget to count": (STORM, 1),
     "ignore the event's own timeout": (STORM, 1),
     "accept an old receipt": (STORM, 2),
-    "a late confirm is refused": (STORM, 1),
+    "a late confirm is refused": (STORM, 2),
     "a release counts when it should not": (STORM, 1),
     "a lost claim loses what is tracked": (STORM, 1),
     "the head's announcement is forgotten": (STORM, 1),
@@ -127,7 +127,7 @@ WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
     "the reply's time is not heeded": (STORM, 1),
     "wake-ups are not heeded": (STORM, 1),
     "leaving, and taking on": (STOPPED, 3),
-    "a confirm whose reply is lost has worked": (FORGETFUL, 3),
+    "a confirm whose reply is lost has worked": (FORGETFUL, 4),
 }
 """Of each bug: where it is looked for, and how many seeds that takes at most."""
 
