@@ -409,8 +409,7 @@ async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(back
 
     slow.let["join"].set()
     await joining
-    await until(lambda: slow.count("leave"))
-    await until(lambda: not timer._node._fetchers)
+    await until(lambda: "leave" in slow.answered and not timer._node._fetchers)
 
     assert [type(error) for error in errors] == [NodeFenced]
     assert await nodes_of(backend) == [["n"], [], [], []]
