@@ -1,8 +1,8 @@
 """What happens to an event: every rule of dtimer, once, as a pure state machine.
 
 Rule 1: everything that decides what happens to an event is in this file; who is told to come is in ``ring.py``, what
-is kept of the dead in ``letters.py``, what time it is in ``clock.py``, which servers it was on in ``branches.py``, and
-nothing of it anywhere else in Python.
+is kept of the dead in ``dead_letters.py``, what time it is in ``clock.py``, which servers it was on in
+``branches.py``, and nothing of it anywhere else in Python.
 
 Rule 2: this package cannot wait, read a clock, roll dice or reach anything. What a store could not decide alone
 comes in with the operation: the time, the tokens, and whether an announcement reached anybody.

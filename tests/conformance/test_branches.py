@@ -53,13 +53,11 @@ NOT_REACHED: Final = {
         letters.lua read_letter: #number <= 15 -> false
         letters.lua read_letter: REASONS[reason or ''] -> false
         letters.lua read_letter: failure ~= '0' and not read_error(string.sub(letter, first, last)) -> true
-        letters.lua read_letter: not (REASONS[reason or ''] and #buried <= 16 and #counted <= 15 and #number <= 15 and
-        #due <= 16 and tonumber(detail) <= LIMITS.UNREADABLE_SHOWN_BYTES and tonumber(failure) <=
-        LIMITS.LAST_ERROR_MAX_BYTES) -> true
+        letters.lua read_letter: not (REASONS[reason or ''] and #buried <= 16 and #counted <= 15 and #number <= 15 and #due <= 16 and tonumber(detail) <= LIMITS.UNREADABLE_SHOWN_BYTES and tonumber(failure) <= LIMITS.LAST_ERROR_MAX_BYTES) -> true
         letters.lua read_letter: reason -> false
         letters.lua read_letter: size -> false
         letters.lua read_letter: tonumber(detail) <= LIMITS.UNREADABLE_SHOWN_BYTES -> false
-        letters.page: letter.event is None -> true
+        dead_letters.page: letter.event is None -> true
         machine._bury_entry: isinstance(entry.record, bytes) -> true
         machine._bury_entry: readable -> false
         machine._pending: isinstance(entry.record, bytes) -> true

@@ -19,7 +19,7 @@ from dtimer.backends.redis.scripts import load_script
 from support.mutants import ROOT
 from support.servers import Server
 
-PARTS: Final = ("letters", "refusals", "ring", "machine")
+PARTS: Final = ("dead_letters", "refusals", "branches", "ring", "machine")
 """The later ones import from the earlier ones."""
 NO_OPERATIONS: Final = {"check", "copy", "plant", "num_live", "joined", "reset_clock", "moved", "_earlier", "clear"}
 """What no program calls. A reset of the clock is compared by tests/backends/redis/test_clock_reset.py."""
