@@ -12,7 +12,15 @@ from typing import Final
 import pytest
 from redis import Redis as Client
 
-from dtimer import Known, NodeDisturbed, StoreFull, StoreLostWrites, StoreNotWritable, StoreReadOnly
+from dtimer import (
+    ConfirmedTooLate,
+    Known,
+    NodeDisturbed,
+    StoreFull,
+    StoreLostWrites,
+    StoreNotWritable,
+    StoreReadOnly,
+)
 from support.bounds import LATE_MS, RECONNECT_MS
 from support.figures import Figure
 from support.load import CONFIRM_TIMEOUT_S, under_load
@@ -162,8 +170,9 @@ async def test_a_replica_refuses_and_its_nodes_wait_for_its_promotion(
         load.judge(late_ms=1_000 + RECONNECT_MS + LATE_MS)
         assert not load.refused
         for node in load.nodes:
-            # A confirm that nobody waits for and that is refused is told, too; its event comes again.
-            assert set(node.error_types()) <= {NodeDisturbed, StoreReadOnly}
+            # A confirm that nobody waits for and that is refused is told, too; its event comes again. A busy host may
+            # let deadlines pass meanwhile.
+            assert set(node.error_types()) <= {NodeDisturbed, StoreReadOnly, ConfirmedTooLate}
             assert node.error_types().count(NodeDisturbed) == 1
         assert len(logged(caplog)) == 2 * len(load.nodes)
 
@@ -224,7 +233,8 @@ async def test_a_server_that_takes_no_writes_for_a_while_is_waited_for(
         assert not load.refused
         assert not load.unknown
         for node in load.nodes:
-            assert set(node.error_types()) <= {NodeDisturbed, StoreNotWritable}
+            # On a busy host a deadline may pass before the confirm is taken.
+            assert set(node.error_types()) <= {NodeDisturbed, StoreNotWritable, ConfirmedTooLate}
             assert node.error_types().count(NodeDisturbed) == 1
         assert len(logged(caplog)) == 2 * len(load.nodes)
 

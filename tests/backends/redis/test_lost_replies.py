@@ -136,7 +136,10 @@ def test_no_operation_is_missing() -> None:
     known = vars(RedisPartition) | vars(RedisBackend)
     methods = {name for name, value in known.items() if callable(value) and not name.startswith("_")}
 
-    assert methods - set(CALLS) == {"close", "purge", "wakeups", "examine", "post_durably"}
+    assert methods - set(CALLS) == {
+        *("close", "purge", "wakeups", "examine", "examine_server", "post_durably"),
+        "reset_clock",  # told by its own tests: it goes on where it was
+    }
 
 
 @pytest.mark.parametrize("operation", CALLS)
