@@ -173,7 +173,7 @@ def judge(history: Iterable[Record]) -> tuple[Summary, list[Violation]]:
     if drained_us is None:
         violations.append(Violation(Verdict.STUCK, "", "the run was never drained, so nothing is known of losses"))
     for id, life in lives.items():
-        life.got.sort(key=lambda got: (got.number, got.at_us))
+        life.got.sort(key=lambda got: (got.number, got.now_us))
         violations += _of_one(id, life, left, troubles, summary)
     summary.dead = len(left.dead)
     summary.lateness_us.sort()
@@ -215,7 +215,7 @@ def _timely(posted: Posted, life: Life, troubles: Troubles, summary: Summary) ->
 def _not_too_often(posted: Posted, life: Life, troubles: Troubles) -> Iterable[Violation]:
     numbers = [got.number for got in life.got]
     for got, again in zip(life.got, life.got[1:], strict=False):
-        if got.number == again.number and not _undone(life, got.node, got.at_us, again.now_us, troubles):
+        if got.number == again.number and not _undone(life, got.node, _claimed_us(got), again.now_us, troubles):
             yield Violation(Verdict.TOO_OFTEN, posted.id, f"one delivery came twice: {numbers}")
             break
     counted = {got.num_retries for got in life.got}

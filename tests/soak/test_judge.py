@@ -78,6 +78,14 @@ FINE: dict[str, list[Record]] = {
     "confirmed, lost, told, and again": [
         posted(), got(), did(), LOSSY, TOLD, got(1, 3_000_000), did(1, at_us=3_010_000),
     ],
+    "claimed while the clock was ahead, lost, told, and again": [
+        posted(),
+        got(at_us=9_000_000, due_us=9_000_000, now_us=1_004_000),
+        LOSSY,
+        TOLD,
+        got(1, 3_000_000),
+        did(1, at_us=3_010_000),
+    ],
     "confirmed, lost, and its node killed": [
         posted(), got(), did(), LOSSY, Fault("f", SECOND_US, 2 * SECOND_US, False, ended=("n1",)),
         got(1, 3_000_000), did(1, at_us=3_010_000),
