@@ -39,8 +39,9 @@ class RunningCounters:
     store_restarts: int = 0
     """Times another server answered than before, and nothing was lost that is known of (rule O2)."""
     clock_steps: int = 0
-    clock_leaps: int = 0
     """Times the clock of the store's host was set back (rule T2)."""
+    clock_leaps: int = 0
+    """Times the store's time went ahead of this process's by a second or more (rule T2)."""
 
     def snapshot(self) -> Counters:
         return Counters(**asdict(self))

@@ -116,7 +116,7 @@ async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, err
 async def test_a_confirm_that_was_asked_for_goes_on_when_its_caller_is_cancelled(
     sim: SimBackend, timer: DTimer, errors: list[DTimerError], kind: str
 ) -> None:
-    """Rule E1: the work is done. It is no other caller's cancellation either."""
+    """Rule E1: the work is done. Another caller is not cancelled by it either."""
     runs = 0
     outcomes: list[object] = []
 

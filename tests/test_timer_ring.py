@@ -258,7 +258,7 @@ async def test_a_node_whose_loop_was_closed_does_not_dispute_its_own_id(sim: Sim
 async def test_an_id_that_may_be_disputed_is_a_warning_in_the_log(
     sim: SimBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is no failure of a process that follows one that crashed, so the text has both possibilities."""
+    """A process that follows a crashed one has not failed, so the text has both possibilities."""
     await sim.join(Member("n", "0"))
 
     async with DTimer(sim, node_id="n"):

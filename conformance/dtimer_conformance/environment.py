@@ -231,7 +231,7 @@ class Environment:
             await backend.step_clock(timedelta(microseconds=by_us))
 
     async def sleep(self, duration_us: int) -> None:
-        """The same for handlers, in which time cannot be moved."""
+        """Wait for so long inside a handler, where the clock cannot be moved: this is the handler's work."""
         await self.store.runtime.sleep(duration_us)
 
     async def until(

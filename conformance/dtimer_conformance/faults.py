@@ -82,7 +82,7 @@ class Faults:
 
     async def passing(self, method: str, runtime: Runtime, *, sent: bool = False) -> None:
         """One direction of the way."""
-        # Nothing ends this but the caller's own time limit: that is what a frozen way is.
+        # Blocks until the caller's own time limit ends it, like a hung connection.
         while self.link is LinkState.FROZEN:
             await runtime.sleep(FOR_GOOD_US)
         if self.link is LinkState.CUT:

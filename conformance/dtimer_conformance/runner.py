@@ -159,7 +159,7 @@ def as_broken(error: Exception) -> RuleBroken:
         return RuleBroken(f"the backend failed where nothing was wrong\n  {type(error).__name__}: {error}", "F1")
     entries = traceback.extract_tb(error.__traceback__)[-6:]
     places = [f"    {entry.filename}:{entry.lineno} in {entry.name}" for entry in entries]
-    return RuleBroken("\n".join([f"it raised {error!r}, which is no error of dtimer's", "  at", *places]))
+    return RuleBroken("\n".join([f"it raised {error!r}, which dtimer does not define", "  at", *places]))
 
 
 def _failed(scenario: Scenario, broken: RuleBroken) -> Result:

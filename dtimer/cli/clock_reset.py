@@ -19,7 +19,7 @@ def run_clock_reset(url: str, *, namespace: str, yes: bool, cluster: bool, senti
     try:
         found = asyncio.run(_look(url, namespace, cluster, sentinel))
         if found is None:
-            print(f"there is no namespace {namespace!r}")
+            print(f"namespace {namespace!r} does not exist")
             return 0
         if not found.skew_us:
             print(f"namespace {namespace!r}: its clock is the server's")

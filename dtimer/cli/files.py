@@ -37,12 +37,12 @@ def read(path: str) -> str:
     """Its text.
 
     Raises:
-        InvalidArgument: it cannot be read, or is no text.
+        InvalidArgument: it cannot be read as text.
     """
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidArgument(printable(path), f"is no text: {error}") from error
+        raise InvalidArgument(printable(path), f"cannot be read as text: {error}") from error
     except (OSError, ValueError) as error:
         raise InvalidArgument(printable(path), f"cannot be read: {_reason(error)}") from error
 

@@ -17,7 +17,7 @@ def run_migration(url: str, *, namespace: str, to: int, cluster: bool, sentinel:
         print(error, file=sys.stderr)
         return 2
     if migrated.before is None:
-        print(f"there is no namespace {namespace!r}; its first use decides about the number of partitions")
+        print(f"namespace {namespace!r} does not exist; its first use decides about the number of partitions")
     elif migrated.before == migrated.after:
         print(f"namespace {namespace!r} is in {migrated.after} partitions already")
     else:

@@ -17,7 +17,7 @@ def run_purge(url: str, *, namespace: str, yes: bool, cluster: bool, sentinel: s
     try:
         found = asyncio.run(_look(url, namespace, cluster, sentinel))
         if found is None:
-            print(f"there is no namespace {namespace!r}")
+            print(f"namespace {namespace!r} does not exist")
             return 0
         print(f"namespace {namespace!r}: {_described(found)}")
         if not yes and not agreed("remove all of it, for good?", refused="nothing is removed"):

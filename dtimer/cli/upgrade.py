@@ -18,7 +18,7 @@ def run_upgrade(url: str, *, namespace: str, yes: bool, cluster: bool, sentinel:
     try:
         found = asyncio.run(_look(url, namespace, cluster, sentinel))
         if found is None:
-            print(f"there is no namespace {namespace!r}")
+            print(f"namespace {namespace!r} does not exist")
             return 0
         if found.partition(".")[0] == str(SCHEMA):
             print(f"namespace {namespace!r} has schema {found} already")

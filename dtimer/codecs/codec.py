@@ -1,6 +1,6 @@
 """From payloads to bytes and back: the only place that looks into either (rule P4).
 
-A store sees bytes only, so whoever posts and whoever receives must agree on a codec.
+A store sees bytes only, so the posting and the receiving side must agree on a codec.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ Chunks: TypeAlias = Callable[[object, int], Iterable[str]]
 
 
 def _chunks_of(encoder: json.JSONEncoder) -> Chunks:
-    """What :meth:`json.JSONEncoder.encode` encodes with and makes anew for each value, which is half of its time.
+    """What :meth:`json.JSONEncoder.encode` encodes with and makes again for each value, which is half of its time.
 
     It is made once here. What ``json.encoder`` calls it is not documented, so where it is called otherwise, or made
     of something else, the documented way has to do.

@@ -45,7 +45,7 @@ class AckBatcher:
         return self.batcher.submit((receipt,), 0, repeat_within_us)
 
     async def newest(self, id: str, repeat_within_us: int | None = None) -> ConfirmOutcome:
-        """End the event whoever holds its receipt."""
+        """End the event, whichever node holds its receipt."""
         backend = self._session.backend
         done = did("confirm_newest", id)
         answer = await self._session.call(lambda: backend.confirm_newest(id), done, repeat_within_us=repeat_within_us)

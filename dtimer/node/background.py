@@ -58,7 +58,7 @@ def _log_without(error: BaseException | None, failure: BaseException, level: int
 
 
 class BackgroundTasks:
-    """Tasks that nobody awaits where they are started. Leaving waits for them."""
+    """Tasks that are not awaited where they are started. Leaving waits for them."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime

@@ -199,7 +199,7 @@ class Batch(Generic[ItemT, ReplyT]):
             start = end
 
     def halves(self) -> tuple[Batch[ItemT, ReplyT], Batch[ItemT, ReplyT]]:
-        """The same submissions, in their order, as two batches."""
+        """Split the submissions, in their order, into two batches."""
         middle = len(self.submissions) // 2
         return (
             Batch(self.submissions[:middle], self.operation, self._report_failure),
@@ -229,7 +229,7 @@ class BatchQueue(Generic[ItemT, ReplyT]):
         """
         Args:
             operation: what is asked for; errors are named after it.
-            report_failure: is given the failure of a submission that nobody awaits.
+            report_failure: is given the failure of a submission that is not awaited.
             kept: a caller that is cancelled before its items are sent does not take them back.
         """
         self._operation = operation

@@ -44,7 +44,7 @@ class Batcher(Generic[ItemT, ReplyT]):
         """
         Args:
             request: makes one call.
-            report_failure: is given the failure of what nobody awaits.
+            report_failure: is given the failure of what is not awaited.
             repeat_within_us: for how long a call is repeated, unless its caller says.
             answered: hands out the replies of a call; by default they are handed out as they are.
             kept: as for an queue.

@@ -36,7 +36,7 @@ class ClaimNow:
 
     Attributes:
         pulse: as a fallback, which is to be heard by all.
-        subscription_lost: the last fallback's own pulse was not heard: subscribe anew.
+        subscription_lost: the last fallback's own pulse was not received: subscribe again.
     """
 
     pulse: bool = False

@@ -68,7 +68,7 @@ class Hooks(Generic[P]):
 
 def _ended(calls: set[asyncio.Task[None]], work: Coroutine[Any, Any, object], call: asyncio.Task[None]) -> None:
     calls.discard(call)
-    # If it was cancelled before it began, nobody else closes this.
+    # If it was cancelled before it began, only this closes it.
     work.close()
 
 
@@ -99,5 +99,5 @@ class ErrorReporter:
 
     @staticmethod
     def warn(message: str) -> None:
-        """For what is no error, but should not go unseen."""
+        """Log what is not an error, but should be seen."""
         log(logging.WARNING, "%s", message)

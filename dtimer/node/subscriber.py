@@ -68,7 +68,7 @@ class Subscriber:
                 # Not to ask a store that is away all the time; by the runtime's clock, which a simulator moves.
                 await self._backend.runtime.sleep(backoff.next_us())
         finally:
-            # Whoever waits for the first attempt must not wait for a task that is gone.
+            # A waiter for the first attempt must not wait for a task that has ended.
             cancel(first)
 
     async def _receive(self, epoch: str, first: asyncio.Future[Exception | None], backoff: Backoff) -> Exception:

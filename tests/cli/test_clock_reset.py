@@ -124,7 +124,7 @@ async def test_the_doctor_names_the_skew_and_the_command(server: Server, capsys:
 
 async def test_it_says_that_there_is_no_namespace(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert await command(server.url, "--namespace", "none", "--yes") == 0
-    assert "there is no namespace 'none'" in capsys.readouterr().out
+    assert "namespace 'none' does not exist" in capsys.readouterr().out
 
 
 async def test_it_names_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:

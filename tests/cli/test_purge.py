@@ -48,7 +48,7 @@ async def test_it_says_what_there_is_and_removes_all_of_it(
     assert f"4 live events, 1 dead letters, 0 nodes, in {partitions} partitions" in capsys.readouterr().out
     assert keys(server) == others
     assert await command(server.url, "--namespace", "shop") == 0
-    assert "there is no namespace 'shop'" in capsys.readouterr().out
+    assert "namespace 'shop' does not exist" in capsys.readouterr().out
     assert keys(server) == others
 
 

@@ -125,7 +125,7 @@ BAD: Final = {
     "--faults nowhere.json": "nowhere.json cannot be read: No such file or directory",
     "--replay nowhere.json": "nowhere.json cannot be read: No such file or directory",
     "--replay .": ". cannot be read: Is a directory",
-    "--replay binary": "binary is no text: ",
+    "--replay binary": "binary cannot be read as text: ",
     "--replay half.json": "case is not what Case.to_json writes: JSONDecodeError(",
     "--replay list.json": "case is not what Case.to_json writes: ",
     "--replay later.json": "case is of another format than 1",

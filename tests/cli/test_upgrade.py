@@ -40,7 +40,7 @@ async def test_it_says_what_it_did(server: Server, looking: Client, capsys: pyte
     assert await command(server.url) == 0
     assert "has schema 2 already" in capsys.readouterr().out
     assert await command(server.url, "--namespace", "other") == 0
-    assert "there is no namespace 'other'" in capsys.readouterr().out
+    assert "namespace 'other' does not exist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("answer", ["y", "n", None])

@@ -170,7 +170,7 @@ async def test_a_replica_refuses_and_its_nodes_wait_for_its_promotion(
         load.judge(late_ms=1_000 + RECONNECT_MS + LATE_MS)
         assert not load.refused
         for node in load.nodes:
-            # A confirm that nobody waits for and that is refused is told, too; its event comes again. A busy host may
+            # A refused confirm that is not awaited is reported, too; its event comes again. A busy host may
             # let deadlines pass meanwhile.
             assert set(node.error_types()) <= {NodeDisturbed, StoreReadOnly, ConfirmedTooLate}
             assert node.error_types().count(NodeDisturbed) == 1

@@ -97,7 +97,7 @@ def test_a_wakeup_that_overtakes_the_reply_before_it_is_kept(schedule: FetchSche
 
 
 def test_a_full_claim_is_followed_by_another_when_room_comes_back(schedule: FetchSchedule) -> None:
-    """The store has parked the node, so nobody else would wake it (rule D8)."""
+    """The store has parked the node, so nothing else would wake it (rule D8)."""
     answer(schedule, 0, left=0)
 
     assert isinstance(schedule.next_claim(1, 0), WaitUntil)

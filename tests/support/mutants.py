@@ -109,7 +109,7 @@ MUTANTS: Final = (
         file="branches",
     ),
     _lua("O2", "a branch begins behind the call that begins it", "lib/ring", "(seq - 1))", "(seq))"),
-    _lua("O2", "what is no name begins a branch", "lib/namespace", "string.byte(server) == 63", "server == '?!'"),
+    _lua("O2", "an unknown name begins a branch", "lib/namespace", "string.byte(server) == 63", "server == '?!'"),
     # --- posting
     _machine(
         "P1",
@@ -628,7 +628,7 @@ MUTANTS: Final = (
         "string.format('1 %d %d %d', head - at, at, seq)",
     ),
     _node("P2", "any id will do", "_validation", "    if not 1 <= size <= ID_MAX_BYTES:", "    if size < 0:"),
-    _node("E6", "extending is no success", "protocol/outcomes", "        ExtendOutcome.EXTENDED,\n", ""),
+    _node("E6", "extending counts as a failure", "protocol/outcomes", "        ExtendOutcome.EXTENDED,\n", ""),
     _node(
         "N4",
         "give up after a failure",

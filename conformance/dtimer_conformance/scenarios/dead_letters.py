@@ -117,7 +117,7 @@ async def a_dead_letter_is_sent_again_as_new(env: Environment) -> None:
         (b"old", 0, 1),
     )
     assert_equal("the letters in the end", await letters_of(store), [])
-    assert_equal("of what is no letter", await resend(IfExists.REPLACE), ResendOutcome.NOT_FOUND)
+    assert_equal("a resend of an id without a dead letter", await resend(IfExists.REPLACE), ResendOutcome.NOT_FOUND)
 
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)

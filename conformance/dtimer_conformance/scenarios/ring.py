@@ -133,7 +133,7 @@ async def an_arm_is_handed_on(env: Environment) -> None:
     assert_equal("who is told when it leaves", [node for node, _ in await told(env)], ["b"])
     await store.enter("a")
     await store.join(member("b", "2"))
-    assert_equal("who is told when the armed one joins anew", [node for node, _ in await told(env)], ["a"])
+    assert_equal("members notified when the armed one joins again", [node for node, _ in await told(env)], ["a"])
 
 
 @scenario("W3")

@@ -185,7 +185,7 @@ def _part(
 
 
 async def look(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> Clocks | None:
-    """What there is to reset; None if there is no such namespace. Changes nothing.
+    """What there is to reset; None for a namespace that does not exist. Changes nothing.
 
     Raises:
         InvalidArgument: before any I/O.
@@ -212,7 +212,7 @@ async def look(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT)
 
 
 async def reset_clock(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> ClockReset | None:
-    """Take the skew out of a namespace; None if there is no such namespace. Safe to call again after an interruption.
+    """Take the skew out of a namespace; None for a namespace that does not exist. Safe to call again if interrupted.
 
     Raises:
         InvalidArgument: before any I/O.

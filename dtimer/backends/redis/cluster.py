@@ -87,23 +87,23 @@ class Cluster:
         self._owners = {slot: owner for slot, owner in self._owners.items() if owner != address}
 
     async def close(self) -> None:
-        """As that of :class:`Pool`."""
+        """See :class:`Pool`."""
         self.refuse()
         await asyncio.gather(*(server.close() for server in self._servers.values()))
 
     def refuse(self) -> None:
-        """As that of :class:`Pool`."""
+        """See :class:`Pool`."""
         self._closed = True
         for server in tuple(self._servers.values()):
             server.refuse()
 
     def drop(self) -> None:
-        """As that of :class:`Pool`."""
+        """See :class:`Pool`."""
         for server in self._servers.values():
             server.drop()
 
     def abandon(self) -> None:
-        """As that of :class:`Pool`."""
+        """See :class:`Pool`."""
         for server in self._servers.values():
             server.abandon()
 
@@ -165,13 +165,13 @@ class ClusterRoute:
         return f"the server with slot {self._slot}"
 
     async def request(self, operation: str, *arguments: Argument) -> Reply:
-        """As that of :class:`Pool`."""
+        """See :class:`Pool`."""
         return await self.call(operation, pack(arguments))
 
     async def call(
         self, operation: str, command: bytes, *, rest: Sequence[bytes] | None = None, then: Then | None = None
     ) -> Reply:
-        """As that of :class:`Pool`, wherever the slot is; within one time limit."""
+        """See :class:`Pool`; wherever the slot is, within one time limit."""
         self._cluster.require_open(operation)
         by_s = asyncio.get_running_loop().time() + self._cluster.request_timeout_s
         asking: Address | None = None
@@ -191,7 +191,7 @@ class ClusterRoute:
 
     @asynccontextmanager
     async def listening(self) -> AsyncGenerator[StoreConnection]:
-        """As that of :class:`Pool`; dropped as soon as the slot is known to be elsewhere."""
+        """See :class:`Pool`; dropped as soon as the slot is known to be elsewhere."""
         self._cluster.require_open("wakeups")
         address = await self._cluster.owner(self._slot)
         try:

@@ -65,7 +65,7 @@ async def require_no_nodes(parts: Iterable[Part]) -> None:
 
 
 async def skew_us(part: Part) -> int:
-    """By how much the clock of the namespace is ahead of the server's (rule T2); 0 if there is no such part."""
+    """By how much the clock of the namespace is ahead of the server's (rule T2); 0 for a part that does not exist."""
     counts = await part.do(b"HGET", part.keys["meta"], "counts")
     return int(counts.split()[_SKEW]) if isinstance(counts, bytes) else 0
 

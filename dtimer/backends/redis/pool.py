@@ -278,7 +278,7 @@ class Pool:
         if before is not None and before != settings:
             self._drop_idle()
             for connection in self._listening:
-                connection.drop()  # its reader hears of it, and subscribes anew
+                connection.drop()  # its reader is woken, and subscribes again
         connection = await StoreConnection.open(settings)
         self._unnamed.take(str(settings), connection)
         self._connections = {connection, *(each for each in self._connections if not each.has_ended)}

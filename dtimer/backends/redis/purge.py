@@ -37,7 +37,7 @@ class Remains:
 
 
 async def remains(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT) -> Remains | None:
-    """What would be removed; None if there is no such namespace. Changes nothing.
+    """What would be removed; None for a namespace that does not exist. Changes nothing.
 
     Raises:
         InvalidArgument: before any I/O.

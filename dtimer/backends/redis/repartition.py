@@ -44,7 +44,7 @@ class Migrated:
     """What a migration did.
 
     Attributes:
-        before: the number of partitions; None if there is no such namespace, and so nothing to do.
+        before: the number of partitions; None for a namespace that does not exist: there was nothing to do.
         events: live events that were moved to another partition; those that stayed are not counted.
         dead_letters: the same for dead letters.
     """

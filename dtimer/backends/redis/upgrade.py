@@ -48,7 +48,7 @@ class Upgraded:
     """What an upgrade did.
 
     Attributes:
-        before: the schema that the namespace had; None if there is no such namespace, and so nothing to do.
+        before: the schema that the namespace had; None for a namespace that does not exist: there was nothing to do.
         events: live events whose state was rewritten: those that had been delivered.
         dead_letters: dead letters that were rewritten.
     """
@@ -104,7 +104,7 @@ class _Upgrade:
         self._namespace = namespace
 
     async def look(self) -> str | None:
-        """Its schema; None if there is no such namespace."""
+        """Its schema; None for a namespace that does not exist."""
         return _of_all(await self._found())
 
     async def run(self) -> Upgraded:

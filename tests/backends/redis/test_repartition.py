@@ -275,7 +275,7 @@ async def test_the_command_moves_and_says_what_it_did(server: Server) -> None:
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("namespace 'dt': from 1 to 16 partitions; moved ")
     assert again.stdout == "namespace 'dt' is in 16 partitions already\n"
-    assert command(server.url, "--to", "2", "--namespace", "none").stdout.startswith("there is no namespace 'none'")
+    assert command(server.url, "--to", "2", "--namespace", "none").stdout.startswith("namespace 'none' does not exist")
 
 
 @pytest.mark.parametrize(

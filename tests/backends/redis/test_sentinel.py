@@ -234,7 +234,7 @@ def only_on_the_master(setup: Watched) -> None:
     """What is written from now on; what was before is on both."""
     wait_for_the_replica(setup)
     with setup.replica.client() as client:
-        client.replicaof(HOST, 1)  # there is no server: it hears nothing more, and stays a replica
+        client.replicaof(HOST, 1)  # no server answers there, so it stays a replica
 
 
 async def test_a_failover_tells_whose_calls_are_lost(setup: Watched, backend: RedisBackend) -> None:

@@ -3,7 +3,7 @@
 -- ARGV  1 an epoch, used if the namespace is new; 2 the prefix of its channels;
 --       3 the host's time in us, for tests only, else empty: the server's TIME;
 --       4 in how many partitions the namespace is, this being one of them
---       5 the name of this server, as the connection learnt it; one that begins with ? is no name
+--       5 the name of this server, as the connection learnt it; one that begins with ? stands for an unknown name
 -- What an operation takes itself starts at ARGV[6].
 
 local ARGV = ARGV -- a global is looked up by its name each time

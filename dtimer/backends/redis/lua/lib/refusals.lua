@@ -1,6 +1,6 @@
 -- When a payload that a node could not decode is offered again (F4); the twin of semantics/refusals.py.
 
--- How often members have joined; 0 if what is there is no number of ours.
+-- How often members have joined; 0 if the stored count was not written by dtimer.
 local function joins()
   local text = redis.call('HGET', META, 'joins')
   return text and #text <= 15 and tonumber(string.match(text, '^%d+$') or nil) or 0
