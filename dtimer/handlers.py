@@ -10,9 +10,9 @@ from dtimer import _validation
 from dtimer.codecs.codec import PayloadT
 from dtimer.errors import DTimerError, InvalidArgument
 from dtimer.event import Event, Exhausted
-from dtimer.node.background import BackgroundTasks
 from dtimer.node.consumers import Consumers
-from dtimer.node.hooks import ErrorReporter, Hooks
+from dtimer.node.context import TimerContext
+from dtimer.node.hooks import Hooks
 from dtimer.safe_repr import safe_repr
 from dtimer.user_code import is_generator_function
 
@@ -24,10 +24,12 @@ _NAMES: Final[tuple[EventName, ...]] = ("event", "exhausted", "error", "ready")
 class Handlers(ABC, Generic[PayloadT]):
     """The part of a timer that knows its handlers."""
 
-    def _init_handlers(self, reporter: ErrorReporter, background: BackgroundTasks) -> None:
-        self._errors = reporter.hooks
-        self._ready = Hooks[[]]("ready", background)
-        self._exhausted = Hooks[[Exhausted[PayloadT]]]("exhausted", background)
+    def _init_handlers(self, context: TimerContext) -> None:
+        self._hooks: dict[str, Hooks[...]] = {
+            "exhausted": context.exhausted,
+            "error": context.reporter.hooks,
+            "ready": context.ready,
+        }
 
     def _take_with(self, takers: Consumers[PayloadT]) -> None:
         """Who runs the handlers for events, from now on."""
@@ -78,7 +80,7 @@ class Handlers(ABC, Generic[PayloadT]):
         """
         name = _checked(name)
         self._leave_closed_loop()
-        add = self._takers.add if name == "event" else self._hooks_of(name).add
+        add = self._takers.add if name == "event" else self._hooks[name].add
 
         def register(handler: Callable[..., object]) -> Callable[..., object]:
             _validation.function(handler, "handler")
@@ -99,12 +101,7 @@ class Handlers(ABC, Generic[PayloadT]):
         if name == "event":
             self._takers.remove(handler)
         else:
-            self._hooks_of(name).remove(handler)
-
-    def _hooks_of(self, name: Literal["exhausted", "error", "ready"]) -> Hooks[...]:
-        """The overloads of `on` have checked that the handler fits the name."""
-        found: dict[str, Hooks[...]] = {"exhausted": self._exhausted, "error": self._errors, "ready": self._ready}
-        return found[name]
+            self._hooks[name].remove(handler)
 
 
 def _checked(name: object) -> EventName:

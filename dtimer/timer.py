@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self, cast, overload
 
+from attrs import evolve
 from typing_extensions import override
 
 from dtimer import _validation
@@ -31,9 +32,8 @@ from dtimer.limits import (
 )
 from dtimer.loop_local import LoopAffinity, LoopLocal, LoopRef, after_fork, keep_alive
 from dtimer.metrics import Counters, RunningCounters
-from dtimer.node.background import BackgroundTasks
+from dtimer.node.context import TimerContext
 from dtimer.node.dispatcher import Dispatcher
-from dtimer.node.hooks import ErrorReporter
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.node import Node
 from dtimer.node.partitions import Histories, Partitions
@@ -138,15 +138,11 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         _validation.codec(self._codec)
         self._encoder = PostEncoder(self._codec, _validation.payload_max_bytes(payload_max_bytes), runtime)
 
-        self._counters = RunningCounters()
-        self._background = BackgroundTasks(runtime)
-        self._reporter = ErrorReporter(self._background)
-        self._init_handlers(self._reporter, self._background)
-        self._settings_check = SettingsCheck(backend, self._background, self._reporter)
+        self._context = TimerContext.of(runtime)
+        self._init_handlers(self._context)
+        self._settings_check = SettingsCheck(backend, self._context)
         histories = Histories()
-        self._init_queries(
-            LoopLocal(lambda: Partitions(backend, self._reporter, self._counters, histories)), self._codec
-        )
+        self._init_queries(LoopLocal(lambda: Partitions(backend, self._context, histories)), self._codec)
         self._made_id: str | None = None
         self._moving = threading.Lock()
         self._confirm_timeout_us = timeout_us
@@ -159,31 +155,23 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
     def _make_node(self, max_events: int) -> None:
         """A node that has not joined, and may join in any loop. One that was settled in another stays where it is."""
         self._affinity = LoopAffinity("the timer, as far as it takes events,")
-        monitor = LoopMonitor(self._runtime, self._reporter, self._counters)
+        monitor = LoopMonitor(self._context)
         self._node = Node(
+            self._context,
             self._identify,
             lambda: self.node_name,
-            runtime=self._runtime,
             affinity=self._affinity,
             monitor=monitor,
             confirm_timeout_us=self._confirm_timeout_us,
-            background=self._background,
-            reporter=self._reporter,
-            counters=self._counters,
-            on_ready=self._ready.notify,
         )
         self._dispatcher = Dispatcher[PayloadT](
-            self._runtime,
+            self._context,
             in_threads=self._in_threads,
             monitor=monitor,
             codec=self._codec,
             max_events=max_events,
             max_run_us=self._max_run_us,
             refused_for_us=self._refused_for_us,
-            background=self._background,
-            reporter=self._reporter,
-            hooks=self._exhausted,
-            counters=self._counters,
             on_change=self._node.changed,
             before_use=self._affinity.check,
         )
@@ -233,7 +221,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
     def _forked(self) -> None:
         keep_alive((self._node, self._dispatcher))
         self._moving = threading.Lock()
-        self._counters = RunningCounters()
+        self._context = evolve(self._context, counters=RunningCounters())
         self._made_id = None
         self._move()
 
@@ -288,7 +276,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
     @property
     def counters(self) -> Counters:
         """What this timer has done and met so far."""
-        return self._counters.snapshot()
+        return self._context.counters.snapshot()
 
     async def join(self) -> None:
         """Begin to take events, in the running loop; nothing happens if it has begun (rule N1).

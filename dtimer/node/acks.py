@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from dtimer.errors import OutcomeUnknown
-from dtimer.metrics import RunningCounters
 from dtimer.node.batch import Batch, Submission
 from dtimer.node.batcher import Batcher
+from dtimer.node.context import TimerContext
 from dtimer.node.session import StoreSession, did
 from dtimer.protocol.outcomes import ConfirmOutcome
 from dtimer.protocol.values import Receipt
@@ -24,13 +24,11 @@ AckBatch: TypeAlias = Batch[Receipt, ConfirmOutcome]
 class AckBatcher:
     """All confirms of one timer."""
 
-    def __init__(
-        self, session: StoreSession, counters: RunningCounters, report_failure: Callable[[Exception], None]
-    ) -> None:
+    def __init__(self, session: StoreSession, context: TimerContext) -> None:
         self.batcher: Batcher[Receipt, ConfirmOutcome] = Batcher(
             "confirm",
             self._send,
-            report_failure,
+            context.reporter.report,
             runtime=session.runtime,
             repeat_within_us=session.repeat_within_us,
             answered=self.answered,
@@ -39,7 +37,7 @@ class AckBatcher:
         self.on_ineffective: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
         """Called with the submission's owner and its receipt for each confirm that ended nothing."""
         self._session = session
-        self._counters = counters
+        self._counters = context.counters
 
     def submit(self, receipt: Receipt, repeat_within_us: int | None = None) -> Submission[Receipt, ConfirmOutcome]:
         return self.batcher.submit((receipt,), 0, repeat_within_us)

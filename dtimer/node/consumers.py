@@ -19,9 +19,9 @@ from dtimer.codecs.codec import PayloadT
 from dtimer.errors import ConsumerConflict
 from dtimer.event import Event, EventHandler, delivery_state
 from dtimer.node.background import current_work
+from dtimer.node.context import TimerContext
 from dtimer.node.handler_threads import HandlerThreads
 from dtimer.node.loop_monitor import LoopMonitor
-from dtimer.protocol.backend import Runtime
 from dtimer.safe_repr import safe_repr
 from dtimer.user_code import ends_the_program, ends_the_task, is_coroutine_function, to_await
 
@@ -103,7 +103,7 @@ class Consumers(Generic[PayloadT]):
 
     def __init__(
         self,
-        runtime: Runtime,
+        context: TimerContext,
         max_events: int,
         *,
         in_threads: bool,
@@ -125,8 +125,8 @@ class Consumers(Generic[PayloadT]):
         self.max_events = max_events
         self.unfinished: dict[Event[PayloadT], InFlight[PayloadT]] = {}
         self._num_ending = 0
-        self._runtime = runtime
-        self._threads = HandlerThreads(runtime) if in_threads else None
+        self._runtime = context.runtime
+        self._threads = HandlerThreads(context.runtime) if in_threads else None
         self._monitor = monitor
         self._on_change = on_change
         self._on_failure = on_failure

@@ -15,8 +15,8 @@ from typing import Any, Final
 from dtimer.errors import BackendError
 from dtimer.event import Event, delivery_state, hears_of_its_loss, own_timeout_us
 from dtimer.limits import BATCH_MAX_ITEMS, DELAY_MAX_US, MILLISECOND_US
-from dtimer.node.background import BackgroundTasks
 from dtimer.node.consumers import Consumers, InFlight
+from dtimer.node.context import TimerContext
 from dtimer.node.partitions import Partitions
 from dtimer.node.session import StoreSession, did
 from dtimer.protocol.backend import Cancellable
@@ -37,9 +37,9 @@ class DeadlineExtender:
 
     def __init__(
         self,
+        context: TimerContext,
         partitions: Partitions,
         consumers: Consumers[Any],
-        background: BackgroundTasks,
         *,
         max_run_us: int,
         on_overrun: Callable[[InFlight[Any]], None],
@@ -50,10 +50,10 @@ class DeadlineExtender:
             on_overrun: a delivery has been worked on for so long, and is not extended any more.
         """
         self.shortest_us = NEVER_US
-        self._runtime = partitions.runtime
+        self._runtime = context.runtime
         self._partitions = partitions
         self._consumers = consumers
-        self._background = background
+        self._background = context.background
         self._max_run_us = max_run_us
         self._on_overrun = on_overrun
         # The simulator loses no node, so a deadline may be stretched: until a handler that merely sleeps wakes up,

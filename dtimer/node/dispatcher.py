@@ -19,19 +19,16 @@ from dtimer.errors import (
     PayloadRefused,
     RecordUnreadable,
 )
-from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, Exhausted, delivery_state, exhausted
+from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, delivery_state, exhausted
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
-from dtimer.metrics import RunningCounters
-from dtimer.node.background import BackgroundTasks
 from dtimer.node.batch import Submission
 from dtimer.node.consumers import Consumers, Ending, InFlight
+from dtimer.node.context import TimerContext
 from dtimer.node.deadline_extender import DeadlineExtender
 from dtimer.node.handler_threads import Elsewhere, loop_of_thread
-from dtimer.node.hooks import ErrorReporter, Hooks
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
 from dtimer.node.session import did
-from dtimer.protocol.backend import Runtime
 from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
 from dtimer.safe_repr import name_of, safe_repr, text_of
@@ -53,7 +50,7 @@ class Dispatcher(Generic[PayloadT]):
 
     def __init__(
         self,
-        runtime: Runtime,
+        context: TimerContext,
         *,
         codec: Codec[PayloadT],
         max_events: int,
@@ -61,15 +58,11 @@ class Dispatcher(Generic[PayloadT]):
         in_threads: bool,
         monitor: LoopMonitor,
         refused_for_us: int,
-        background: BackgroundTasks,
-        reporter: ErrorReporter,
-        hooks: Hooks[[Exhausted[PayloadT]]],
-        counters: RunningCounters,
         on_change: Callable[[], None],
         before_use: Callable[[], None],
     ) -> None:
         self.consumers = Consumers[PayloadT](
-            runtime,
+            context,
             max_events,
             in_threads=in_threads,
             monitor=monitor,
@@ -85,10 +78,11 @@ class Dispatcher(Generic[PayloadT]):
         self._partitions: Partitions
         self._codec = codec
         self._refused_for_us = refused_for_us
-        self._background = background
-        self._reporter = reporter
-        self._exhausted = hooks
-        self._counters = counters
+        self._context = context
+        self._background = context.background
+        self._reporter = context.reporter
+        self._exhausted = context.exhausted
+        self._counters = context.counters
         self._on_change = on_change
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._refusals_reported: OrderedDict[str, None] = OrderedDict()
@@ -101,7 +95,7 @@ class Dispatcher(Generic[PayloadT]):
         self._partitions = partitions
         max_run_us, on_overrun = self._max_run_us, self._overran
         self.extender = DeadlineExtender(
-            partitions, self.consumers, self._background, max_run_us=max_run_us, on_overrun=on_overrun
+            self._context, partitions, self.consumers, max_run_us=max_run_us, on_overrun=on_overrun
         )
         for partition in partitions.all:
             partition.acks.on_ineffective = self._confirm_ineffective

@@ -9,12 +9,11 @@ from typing import Any, Final, assert_never
 from attrs import evolve
 
 from dtimer.errors import BackendClosed, BackendError, Known, MalformedWakeup, StoreUnreachable
-from dtimer.metrics import RunningCounters
 from dtimer.node.acks import AckBatch, AckBatcher
+from dtimer.node.context import TimerContext
 from dtimer.node.dispatcher import Dispatcher
 from dtimer.node.fetch_schedule import ClaimNow, FetchSchedule
 from dtimer.node.health import ConnectionHealth
-from dtimer.node.hooks import ErrorReporter
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.prefetch import Prefetch
 from dtimer.node.retry import TRANSIENT
@@ -49,6 +48,7 @@ class Fetcher:
 
     def __init__(
         self,
+        context: TimerContext,
         member: Member,
         *,
         session: StoreSession,
@@ -59,8 +59,6 @@ class Fetcher:
         partition: str,
         acks: AckBatcher,
         confirm_timeout_us: int,
-        reporter: ErrorReporter,
-        counters: RunningCounters,
         name: Callable[[], str],
         on_ready: Callable[[], None],
         on_fenced: Callable[[Fetcher], None],
@@ -86,8 +84,8 @@ class Fetcher:
         self._monitor = monitor
         self._acks = acks
         self._confirm_timeout_us = confirm_timeout_us
-        self._reporter = reporter
-        self._counters = counters
+        self._reporter = context.reporter
+        self._counters = context.counters
         self._on_ready = on_ready
         self._on_fenced = on_fenced
         self._name = name

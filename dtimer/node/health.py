@@ -6,18 +6,17 @@ The log has a line for each, whether or not anybody listens: an outage shows the
 from __future__ import annotations
 
 from dtimer.errors import NodeDisturbed, NodeFenced
-from dtimer.metrics import RunningCounters
-from dtimer.node.hooks import ErrorReporter
+from dtimer.node.context import TimerContext
 from dtimer.safe_repr import safe_str
 
 
 class ConnectionHealth:
     """What of a node's way to its store is broken. One for all partitions: they mostly break together."""
 
-    def __init__(self, node: str, reporter: ErrorReporter, counters: RunningCounters) -> None:
+    def __init__(self, node: str, context: TimerContext) -> None:
         self._node = node
-        self._reporter = reporter
-        self._counters = counters
+        self._reporter = context.reporter
+        self._counters = context.counters
         self._broken: set[str] = set()
         self._failures = 0
         self._is_fenced = False

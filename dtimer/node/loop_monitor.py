@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dtimer.errors import LoopBlocked
 from dtimer.limits import LOOP_BLOCKED_AGAIN_US, LOOP_BLOCKED_US
-from dtimer.metrics import RunningCounters
-from dtimer.node.hooks import ErrorReporter
-from dtimer.protocol.backend import Runtime
+from dtimer.node.context import TimerContext
 
 
 class LoopMonitor:
     """One timer's, by the runtime's clock: in virtual time nothing blocks."""
 
-    def __init__(self, runtime: Runtime, reporter: ErrorReporter, counters: RunningCounters) -> None:
-        self.now_us = runtime.now_us
-        self._reporter = reporter
-        self._counters = counters
+    def __init__(self, context: TimerContext) -> None:
+        self.now_us = context.runtime.now_us
+        self._reporter = context.reporter
+        self._counters = context.counters
         self._noticed_us = self._quiet_until_us = -1
 
     def ran(self, since_us: int, label: str, id: str) -> None:

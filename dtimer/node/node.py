@@ -13,17 +13,15 @@ from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDistur
 from dtimer.event import Event
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
 from dtimer.loop_local import LoopAffinity
-from dtimer.metrics import RunningCounters
-from dtimer.node.background import BackgroundTasks, Errand, current_work
+from dtimer.node.background import Errand, current_work
+from dtimer.node.context import TimerContext
 from dtimer.node.dispatcher import Dispatcher
 from dtimer.node.fetcher import Fetcher
 from dtimer.node.health import ConnectionHealth
-from dtimer.node.hooks import ErrorReporter
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
 from dtimer.node.prefetch import Prefetch
 from dtimer.node.tasks import cancel, start_task
-from dtimer.protocol.backend import Runtime
 from dtimer.protocol.values import Member
 from dtimer.safe_repr import safe_repr, safe_str
 from dtimer.user_code import ends_the_program
@@ -42,17 +40,13 @@ class Node:
 
     def __init__(
         self,
+        context: TimerContext,
         identify: Callable[[], str],
         name: Callable[[], str],
         *,
-        runtime: Runtime,
         affinity: LoopAffinity,
         monitor: LoopMonitor,
         confirm_timeout_us: int,
-        background: BackgroundTasks,
-        reporter: ErrorReporter,
-        counters: RunningCounters,
-        on_ready: Callable[[], None],
     ) -> None:
         """
         Args:
@@ -68,12 +62,11 @@ class Node:
         self._affinity = affinity
         self._partitions: Partitions
         self._monitor = monitor
-        self._runtime = runtime
+        self._context = context
+        self._runtime = context.runtime
         self._confirm_timeout_us = confirm_timeout_us
-        self._background = background
-        self._reporter = reporter
-        self._counters = counters
-        self._on_ready = on_ready
+        self._background = context.background
+        self._reporter = context.reporter
         self._dispatcher: Dispatcher[Any] | None = None
         self._prefetch: Prefetch | None = None
         # One for each partition, or none at all.
@@ -86,7 +79,7 @@ class Node:
         # ever.
         # Once for each such call, as one may be over while another waits on.
         self._excused: list[Event[Any] | Errand] = []
-        background.on_done = self._background_done
+        context.background.on_done = self._background_done
 
     @property
     def busy(self) -> bool:
@@ -160,11 +153,12 @@ class Node:
     def _new_fetchers(self) -> list[Fetcher]:
         assert self._dispatcher is not None, "serve() comes first"
         assert self._prefetch is not None, "settle() comes first"
-        health = ConnectionHealth(self.id, self._reporter, self._counters)
+        health = ConnectionHealth(self.id, self._context)
         several = len(self._partitions.all) > 1
         self._num_ended = 0
         return [
             Fetcher(
+                self._context,
                 Member(self.id, "", partition.session.backend.pace.poll_us),
                 session=partition.session,
                 dispatcher=self._dispatcher,
@@ -174,8 +168,6 @@ class Node:
                 partition=f" of partition {number}" if several else "",
                 acks=partition.acks,
                 confirm_timeout_us=self._confirm_timeout_us,
-                reporter=self._reporter,
-                counters=self._counters,
                 name=self._name,
                 on_ready=self._partition_ready,
                 on_fenced=self._fenced,
@@ -201,7 +193,7 @@ class Node:
 
     def _partition_ready(self) -> None:
         if self.joined:
-            self._on_ready()
+            self._context.ready.notify()
 
     async def _stop(self, fetchers: list[Fetcher]) -> None:
         """They claim no more, and their stores know it."""

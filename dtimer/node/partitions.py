@@ -9,9 +9,8 @@ from typing import TypeVar
 from attrs import frozen
 
 from dtimer.loop_local import LoopRef
-from dtimer.metrics import RunningCounters
 from dtimer.node.acks import AckBatcher
-from dtimer.node.hooks import ErrorReporter
+from dtimer.node.context import TimerContext
 from dtimer.node.request_batchers import RequestBatchers
 from dtimer.node.session import StoreSession
 from dtimer.node.store_history import StoreHistory
@@ -61,17 +60,15 @@ class Partitions:
         all: in their order; an event's is told by its id.
     """
 
-    def __init__(
-        self, backend: TimerBackend, reporter: ErrorReporter, counters: RunningCounters, histories: Histories
-    ) -> None:
+    def __init__(self, backend: TimerBackend, context: TimerContext, histories: Histories) -> None:
         """For the running loop."""
         backends = backend.partitions if isinstance(backend, SupportsPartitions) else (backend,)
         self.runtime: Runtime = backend.runtime
         self.all: list[Partition] = []
         for each, history in zip(backends, histories.take(len(backends)), strict=True):
-            session = StoreSession(each, reporter, counters, history)
-            acks = AckBatcher(session, counters, reporter.report)
-            self.all.append(Partition(session, acks, RequestBatchers(session, reporter.report)))
+            session = StoreSession(each, context, history)
+            requests = RequestBatchers(session, context.reporter.report)
+            self.all.append(Partition(session, AckBatcher(session, context), requests))
 
     def of(self, id: str) -> Partition:
         """Where the event with this id is, if it is anywhere."""

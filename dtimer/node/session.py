@@ -15,8 +15,7 @@ from dtimer.errors import (
 )
 from dtimer.frozen import frozen
 from dtimer.limits import REPEAT_WITHIN_US
-from dtimer.metrics import RunningCounters
-from dtimer.node.hooks import ErrorReporter
+from dtimer.node.context import TimerContext
 from dtimer.node.retry import retrying
 from dtimer.node.store_clock import ClockBound
 from dtimer.node.store_history import NOTHING, Done, HistoryBreak, StoreHistory
@@ -74,9 +73,7 @@ class StoreSession:
         on_lost_writes: called after the store was found to have lost writes.
     """
 
-    def __init__(
-        self, backend: TimerBackend, reporter: ErrorReporter, counters: RunningCounters, history: StoreHistory
-    ) -> None:
+    def __init__(self, backend: TimerBackend, context: TimerContext, history: StoreHistory) -> None:
         self.backend = backend
         self.runtime: Runtime = backend.runtime
         self.clock = ClockBound()
@@ -86,8 +83,8 @@ class StoreSession:
         )
         self.on_lost_writes: Callable[[], None] | None = None
         self._asking = False
-        self._reporter = reporter
-        self._counters = counters
+        self._reporter = context.reporter
+        self._counters = context.counters
 
     async def once(self, request: Callable[[], Awaitable[Applied[T]]], done: Did[T] | None = None) -> Applied[T]:
         """One call.

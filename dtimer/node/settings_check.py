@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dtimer.errors import BackendError
-from dtimer.node.background import BackgroundTasks
-from dtimer.node.hooks import ErrorReporter
+from dtimer.node.context import TimerContext
 from dtimer.protocol.backend import SupportsExamination, TimerBackend
 from dtimer.protocol.values import Risk
 
@@ -12,10 +11,10 @@ from dtimer.protocol.values import Risk
 class SettingsCheck:
     """Warns of what is found, once, beside the work; what cannot be looked at is passed over."""
 
-    def __init__(self, backend: TimerBackend, background: BackgroundTasks, reporter: ErrorReporter) -> None:
+    def __init__(self, backend: TimerBackend, context: TimerContext) -> None:
         self._backend: SupportsExamination | None = backend if isinstance(backend, SupportsExamination) else None
-        self._background = background
-        self._reporter = reporter
+        self._background = context.background
+        self._reporter = context.reporter
 
     def begin(self) -> None:
         backend, self._backend = self._backend, None

@@ -1,0 +1,46 @@
+"""What the parts of one timer have in common, handed to each as one thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from dtimer.event import Exhausted
+from dtimer.metrics import RunningCounters
+from dtimer.node.background import BackgroundTasks
+from dtimer.node.hooks import ErrorReporter, Hooks
+from dtimer.protocol.backend import Runtime
+
+
+@frozen(eq=False)
+class TimerContext:
+    """The time and the chance of a timer's backend, what it counts, and where its news and its errors go.
+
+    There is one for each timer; a forked process has one with counters of its own.
+
+    Attributes:
+        background: tasks that no caller awaits; :meth:`dtimer.DTimer.leave` waits for them.
+        reporter: tells the ``error`` handlers.
+        ready: the ``ready`` handlers.
+        exhausted: the ``exhausted`` handlers.
+    """
+
+    runtime: Runtime
+    counters: RunningCounters
+    background: BackgroundTasks
+    reporter: ErrorReporter
+    ready: Hooks[[]]
+    exhausted: Hooks[[Exhausted[Any]]]
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> TimerContext:
+        background = BackgroundTasks(runtime)
+        return cls(
+            runtime,
+            RunningCounters(),
+            background,
+            ErrorReporter(background),
+            Hooks("ready", background),
+            Hooks("exhausted", background),
+        )
