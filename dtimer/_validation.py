@@ -32,7 +32,7 @@ from dtimer.limits import (
 )
 from dtimer.protocol.values import After, At, Due, Durability, IfExists, RetryPolicy
 from dtimer.safe_repr import name_of, safe_repr, safe_str
-from dtimer.user_code import ends_the_program
+from dtimer.user_code import ends_the_program, is_generator_function
 
 Delay: TypeAlias = float | timedelta
 """A number of milliseconds, or a timedelta."""
@@ -40,12 +40,14 @@ Timeout: TypeAlias = float | timedelta
 """A number of seconds, or a timedelta."""
 IfExistsName: TypeAlias = Literal["replace", "keep", "error"]
 PlainHandlers: TypeAlias = Literal["loop", "thread"]
+EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
 
 T = TypeVar("T")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT_MAX: Final = 2**63 - 1
 """Of every number: what a store, a file of JSON and a message can hold."""
 _MICROSECOND: Final = timedelta(microseconds=1)
+_EVENT_NAMES: Final[tuple[EventName, ...]] = ("event", "exhausted", "error", "ready")
 _IF_EXISTS: Final[dict[str, IfExists]] = {choice.value: choice for choice in IfExists}
 
 
@@ -308,6 +310,21 @@ def function(value: object, argument: str) -> None:
     """Something that can be called."""
     if not callable(value):
         raise InvalidArgument(argument, f"must be a function, not {safe_repr(value)}")
+
+
+def handler(value: object) -> None:
+    """A function that runs when it is called, or when what it returns is awaited."""
+    function(value, "handler")
+    if is_generator_function(value):
+        raise InvalidArgument("handler", f"must not have a yield in it, as {safe_repr(value)} has: it would never run")
+
+
+def event_name(value: object) -> EventName:
+    """What handlers are registered for."""
+    for known in _EVENT_NAMES:
+        if isinstance(value, str) and str.__str__(value) == known:
+            return known
+    raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {safe_repr(value)}")
 
 
 def plain_handlers(value: object) -> PlainHandlers:

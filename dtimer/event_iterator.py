@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Generic, Self
 
@@ -12,6 +12,8 @@ from typing_extensions import override
 from dtimer.codecs.codec import PayloadT
 from dtimer.event import Event
 from dtimer.node.consumers import Consumers
+from dtimer.node.membership import Membership
+from dtimer.node.registry import Registry
 
 
 class Events(AsyncIterator[Event[PayloadT]], Generic[PayloadT]):
@@ -20,17 +22,22 @@ class Events(AsyncIterator[Event[PayloadT]], Generic[PayloadT]):
     It is open from its making until it is closed, dropped or at its end.
     """
 
-    def __init__(self, consumers: Consumers[PayloadT], before_use: Callable[[], None]) -> None:
-        self._consumers = consumers
-        self._before_use = before_use
-        self._slot = consumers.open_slot()
+    def __init__(self, registry: Registry[PayloadT], membership: Membership[PayloadT]) -> None:
+        self._membership = membership
+        self._affinity = membership.affinity
+        self._consumers: Consumers[PayloadT] | None = None
+        """Of the loop where an event was first asked for."""
+        self._slot = registry.open_slot()
         # `break` in an `async for` drops the iterator without a word.
-        self._dropped = weakref.finalize(self, consumers.close_slot, self._slot)
+        self._dropped = weakref.finalize(self, registry.close_slot, self._slot)
         self._dropped.atexit = False
 
     @override
     async def __anext__(self) -> Event[PayloadT]:
-        self._before_use()
+        self._affinity.check()
+        if self._consumers is None:
+            with self._membership.node_here() as node:
+                self._consumers = node.dispatcher.consumers
         event = await self._consumers.next_for(self._slot)
         if event is None:
             raise StopAsyncIteration

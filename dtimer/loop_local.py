@@ -116,7 +116,7 @@ class LoopRef:
 
 
 class LoopAffinity:
-    """Where a thing is used that serves one event loop only: in that of its first use."""
+    """Where a thing is used that serves one event loop only; None as its `home` if it serves none yet."""
 
     def __init__(self, what: str) -> None:
         """
@@ -138,10 +138,7 @@ class LoopAffinity:
     def check(self) -> None:
         """Raises WrongProcessOrLoop anywhere else."""
         home = self.home
-        if home is not None and home.is_here() and not self._over:
-            return
-        if home is None and not self._over:
-            self.home = LoopRef()
+        if not self._over and (home is None or home.is_here()):
             return
         other = "process" if home is None or home.inherited else "event loop"
         raise WrongProcessOrLoop(f"{self._what} serves another {other}")

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Final, Self, cast, overload
+from typing import Final, Literal, Self, TypeVar, cast, overload
 
-from attrs import evolve
 from typing_extensions import override
 
 from dtimer import _validation
-from dtimer._validation import Delay, Durable, IfExistsName, PlainHandlers, Retry, Timeout
+from dtimer._validation import Delay, Durable, EventName, IfExistsName, PlainHandlers, Retry, Timeout
 from dtimer.codecs.codec import Codec, JsonValue, PayloadT
 from dtimer.codecs.json import JsonCodec
-from dtimer.errors import EventExists
-from dtimer.event import Event
+from dtimer.errors import DTimerError, EventExists
+from dtimer.event import Event, Exhausted
 from dtimer.event_iterator import Events
-from dtimer.handlers import Handlers
 from dtimer.limits import (
     CONFIRM_TIMEOUT_DEFAULT_US,
     LEAVE_TIMEOUT_DEFAULT_US,
@@ -30,26 +26,28 @@ from dtimer.limits import (
     REFUSED_FOR_DEFAULT_US,
     SECOND_US,
 )
-from dtimer.loop_local import LoopAffinity, LoopLocal, LoopRef, after_fork, keep_alive
-from dtimer.metrics import Counters, RunningCounters
+from dtimer.loop_local import LoopLocal
+from dtimer.metrics import Counters
 from dtimer.node.context import TimerContext
-from dtimer.node.dispatcher import Dispatcher
-from dtimer.node.loop_monitor import LoopMonitor
-from dtimer.node.node import Node
+from dtimer.node.hooks import Hooks
+from dtimer.node.membership import Membership
 from dtimer.node.partitions import Histories, Partitions
+from dtimer.node.registry import Registry
 from dtimer.node.session import did
+from dtimer.node.settings import NodeIdentity, NodeSettings
 from dtimer.node.settings_check import SettingsCheck
 from dtimer.posts import Post, PostedId, PostEncoder
 from dtimer.protocol.backend import TimerBackend
 from dtimer.protocol.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
 from dtimer.queries.methods import Queries
 
-NODE_ID_BYTES: Final = 8
+R = TypeVar("R")
+
 _CONFLICT: Final = PostOutcome.CONFLICT
 """Looked up once: an enum's member takes as long to find as an id to make, in Python 3.11."""
 
 
-class DTimer(Handlers[PayloadT], Queries[PayloadT]):
+class DTimer(Queries[PayloadT]):
     """Posts events, and takes them when they are due, together with all other timers of the backend's namespace.
 
     Posting needs no :meth:`join`; taking does (rule P1).
@@ -129,129 +127,46 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         """
         _validation.backend(backend)
         runtime = backend.runtime
-        self._runtime = runtime
-        self._max_events_initially = _validation.max_events(max_events)
-        timeout_us = _validation.timeout_us(confirm_timeout, "confirm_timeout")
-        self._node_id = None if node_id is None else _validation.name(node_id, "node_id")
-        self._node_name = None if node_name is None else _validation.name(node_name, "node_name")
-        self._codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
-        _validation.codec(self._codec)
-        self._encoder = PostEncoder(self._codec, _validation.payload_max_bytes(payload_max_bytes), runtime)
+        registry = Registry[PayloadT](_validation.max_events(max_events))
+        settings = NodeSettings(
+            identity=NodeIdentity(
+                runtime,
+                None if node_id is None else _validation.name(node_id, "node_id"),
+                None if node_name is None else _validation.name(node_name, "node_name"),
+            ),
+            confirm_timeout_us=_validation.timeout_us(confirm_timeout, "confirm_timeout"),
+            max_run_us=_validation.timeout_us(max_run, "max_run"),
+            refused_for_us=_validation.timeout_us(refused_for, "refused_for"),
+            in_threads=_validation.plain_handlers(plain_handlers) == "thread",
+        )
+        codec = cast("Codec[PayloadT]", JsonCodec()) if codec is None else codec
+        _validation.codec(codec)
+        self._encoder = PostEncoder(codec, _validation.payload_max_bytes(payload_max_bytes), runtime)
 
-        self._context = TimerContext.of(runtime)
-        self._init_handlers(self._context)
-        self._settings_check = SettingsCheck(backend, self._context)
+        self._context = context = TimerContext.of(runtime)
         histories = Histories()
-        self._init_queries(LoopLocal(lambda: Partitions(backend, self._context, histories)), self._codec)
-        self._made_id: str | None = None
-        self._moving = threading.Lock()
-        self._confirm_timeout_us = timeout_us
-        self._max_run_us = _validation.timeout_us(max_run, "max_run")
-        self._refused_for_us = _validation.timeout_us(refused_for, "refused_for")
-        self._in_threads = _validation.plain_handlers(plain_handlers) == "thread"
-        self._make_node(self._max_events_initially)
-        after_fork(self, DTimer[PayloadT]._forked)
-
-    def _make_node(self, max_events: int) -> None:
-        """A node that has not joined, and may join in any loop. One that was settled in another stays where it is."""
-        self._affinity = LoopAffinity("the timer, as far as it takes events,")
-        monitor = LoopMonitor(self._context)
-        self._node = Node(
-            self._context,
-            self._identify,
-            lambda: self.node_name,
-            affinity=self._affinity,
-            monitor=monitor,
-            confirm_timeout_us=self._confirm_timeout_us,
-        )
-        self._dispatcher = Dispatcher[PayloadT](
-            self._context,
-            in_threads=self._in_threads,
-            monitor=monitor,
-            codec=self._codec,
-            max_events=max_events,
-            max_run_us=self._max_run_us,
-            refused_for_us=self._refused_for_us,
-            on_change=self._node.changed,
-            before_use=self._affinity.check,
-        )
-        self._node.serve(self._dispatcher)
-        self._take_with(self._dispatcher.consumers)
-
-    def _move(self) -> None:
-        """What was settled elsewhere stays there; its handlers are registered here, too."""
-        self._affinity.end()
-        before = self._dispatcher.consumers
-        self._make_node(before.max_events)
-        self._dispatcher.consumers.take_over(before)
-
-    @override
-    def _leave_closed_loop(self) -> None:
-        with self._moving:
-            there = self._affinity.home
-            if there is not None and not there.lives:
-                self._move()
-
-    @contextmanager
-    def _node_here(self) -> Generator[Node]:
-        """The node, which is in the running loop from now on.
-
-        Raises:
-            WrongProcessOrLoop: it is in another one, which is not closed.
-        """
-        home, partitions = LoopRef(), self._sides.here()
-        with self._moving:
-            there = self._affinity.home
-            if there is not None and not there.is_here():
-                if there.lives and self._node.busy:
-                    self._affinity.check()
-                # Of a loop that was closed while it had joined.
-                left_behind = self._node.busy or self._node.left_behind
-                self._move()
-                self._node.left_behind = left_behind
-            self._affinity.home = self._affinity.home or home
-            node = self._node
-            node.settle(partitions)
-            node.callers += 1
-        try:
-            yield node
-        finally:
-            node.callers -= 1
-
-    def _forked(self) -> None:
-        keep_alive((self._node, self._dispatcher))
-        self._moving = threading.Lock()
-        self._context = evolve(self._context, counters=RunningCounters())
-        self._made_id = None
-        self._move()
-
-    def _identify(self) -> str:
-        """Not before a join: processes that are forked later shall not share what was made."""
-        if self._node_id is not None:
-            return self._node_id
-        if self._made_id is None:
-            self._made_id = self._runtime.token(NODE_ID_BYTES)
-        return self._made_id
-
-    @override
-    def _at_home(self, call: Callable[[], object]) -> None:
-        home = self._affinity.home
-        if home is None or home.is_here():
-            call()
-        else:
-            home.call_soon(call)
+        self._init_queries(LoopLocal(lambda: Partitions(backend, context, histories)), codec)
+        self._identity = settings.identity
+        self._registry = registry
+        self._hooks: dict[str, Hooks[...]] = {
+            "error": context.reporter.hooks,
+            "exhausted": context.exhausted,
+            "ready": context.ready,
+        }
+        self._membership = Membership(context, settings, registry, codec, self._sides)
+        self._settings_check = SettingsCheck(backend, context)
 
     # --- being a node ------------------------------------------------------------------------------------------
 
     @property
     def node_id(self) -> str | None:
         """As it was given, or as it was made at the first join in this process; None before that."""
-        return self._made_id if self._node_id is None else self._node_id
+        return self._identity.id
 
     @property
     def node_name(self) -> str:
         """By which people know this process: as it was given, or else its host and number. It is never compared."""
-        return self._runtime.process_name() if self._node_name is None else self._node_name
+        return self._identity.name
 
     @override
     def __repr__(self) -> str:
@@ -260,18 +175,17 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
     @property
     def joined(self) -> bool:
         """Whether this timer takes events, as far as it knows, in any event loop of this process."""
-        return self._affinity.lives and self._node.joined
+        return self._membership.joined
 
     @property
     def max_events(self) -> int:
         """How many deliveries may be unfinished here at once; setting 0 or less restores the initial value (N2)."""
-        return self._dispatcher.consumers.max_events
+        return self._registry.max_events
 
     @max_events.setter
     def max_events(self, value: int) -> None:
-        number = _validation.max_events_or_less(value)
-        self._dispatcher.consumers.max_events = number if number > 0 else self._max_events_initially
-        self._at_home(self._node.changed)
+        self._registry.set_max_events(_validation.max_events_or_less(value))
+        self._membership.look_again()
 
     @property
     def counters(self) -> Counters:
@@ -285,7 +199,7 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
             WrongProcessOrLoop: it takes them in another loop of this process, which is not closed (rule F8).
             BackendError: the store cannot be reached or refuses; the timer has not joined.
         """
-        with self._node_here() as node:
+        with self._membership.node_here() as node:
             await node.join()
         self._settings_check.begin()
 
@@ -308,12 +222,12 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
             WrongProcessOrLoop: it has joined in another loop of this process, which is not closed (rule F8).
         """
         await self._leave(drain, timeout)
-        self._runtime.tell()
+        self._context.runtime.tell()
 
     async def _leave(self, drain: bool, lasting: Timeout = LEAVE_TIMEOUT_DEFAULT_US / SECOND_US) -> None:
         timeout_us = _validation.timeout_us(lasting, "timeout")
         drain = _validation.flag(drain, "drain")
-        with self._node_here() as node:
+        with self._membership.node_here() as node:
             await node.leave(drain=drain, timeout_us=timeout_us)
 
     async def __aenter__(self) -> Self:
@@ -326,9 +240,62 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         # Who leaves with an error does not want to wait first: it may be about the very handlers that run.
         await self._leave(drain=kind is None or not issubclass(kind, Exception))
         if error is None:
-            self._runtime.tell()
+            self._context.runtime.tell()
 
     # --- taking events -------------------------------------------------------------------------------------------
+
+    @overload
+    def on(self, name: Literal["event"], handler: Callable[[Event[PayloadT]], R]) -> Callable[[Event[PayloadT]], R]: ...
+    @overload
+    def on(
+        self, name: Literal["exhausted"], handler: Callable[[Exhausted[PayloadT]], R]
+    ) -> Callable[[Exhausted[PayloadT]], R]: ...
+    @overload
+    def on(self, name: Literal["error"], handler: Callable[[DTimerError], R]) -> Callable[[DTimerError], R]: ...
+    @overload
+    def on(self, name: Literal["ready"], handler: Callable[[], R]) -> Callable[[], R]: ...
+    @overload
+    def on(
+        self, name: Literal["event"]
+    ) -> Callable[[Callable[[Event[PayloadT]], R]], Callable[[Event[PayloadT]], R]]: ...
+    @overload
+    def on(
+        self, name: Literal["exhausted"]
+    ) -> Callable[[Callable[[Exhausted[PayloadT]], R]], Callable[[Exhausted[PayloadT]], R]]: ...
+    @overload
+    def on(self, name: Literal["error"]) -> Callable[[Callable[[DTimerError], R]], Callable[[DTimerError], R]]: ...
+    @overload
+    def on(self, name: Literal["ready"]) -> Callable[[Callable[[], R]], Callable[[], R]]: ...
+
+    def on(self, name: EventName, handler: Callable[..., object] | None = None) -> Callable[..., object]:
+        """Register a handler, a function or a coroutine function; without one, a decorator that does.
+
+        * ``event``: an :class:`dtimer.Event` is due. Each of several handlers gets it; it is finished when all return.
+        * ``exhausted``: an :class:`dtimer.Exhausted` event ended unconfirmed or expired, and this node alone is told.
+        * ``error``: a :class:`dtimer.DTimerError` that nobody else gets. Without a handler they are logged.
+        * ``ready``: the timer has joined, or joined again by itself after the store had lost it.
+
+        Raises:
+            InvalidArgument: the name, or what is no function.
+            ConsumerConflict: for ``event``, while an ``events()`` iterator is open.
+        """
+        name = _validation.event_name(name)
+        self._membership.leave_closed_loop()
+        register = partial(self._register, name)
+        return register if handler is None else register(handler)
+
+    def off(self, name: EventName, handler: Callable[..., object]) -> None:
+        """Take one registration of a handler back; harmless if there is none. It finishes the events it runs on."""
+        name = _validation.event_name(name)
+        (self._registry if name == "event" else self._hooks[name]).remove(handler)
+
+    def _register(self, name: EventName, handler: Callable[..., object]) -> Callable[..., object]:
+        _validation.handler(handler)
+        # The overloads of `on` have checked that the handler fits the name.
+        (self._registry if name == "event" else self._hooks[name]).add(handler)
+        if name == "event":
+            self._membership.look_again()
+        return handler
 
     def events(self) -> Events[PayloadT]:
         """An iterator over events that are due, each given to exactly one iterator.
@@ -340,8 +307,8 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         Raises:
             ConsumerConflict: there are handlers for ``event``.
         """
-        self._leave_closed_loop()
-        return Events(self._dispatcher.consumers, self._affinity.check)
+        self._membership.leave_closed_loop()
+        return Events(self._registry, self._membership)
 
     # --- posting ---------------------------------------------------------------------------------------------------
 
@@ -462,7 +429,10 @@ class DTimer(Handlers[PayloadT], Queries[PayloadT]):
         if isinstance(event, Event):
             return await event.confirm(repeat_within=repeat_within)
         within_us = _validation.repeat_within_us(repeat_within)
-        return await self._dispatcher.confirm_id(_validation.event_id(event), self._sides.here(), within_us)
+        id, node, partitions = _validation.event_id(event), self._membership.node, self._sides.here()
+        if node is None:
+            return await partitions.of(id).acks.newest(id, within_us)
+        return await node.dispatcher.confirm_id(id, partitions, within_us)
 
     async def change_delay(self, id: str, delay: Delay, *, repeat_within: Timeout | None = None) -> ChangeOutcome:
         """Move a scheduled event to so many milliseconds, or a timedelta, from now; anything else stays (rule E3)."""

@@ -41,6 +41,7 @@ from dtimer.protocol.backend import Runtime, TimerBackend
 from dtimer.protocol.partitioning import partition_of
 from dtimer.protocol.values import After, EventData, Member, NewEvent
 from node.watched import Watched
+from support.inside import node_of
 from support.servers import Server
 from support.waiting import until
 
@@ -337,7 +338,7 @@ async def test_fenced_in_one_partition_is_fenced_in_all(make: Make) -> None:
 
     await until(lambda: any(isinstance(error, NodeFenced) for error in errors))
     assert not earlier.joined
-    await until(lambda: not earlier._node._fetchers)
+    await until(lambda: not node_of(earlier)._fetchers)
     assert [type(error) for error in errors] == [NodeFenced]
     assert await nodes_of(backend) == [["n"]] * NUM_PARTITIONS
     async with earlier as again:
@@ -409,7 +410,7 @@ async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(back
 
     slow.let["join"].set()
     await joining
-    await until(lambda: "leave" in slow.answered and not timer._node._fetchers)
+    await until(lambda: "leave" in slow.answered and not node_of(timer)._fetchers)
 
     assert [type(error) for error in errors] == [NodeFenced]
     assert await nodes_of(backend) == [["n"], [], [], []]
@@ -435,7 +436,7 @@ async def test_of_two_who_join_at_once_one_is_left_in_all_partitions(make: Make)
         other.answered.clear()
     await until(lambda: all("claim" in other.answered for other in others))
     slow.let["leave"].set()
-    await until(lambda: not earlier._node._fetchers)
+    await until(lambda: not node_of(earlier)._fetchers)
 
     assert later.joined
     assert await nodes_of(backend) == [["n"], ["n"], [], []]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from dtimer import ConsumerConflict, DTimer, Event, JsonValue, Post, Retry, SimBackend
-from dtimer.node.consumers import IteratorSlot
+from dtimer.node.registry import IteratorSlot
 from node.watched import Watched
+from support.inside import dispatcher_of
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ async def test_an_event_for_a_cancelled_taker_goes_to_the_next(
         waiting = asyncio.ensure_future(anext(events))
         await sim.advance(0)
         await timer.post("p", 100)
-        consumers = timer._dispatcher.consumers
+        consumers = dispatcher_of(timer).consumers
         hand = consumers._hand
 
         def hand_and_cancel(seat: IteratorSlot[JsonValue], event: Event) -> None:

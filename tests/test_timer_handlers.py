@@ -24,6 +24,7 @@ from dtimer import (
 from dtimer.limits import RECEIPTS_REMEMBERED_MAX
 from dtimer.protocol.outcomes import ClaimStatus
 from dtimer.protocol.values import Claimed, Delivery, EventData, Receipt
+from support.inside import dispatcher_of
 
 
 @pytest.fixture
@@ -87,11 +88,11 @@ async def test_what_follows_a_block_takes_up_room(sim: SimBackend) -> None:
         await timer.post_many(Post(payload=n, delay=0, max_retries=1) for n in range(12))
         await sim.advance(50)
         assert running == 4
-        assert timer._dispatcher.room() == 0
+        assert dispatcher_of(timer).room() == 0
         await sim.advance(1_000)
 
     assert (most, done, timer.counters.confirmed) == (4, 12, 12)
-    assert timer._dispatcher.room() == 2
+    assert dispatcher_of(timer).room() == 2
 
 
 async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, errors: list[DTimerError]) -> None:
@@ -107,7 +108,7 @@ async def test_a_cut_wait_for_a_confirm_gives_its_room_back(sim: SimBackend, err
     async with timer:
         await timer.post("p", 0, max_retries=1)
         await sim.advance(50)
-        assert timer._dispatcher.room() == 2
+        assert dispatcher_of(timer).room() == 2
 
     assert [type(error) for error in errors] == [HandlerFailed]
 
@@ -352,7 +353,7 @@ async def test_only_so_many_receipts_are_remembered(sim: SimBackend) -> None:
         )
         await sim.advance(100)
 
-        assert len(timer._dispatcher._receipts) == RECEIPTS_REMEMBERED_MAX
+        assert len(dispatcher_of(timer)._receipts) == RECEIPTS_REMEMBERED_MAX
         assert await timer.confirm("0") is ConfirmOutcome.CONFIRMED
         assert await timer.confirm(str(RECEIPTS_REMEMBERED_MAX)) is ConfirmOutcome.CONFIRMED
 
@@ -382,7 +383,7 @@ async def test_a_handler_that_is_cancelled_before_it_begins_leaves_nothing_behin
     sim: SimBackend, timer: DTimer, errors: list[DTimerError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a warning that it was never awaited, nor room that never comes back."""
-    consumers = timer._dispatcher.consumers
+    consumers = dispatcher_of(timer).consumers
     deliver = consumers.deliver
 
     def deliver_and_cut(event: Event) -> None:
@@ -398,7 +399,7 @@ async def test_a_handler_that_is_cancelled_before_it_begins_leaves_nothing_behin
     async with timer:
         await timer.post("p", 0)
         await sim.advance(10)
-        assert timer._dispatcher.room() == 8
+        assert dispatcher_of(timer).room() == 8
 
     gc.collect()
     assert [type(error) for error in errors] == [HandlerFailed]
@@ -431,13 +432,13 @@ async def test_what_a_large_claim_brought_is_handed_out_when_the_node_has_left(t
     )
 
     await timer.join()
-    timer._dispatcher.take(claimed, leaving=False)
+    dispatcher_of(timer).take(claimed, leaving=False)
     assert handed_out == []
-    timer._dispatcher.end_all()
+    dispatcher_of(timer).end_all()
 
     assert handed_out == ids
     await asyncio.sleep(0)
-    assert timer._dispatcher.room() == timer.max_events
+    assert dispatcher_of(timer).room() == timer.max_events
     await timer.leave()
 
 
@@ -466,7 +467,7 @@ async def test_what_is_still_to_be_handed_out_takes_up_room(sim: SimBackend) -> 
     @timer.on("event")
     async def handle(event: Event) -> None:
         nonlocal most
-        deliveries = timer._dispatcher
+        deliveries = dispatcher_of(timer)
         most = max(most, len(deliveries.consumers.unfinished) + len(deliveries._coming))
         assert deliveries.room() <= 100 - len(deliveries.consumers.unfinished) - len(deliveries._coming)
         await sim.sleep(20)

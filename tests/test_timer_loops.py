@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dtimer import DTimer, Event, SimBackend, WrongProcessOrLoop
+from dtimer import DTimer, DTimerError, Event, NodeStopped, SimBackend, WrongProcessOrLoop
 from node.watched import Watched
 
 
@@ -86,6 +86,24 @@ def test_it_joins_anew_when_its_loop_is_closed(sim: SimBackend, timer: DTimer) -
 
     asyncio.run(again())
     assert got == ["later"]
+
+
+@pytest.mark.parametrize("use", ["none", "handler", "iterator"])
+def test_it_does_not_dispute_the_id_that_it_had_in_a_closed_loop(sim: SimBackend, timer: DTimer, use: str) -> None:
+    errors: list[DTimerError] = []
+    timer.on("error", errors.append)
+    asyncio.run(timer.join())
+    if use == "handler":
+        timer.on("event", lambda _: None)
+    elif use == "iterator":
+        timer.events()
+
+    async def again() -> None:
+        async with timer:
+            await sim.advance(0)
+
+    asyncio.run(again())
+    assert [type(error) for error in errors] == [NodeStopped]  # by the end of the first loop
 
 
 def test_two_threads_that_join_at_once_are_told_apart(sim: SimBackend, timer: DTimer) -> None:

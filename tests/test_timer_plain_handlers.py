@@ -23,6 +23,7 @@ from dtimer import (
     Retry,
     SimBackend,
 )
+from support.inside import dispatcher_of
 from support.servers import Server
 from support.waiting import until
 
@@ -100,7 +101,7 @@ async def test_plain_handlers_run_in_threads_if_that_is_asked_for(server: Server
         async with timer:
             await timer.post_many(Post(payload=n, delay=0, max_retries=3, retry=Retry(10)) for n in range(7))
             await until(lambda: timer.counters.confirmed == 7)
-            await until(lambda: timer._dispatcher.room() == 3)
+            await until(lambda: dispatcher_of(timer).room() == 3)
 
         assert seen == [None] * 9
         assert threading.get_ident() not in threads
@@ -128,9 +129,9 @@ async def test_a_thread_cannot_be_cancelled_and_leave_says_so(server: Server) ->
         await timer.leave(timeout=0.05)
 
         assert "runs on" in str(errors[-1])
-        assert timer._dispatcher.room() == 7
+        assert dispatcher_of(timer).room() == 7
         go_on.set()
-        await until(lambda: timer._dispatcher.room() == 8)
+        await until(lambda: dispatcher_of(timer).room() == 8)
 
 
 async def test_a_thread_that_leaves_by_the_loop_is_not_waited_for(server: Server) -> None:

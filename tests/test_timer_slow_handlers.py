@@ -29,6 +29,7 @@ from dtimer import (
 )
 from dtimer._validation import Timeout
 from node.watched import Watched
+from support.inside import dispatcher_of
 from support.servers import Server
 from support.waiting import until
 
@@ -150,8 +151,8 @@ async def test_what_a_handler_costs_that_sleeps_for_days_does_not_depend_on_how_
             await sim.sleep(timedelta(days=days))
 
     async with timer:
-        look = timer._dispatcher.extender._look
-        timer._dispatcher.extender._look = counted  # type: ignore[method-assign]
+        look = dispatcher_of(timer).extender._look
+        dispatcher_of(timer).extender._look = counted  # type: ignore[method-assign]
         await timer.post("p", 0, max_retries=1)
         await sim.advance(timedelta(days=days, seconds=1))
         assert timer.counters.confirmed == 1
@@ -337,7 +338,7 @@ async def test_a_thread_that_runs_for_too_long_is_reported_and_no_longer_extende
             assert "cannot be cancelled" in str(errors[0])
             await until(lambda: len(runs) == 2)
             go_on.set()
-            await until(lambda: timer._dispatcher.room() == 8)
+            await until(lambda: dispatcher_of(timer).room() == 8)
 
         assert timer.counters.confirmed == 1
 
@@ -583,7 +584,7 @@ async def test_a_coroutine_is_cancelled_although_plain_handlers_run_in_threads(s
         async with timer:
             await timer.post("p", 0, id="x", keep=True)
             await until(lambda: cancelled)
-            await until(lambda: timer._dispatcher.room() == 8)
+            await until(lambda: dispatcher_of(timer).room() == 8)
 
         assert cancelled == ["x"]
         assert "is cancelled" in str(errors[0])

@@ -30,6 +30,7 @@ from dtimer import (
 from dtimer.limits import HOOK_CALLS_MAX
 from dtimer.protocol.values import After, EventData, IfExists, NewEvent
 from support.eager import task_factory
+from support.inside import dispatcher_of, node_of
 
 __all__ = ["task_factory"]
 
@@ -189,7 +190,7 @@ async def test_whatever_a_handler_raises_is_its_events_failure(
         await timer.post_many(Post(payload=n, delay=100, max_retries=1, retry=Retry(500)) for n in (1, 2, 3))
         await sim.advance(300)
         assert sorted(done) == [(2, 0), (3, 0)]
-        assert timer._dispatcher.room() == 4
+        assert dispatcher_of(timer).room() == 4
         await timer.post(4, 0)
         await sim.advance(500)
         assert timer.joined
@@ -316,7 +317,7 @@ def test_what_ends_the_program_does_and_the_node_leaves_loudly(
 
     assert done == ([] if place == "exhausted" else [1, 2])
     assert not timer.joined
-    assert timer._dispatcher.room() == timer.max_events
+    assert dispatcher_of(timer).room() == timer.max_events
     assert any(isinstance(record.exc_info and record.exc_info[1], NodeStopped) for record in caplog.records)
 
     async def look() -> None:
@@ -430,7 +431,7 @@ async def test_an_error_handler_that_never_returns_does_not_pile_up_calls(
     await timer.post_many(Post(payload=n, delay=0) for n in range(300))
     await sim.advance(10)
     assert begun == HOOK_CALLS_MAX
-    assert len(timer._node._background.tasks) == HOOK_CALLS_MAX
+    assert len(node_of(timer)._background.tasks) == HOOK_CALLS_MAX
     dropped = [record for record in caplog.records if "do not end" in record.getMessage()]
     assert len(dropped) == 300 - HOOK_CALLS_MAX
     assert "ZeroDivisionError" in dropped[0].getMessage()
@@ -488,7 +489,7 @@ async def test_an_eager_or_usual_task_makes_one_report_for_one_failure(
     async with timer:
         await timer.post_many(Post(payload=n, delay=0, max_retries=1, retry=Retry(1_000)) for n in range(40))
         await sim.advance(900)
-        assert timer._dispatcher.room() == 2
+        assert dispatcher_of(timer).room() == 2
 
     assert most == 2
     assert (timer.counters.confirmed, len(errors)) == ((40, 0) if end == "return" else (0, 40))

@@ -1,7 +1,4 @@
-"""Who takes a node's events, how many they may hold, and when they are done with one (rules N2 and N5).
-
-Either handlers, which run as many events at once as `max_events` allows, or iterators, each with one at a time.
-"""
+"""Hands a node's events to those who take them, and sees when they are done with one (rules N2 and N5)."""
 
 from __future__ import annotations
 
@@ -11,19 +8,19 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from enum import Enum
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from attrs import define
 
 from dtimer.codecs.codec import PayloadT
 from dtimer.errors import ConsumerConflict
-from dtimer.event import Event, EventHandler, delivery_state
+from dtimer.event import Event, delivery_state
 from dtimer.node.background import current_work
 from dtimer.node.context import TimerContext
 from dtimer.node.handler_threads import HandlerThreads
 from dtimer.node.loop_monitor import LoopMonitor
-from dtimer.safe_repr import safe_repr
-from dtimer.user_code import ends_the_program, ends_the_task, is_coroutine_function, to_await
+from dtimer.node.registry import HeldEvent, IteratorSlot, Registry
+from dtimer.user_code import ends_the_program, ends_the_task, to_await
 
 
 class Ending(Enum):
@@ -36,21 +33,6 @@ class Ending(Enum):
     """Cancelled by `leave`."""
     OVERRUN = "overrun"
     """Cancelled, since it ran for too long."""
-
-
-@define(eq=False)
-class IteratorSlot(Generic[PayloadT]):
-    """An iterator's place.
-
-    Attributes:
-        waiter: set while the next event is waited for; None as its result is the end.
-        held: the event that was handed out last, until it is finished.
-        ended: no more events come.
-    """
-
-    waiter: asyncio.Future[Event[PayloadT] | None] | None = None
-    held: Event[PayloadT] | None = None
-    ended: bool = False
 
 
 @define(eq=False)
@@ -93,135 +75,88 @@ class InFlight(Generic[PayloadT]):
         return Ending.CUT if self.cut else Ending.OVERRUN if self.over else Ending.CANCELLED
 
 
+class ConsumersOwner(Protocol[PayloadT]):
+    """Who is told what the consumers do with their events."""
+
+    @property
+    def changed(self) -> Callable[[], None]:
+        """To be called when room or the number of unfinished events may have changed."""
+        ...
+
+    def handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
+        """A handler raised, or was cancelled."""
+        ...
+
+    def give_back(self, event: Event[PayloadT]) -> None:
+        """No taker is there any more for this tracked event."""
+        ...
+
+    def all_ended(self, in_flight: InFlight[PayloadT]) -> None:
+        """All handlers of an event have, and none has settled it."""
+        ...
+
+    def abandoned(self, in_flight: InFlight[PayloadT]) -> None:
+        """Nothing works on it any more, although its deadline was stretched."""
+        ...
+
+
 class Consumers(Generic[PayloadT]):
-    """All takers of one timer.
+    """All takers of one node.
 
     Attributes:
-        max_events: how many events may be unfinished at once.
-        unfinished: those that are, oldest first.
+        unfinished: the events that they are not done with, oldest first.
     """
 
     def __init__(
         self,
         context: TimerContext,
-        max_events: int,
+        registry: Registry[PayloadT],
+        monitor: LoopMonitor,
+        owner: ConsumersOwner[PayloadT],
         *,
         in_threads: bool,
-        monitor: LoopMonitor,
-        on_change: Callable[[], None],
-        on_failure: Callable[[Event[PayloadT], BaseException, Ending], None],
-        on_unwanted: Callable[[Event[PayloadT]], None],
-        on_unsettled: Callable[[InFlight[PayloadT]], None],
-        on_abandoned: Callable[[InFlight[PayloadT]], None],
     ) -> None:
-        """
-        Args:
-            on_abandoned: nothing works on it any more, although its deadline was stretched.
-            on_unsettled: all handlers of an event have ended, and none has settled it.
-            on_change: room or the number of unfinished events may have changed.
-            on_failure: a handler raised, or was cancelled.
-            on_unwanted: nobody is there any more to take a tracked event.
-        """
-        self.max_events = max_events
         self.unfinished: dict[Event[PayloadT], InFlight[PayloadT]] = {}
         self._num_ending = 0
         self._runtime = context.runtime
         self._threads = HandlerThreads(context.runtime) if in_threads else None
+        self._registry = registry
         self._monitor = monitor
-        self._on_change = on_change
-        self._on_failure = on_failure
-        self._on_unwanted = on_unwanted
-        self._on_unsettled = on_unsettled
-        self._on_abandoned = on_abandoned
-        # A handler, how its tasks are called but for the event, and whether it is a plain function.
-        # A tuple, so that a delivery can go through it while a handler adds another.
-        self._handlers: tuple[tuple[EventHandler[PayloadT], str, bool], ...] = ()
-        self._slots: dict[IteratorSlot[PayloadT], None] = {}
-        self._waiting: dict[IteratorSlot[PayloadT], None] = {}
+        self._owner = owner
+        self._on_change = owner.changed
         # Events that are not tracked and whose taker went away: the next gets them, as the store has forgotten them.
         self._left_over: deque[Event[PayloadT]] = deque()
 
-    # --- who takes them --------------------------------------------------------------------------------
-
-    def add(self, handler: EventHandler[PayloadT]) -> None:
-        """Raises ConsumerConflict while an iterator is open."""
-        if self._slots:
-            raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
-        name = safe_repr(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
-        self._handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
-
-    def added(self) -> None:
-        """A handler was; in the loop of the events."""
-        while self._left_over and self._handlers:
+    def look_again(self) -> None:
+        """What is registered has changed; in the loop of the events."""
+        while self._left_over and self._registry.handlers:
             self._run(self._left_over.popleft())
         self._on_change()
 
-    def take_over(self, other: Consumers[PayloadT]) -> None:
-        """The handlers of another one, and what was set there; its iterators and events stay where they are."""
-        self._handlers = other._handlers
-        self.max_events = other.max_events
-
-    @property
-    def awaited(self) -> bool:
-        """An iterator waits for an event."""
-        return bool(self._waiting)
-
-    def remove(self, handler: object) -> None:
-        """One registration of it; harmless if there is none."""
-        for index, (known, _, _) in enumerate(self._handlers):
-            if known == handler:
-                self._handlers = self._handlers[:index] + self._handlers[index + 1 :]
-                return
-
-    def open_slot(self) -> IteratorSlot[PayloadT]:
-        """Raises ConsumerConflict while there are handlers."""
-        if self._handlers:
-            raise ConsumerConflict("there are handlers for 'event', and each event goes to one taker")
-        slot = IteratorSlot[PayloadT]()
-        self._slots[slot] = None
-        return slot
-
-    def close_slot(self, slot: IteratorSlot[PayloadT]) -> None:
-        """The iterator is gone. Idempotent."""
-        self._slots.pop(slot, None)
-        self._waiting.pop(slot, None)
-        self._end(slot)
-        if slot.held is not None:
-            self.finish(slot.held)
-            slot.held = None
-
     def end_all(self) -> None:
-        """The node has left: iterators come to their end, once they have given out what is left over."""
-        for slot in tuple(self._slots):
-            del self._slots[slot]
-            self._waiting.pop(slot, None)
-            self._end(slot)
+        """The node has left."""
+        self._registry.end_slots()
         if self._threads is not None:
             self._threads.end_idle()
 
-    @staticmethod
-    def _end(slot: IteratorSlot[PayloadT]) -> None:
-        slot.ended = True
-        if slot.waiter is not None and not slot.waiter.done():
-            slot.waiter.set_result(None)
-
     def room(self, num_coming: int) -> int:
         """How many events there is room for beside so many that are about to come."""
-        free = self.max_events - len(self.unfinished) - len(self._left_over) - num_coming + self._num_ending
-        if not self._handlers:
-            free = min(free, len(self._waiting) - num_coming)
+        registry = self._registry
+        free = registry.max_events - len(self.unfinished) - len(self._left_over) - num_coming + self._num_ending
+        if not registry.handlers:
+            free = min(free, len(registry.waiting) - num_coming)
         return max(free, 0)
 
     # --- handing out -----------------------------------------------------------------------------------
 
     def deliver(self, event: Event[PayloadT]) -> None:
         """Hand an event to whoever takes it."""
-        if self._handlers:
+        if self._registry.handlers:
             self._run(event)
-        elif self._waiting:
-            self._hand(next(iter(self._waiting)), event)
+        elif self._registry.waiting:
+            self._hand(next(iter(self._registry.waiting)), event)
         elif event.tracked:
-            self._on_unwanted(event)
+            self._owner.give_back(event)
         else:
             self._left_over.append(event)
 
@@ -231,7 +166,7 @@ class Consumers(Generic[PayloadT]):
         if in_flight is not None:
             self._num_ending -= in_flight.ending
             if in_flight.stretched and not delivery_state(event).asked:
-                self._on_abandoned(in_flight)
+                self._owner.abandoned(in_flight)
             self._on_change()
 
     def finish_if_iterated(self, event: Event[PayloadT]) -> None:
@@ -277,9 +212,7 @@ class Consumers(Generic[PayloadT]):
         """An iterator asks for its next event, and so is done with the one before; None is the end."""
         if slot.waiter is not None:
             raise ConsumerConflict("this iterator is being waited for already; make another one")
-        if slot.held is not None:
-            self.finish(slot.held)
-            slot.held = None
+        slot.finish_held()
         if self._left_over:
             self._take(slot, self._left_over.popleft())
         elif slot.ended:
@@ -289,39 +222,40 @@ class Consumers(Generic[PayloadT]):
         return self._handed(slot)
 
     def _handed(self, slot: IteratorSlot[PayloadT]) -> Event[PayloadT] | None:
-        current_work.set(slot.held)
-        if slot.held is not None:
-            self._runtime.handing(slot.held.data)
-        return slot.held
+        event = None if slot.held is None else slot.held.event
+        current_work.set(event)
+        if event is not None:
+            self._runtime.handing(event.data)
+        return event
 
     async def _wait(self, slot: IteratorSlot[PayloadT]) -> None:
         slot.waiter = asyncio.get_running_loop().create_future()
-        self._waiting[slot] = None
+        self._registry.waiting[slot] = None
         self._on_change()
         try:
             await slot.waiter
         except asyncio.CancelledError:
             # It may have been handed an event at the same moment, which it will not see.
             if slot.held is not None:
-                event, slot.held = slot.held, None
+                event, slot.held = slot.held.event, None
                 self.unfinished.pop(event, None)
                 slot.waiter = None
-                self._waiting.pop(slot, None)
+                self._registry.waiting.pop(slot, None)
                 self.deliver(event)
             raise
         finally:
             slot.waiter = None
-            self._waiting.pop(slot, None)
+            self._registry.waiting.pop(slot, None)
 
     def _hand(self, slot: IteratorSlot[PayloadT], event: Event[PayloadT]) -> None:
-        del self._waiting[slot]
+        del self._registry.waiting[slot]
         self._take(slot, event)
         assert slot.waiter is not None, "a waiting seat has a waiter"
         if not slot.waiter.done():
             slot.waiter.set_result(event)
 
     def _take(self, slot: IteratorSlot[PayloadT], event: Event[PayloadT]) -> None:
-        slot.held = event
+        slot.held = HeldEvent(event, self.finish)
         self.unfinished[event] = InFlight(event)
 
     # --- running handlers --------------------------------------------------------------------------------
@@ -331,14 +265,14 @@ class Consumers(Generic[PayloadT]):
         self.unfinished[event] = in_flight
         # Counts as one itself, so that the event is not finished before all its handlers are started.
         in_flight.open = 1
-        handlers = self._handlers
+        handlers = self._registry.handlers
         in_flight.several = len(handlers) > 1
         given = copy_context()
         try:
             try:
                 given.run(self._handing, event)
             except Exception as error:
-                self._on_failure(event, error, Ending.RAISED)
+                self._owner.handler_failed(event, error, Ending.RAISED)
                 return
             for handler, label, plain in handlers:
                 # A copy for each that runs code now: what one call sets is not seen by the next. A task makes its own.
@@ -353,7 +287,7 @@ class Consumers(Generic[PayloadT]):
                         work = to_await(context.run(handler, event))
                         self._monitor.ran(since_us, label, event.id)
                 except BaseException as error:
-                    self._on_failure(event, error, Ending.RAISED)
+                    self._owner.handler_failed(event, error, Ending.RAISED)
                     if ends_the_program(error):
                         raise
                     continue
@@ -379,7 +313,7 @@ class Consumers(Generic[PayloadT]):
             if in_flight.num_begun == num_begun:  # a task factory's fault
                 work.close()
                 coroutine.close()
-                self._on_failure(in_flight.event, error, Ending.RAISED)
+                self._owner.handler_failed(in_flight.event, error, Ending.RAISED)
                 self._returned(in_flight)
             if ends_the_program(error):
                 raise
@@ -410,7 +344,7 @@ class Consumers(Generic[PayloadT]):
             if not issubclass(type(error), GeneratorExit) or not ends:
                 cancelled = ends and issubclass(type(error), asyncio.CancelledError)
                 ending = in_flight.cancelled if cancelled else Ending.RAISED
-                self._on_failure(in_flight.event, error, ending)
+                self._owner.handler_failed(in_flight.event, error, ending)
             if ends:
                 raise
         finally:
@@ -421,14 +355,14 @@ class Consumers(Generic[PayloadT]):
     ) -> None:
         """It was cancelled before, and nobody else would close the handler's coroutine."""
         coroutine.close()
-        self._on_failure(in_flight.event, asyncio.CancelledError(), in_flight.cancelled)
+        self._owner.handler_failed(in_flight.event, asyncio.CancelledError(), in_flight.cancelled)
         self._returned(in_flight)
 
     def _returned(self, in_flight: InFlight[PayloadT]) -> None:
         in_flight.open -= 1
         if not in_flight.open:
             if not delivery_state(in_flight.event).asked:
-                self._on_unsettled(in_flight)
+                self._owner.all_ended(in_flight)
             self.finish(in_flight.event)
 
     def overrun(self, in_flight: InFlight[PayloadT]) -> bool:

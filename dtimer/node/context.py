@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from attrs import fields, frozen
 
 from dtimer.event import Exhausted
+from dtimer.loop_local import after_fork
 from dtimer.metrics import RunningCounters
 from dtimer.node.background import BackgroundTasks
 from dtimer.node.hooks import ErrorReporter, Hooks
@@ -17,7 +18,7 @@ from dtimer.protocol.backend import Runtime
 class TimerContext:
     """The time and the chance of a timer's backend, what it counts, and where its news and its errors go.
 
-    There is one for each timer; a forked process has one with counters of its own.
+    A forked process counts from 0.
 
     Attributes:
         background: tasks that no caller awaits; :meth:`dtimer.DTimer.leave` waits for them.
@@ -36,7 +37,7 @@ class TimerContext:
     @classmethod
     def of(cls, runtime: Runtime) -> TimerContext:
         background = BackgroundTasks(runtime)
-        return cls(
+        context = cls(
             runtime,
             RunningCounters(),
             background,
@@ -44,3 +45,10 @@ class TimerContext:
             Hooks("ready", background),
             Hooks("exhausted", background),
         )
+        after_fork(context, TimerContext._forked)
+        return context
+
+    def _forked(self) -> None:
+        # They are the parent's.
+        for count in fields(RunningCounters):
+            setattr(self.counters, count.name, 0)

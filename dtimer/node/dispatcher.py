@@ -21,6 +21,7 @@ from dtimer.errors import (
 )
 from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, delivery_state, exhausted
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
+from dtimer.loop_local import LoopAffinity
 from dtimer.node.batch import Submission
 from dtimer.node.consumers import Consumers, Ending, InFlight
 from dtimer.node.context import TimerContext
@@ -28,7 +29,9 @@ from dtimer.node.deadline_extender import DeadlineExtender
 from dtimer.node.handler_threads import Elsewhere, loop_of_thread
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
+from dtimer.node.registry import Registry
 from dtimer.node.session import did
+from dtimer.node.settings import NodeSettings
 from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
 from dtimer.protocol.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
 from dtimer.safe_repr import name_of, safe_repr, text_of
@@ -45,60 +48,47 @@ class Dispatcher(Generic[PayloadT]):
 
     Attributes:
         consumers: who takes the events.
-        before_use: raises if they are another event loop's (rule F8).
+        extender: keeps those that are worked on from passing their deadlines.
+        monitor: notices when the event loop of all this is blocked.
+        changed: is called when room or work under way may have changed.
     """
 
     def __init__(
         self,
         context: TimerContext,
-        *,
+        settings: NodeSettings,
+        registry: Registry[PayloadT],
         codec: Codec[PayloadT],
-        max_events: int,
-        max_run_us: int,
-        in_threads: bool,
-        monitor: LoopMonitor,
-        refused_for_us: int,
-        on_change: Callable[[], None],
-        before_use: Callable[[], None],
+        *,
+        partitions: Partitions,
+        affinity: LoopAffinity,
+        changed: Callable[[], None],
     ) -> None:
-        self.consumers = Consumers[PayloadT](
-            context,
-            max_events,
-            in_threads=in_threads,
-            monitor=monitor,
-            on_change=on_change,
-            on_failure=self._handler_failed,
-            on_unwanted=self.give_back,
-            on_unsettled=self._all_ended,
-            on_abandoned=self._abandoned,
+        """
+        Args:
+            affinity: to the running loop (rule F8).
+        """
+        self.changed = changed
+        self.monitor = LoopMonitor(context)
+        self.consumers = Consumers(context, registry, self.monitor, self, in_threads=settings.in_threads)
+        self.extender = DeadlineExtender(
+            context, partitions, self.consumers, max_run_us=settings.max_run_us, on_overrun=self._overran
         )
-        self.extender: DeadlineExtender
-        self._max_run_us = max_run_us
-        self.before_use = before_use
-        self._partitions: Partitions
+        for partition in partitions.all:
+            partition.acks.on_ineffective = self._confirm_ineffective
+        self._affinity = affinity
+        self._partitions = partitions
         self._codec = codec
-        self._refused_for_us = refused_for_us
-        self._context = context
+        self._refused_for_us = settings.refused_for_us
         self._background = context.background
         self._reporter = context.reporter
         self._exhausted = context.exhausted
         self._counters = context.counters
-        self._on_change = on_change
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._refusals_reported: OrderedDict[str, None] = OrderedDict()
         self._coming: deque[Delivery] = deque()
         self._unsettled_reported = False
         self._next_portion: asyncio.Handle | None = None
-
-    def settle(self, partitions: Partitions) -> None:
-        """Before anything comes, in the loop where it will (rule F8)."""
-        self._partitions = partitions
-        max_run_us, on_overrun = self._max_run_us, self._overran
-        self.extender = DeadlineExtender(
-            self._context, partitions, self.consumers, max_run_us=max_run_us, on_overrun=on_overrun
-        )
-        for partition in partitions.all:
-            partition.acks.on_ineffective = self._confirm_ineffective
 
     def room(self) -> int:
         """How many events a claim may bring."""
@@ -140,7 +130,7 @@ class Dispatcher(Generic[PayloadT]):
         finally:
             # Also when one of them ends the program: the others' events go on if it does.
             self._hand_out_the_rest()
-            self._on_change()
+            self.changed()
 
     def end_all(self) -> None:
         """The node has left: what it has claimed is handed out now, and nothing follows."""
@@ -239,13 +229,13 @@ class Dispatcher(Generic[PayloadT]):
             delivery_state(event).ask(ON_ITS_WAY)
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
             return Confirming(Elsewhere())
-        self.before_use()
+        self._affinity.check()
         if not event.tracked:
             return Confirming(None)
         return Confirming(self._ask_to_confirm(event, repeat_within_us))
 
     def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]] | None:
-        self.before_use()
+        self._affinity.check()
         if self.consumers.vote(event, failed=False):
             return None
         submission = self._ask_to_confirm(event)
@@ -319,10 +309,10 @@ class Dispatcher(Generic[PayloadT]):
         if not self.consumers.vote(event, failed=True) and first:
             self._give_up(event)
 
-    def _abandoned(self, in_flight: InFlight[PayloadT]) -> None:
+    def abandoned(self, in_flight: InFlight[PayloadT]) -> None:
         self.extender.abandoned(in_flight)
 
-    def _all_ended(self, in_flight: InFlight[PayloadT]) -> None:
+    def all_ended(self, in_flight: InFlight[PayloadT]) -> None:
         """All handlers of an event have, and none has settled it: their votes do (rule N2)."""
         event = in_flight.event
         if not event.tracked or in_flight.spoiled:
@@ -360,7 +350,7 @@ class Dispatcher(Generic[PayloadT]):
         delivery_state(event).ask(ON_ITS_WAY)
         self._release_untouched(event.receipt)
 
-    def _handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
+    def handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
         self._counters.handler_errors += 1
         if ends_the_program(error):
             # No more work may be started; the deadline serves it.
@@ -404,7 +394,7 @@ class Dispatcher(Generic[PayloadT]):
             self._reporter.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _require_tracked(self, event: Event[PayloadT]) -> None:
-        self.before_use()
+        self._affinity.check()
         if not event.tracked:
             raise NotTracked(f"event {event.id!r} was posted without retries, so the store has forgotten it")
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, assert_never
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, Protocol, assert_never
 
 from attrs import evolve
 
 from dtimer.errors import BackendClosed, BackendError, Known, MalformedWakeup, StoreUnreachable
-from dtimer.node.acks import AckBatch, AckBatcher
+from dtimer.node.acks import AckBatch
 from dtimer.node.context import TimerContext
 from dtimer.node.dispatcher import Dispatcher
 from dtimer.node.fetch_schedule import ClaimNow, FetchSchedule
 from dtimer.node.health import ConnectionHealth
-from dtimer.node.loop_monitor import LoopMonitor
+from dtimer.node.partitions import Partition
 from dtimer.node.prefetch import Prefetch
 from dtimer.node.retry import TRANSIENT
-from dtimer.node.session import StoreSession, did
+from dtimer.node.session import did
+from dtimer.node.settings import NodeSettings
 from dtimer.node.store_history import Done
 from dtimer.node.subscriber import Subscriber
 from dtimer.node.tasks import start_task
@@ -34,6 +35,34 @@ NONCE_BYTES: Final = 8
 """Of a claim, and so of its receipts."""
 
 
+class FetcherOwner(Protocol):
+    """What the fetchers of one node, one for each partition, share; and to whom they tell what becomes of them."""
+
+    @property
+    def context(self) -> TimerContext: ...
+
+    @property
+    def settings(self) -> NodeSettings: ...
+
+    @property
+    def dispatcher(self) -> Dispatcher[Any]: ...
+
+    @property
+    def prefetch(self) -> Prefetch: ...
+
+    def ready(self) -> None:
+        """One has joined."""
+        ...
+
+    def fenced(self, fetcher: Fetcher) -> None:
+        """This one has come to its end because it was fenced or dismissed."""
+        ...
+
+    def stopped(self, error: BaseException | None) -> None:
+        """One has come to its end although it was neither fenced nor told to; and why."""
+        ...
+
+
 class Fetcher:
     """A member at work, from its join until it leaves or is fenced.
 
@@ -46,32 +75,14 @@ class Fetcher:
         known: the store may know it as a member, whether it is at work or not.
     """
 
-    def __init__(
-        self,
-        context: TimerContext,
-        member: Member,
-        *,
-        session: StoreSession,
-        dispatcher: Dispatcher[Any],
-        prefetch: Prefetch,
-        monitor: LoopMonitor,
-        health: ConnectionHealth,
-        partition: str,
-        acks: AckBatcher,
-        confirm_timeout_us: int,
-        name: Callable[[], str],
-        on_ready: Callable[[], None],
-        on_fenced: Callable[[Fetcher], None],
-        on_stopped: Callable[[BaseException | None], None],
-    ) -> None:
+    def __init__(self, node: str, partition: Partition, health: ConnectionHealth, owner: FetcherOwner) -> None:
         """
         Args:
-            name: by which people know the process.
-            partition: what reports add to tell it from the others; empty if there are none.
-            on_fenced: called when it has come to its end because it was fenced or dismissed.
-            on_stopped: called when it has come to its end although it was neither fenced nor told to; and why.
+            node: its id.
+            health: that of all fetchers of one join.
         """
-        self.member = member
+        session = partition.session
+        self.member = Member(node, "", session.backend.pace.poll_us)
         self.fenced = False
         self.dismissed = False
         self.took_over = False
@@ -79,23 +90,20 @@ class Fetcher:
         self.known = False
         self._session = session
         self._runtime = session.runtime
-        self._dispatcher = dispatcher
-        self._prefetch = prefetch
-        self._monitor = monitor
-        self._acks = acks
-        self._confirm_timeout_us = confirm_timeout_us
-        self._reporter = context.reporter
-        self._counters = context.counters
-        self._on_ready = on_ready
-        self._on_fenced = on_fenced
-        self._name = name
-        self._on_stopped = on_stopped
+        self._dispatcher = owner.dispatcher
+        self._prefetch = owner.prefetch
+        self._monitor = owner.dispatcher.monitor
+        self._acks = partition.acks
+        self._settings = owner.settings
+        self._reporter = owner.context.reporter
+        self._counters = owner.context.counters
+        self._owner = owner
         self._schedule = FetchSchedule(self._runtime.draw, session.backend.pace)
         self._health = health
-        self._partition = partition
+        self._label = partition.label
         self._subscriber = Subscriber(
             session.backend,
-            member.node,
+            node,
             on_message=self._received,
             on_subscribed=self._subscribed_now,
             on_lost=self._subscription_lost,
@@ -106,7 +114,7 @@ class Fetcher:
         """The backend was closed, which is for good."""
         self._unwelcome = 0
         self._rejoin = False
-        self._signal = self._runtime.signal(f"node {member.node}")
+        self._signal = self._runtime.signal(f"node {node}")
         self._task: asyncio.Task[None] | None = None
         self._alarm_us: int | None = None
         """When the alarm rings that is set while nothing is to be done."""
@@ -154,7 +162,7 @@ class Fetcher:
         self._task.add_done_callback(self._ended)
         self._acks.batcher.hand_over(self.ring)
         if self.joined:
-            self._on_ready()
+            self._owner.ready()
 
     def ring(self) -> None:
         """Something has changed: look again."""
@@ -218,7 +226,7 @@ class Fetcher:
             self._acks.batcher.take_back()
         if self._out:
             await self._subscriber.stop()
-            self._on_fenced(self)
+            self._owner.fenced(self)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._stopped(asyncio.CancelledError() if task.cancelled() else task.exception())
@@ -226,7 +234,7 @@ class Fetcher:
     def _stopped(self, error: BaseException | None) -> None:
         """It has come to its end; unless it was told to, that is reported, once."""
         if not self._leaving and not self._out:
-            self._on_stopped(error)
+            self._owner.stopped(error)
 
     async def _step(self) -> None:
         if self._closed is not None:
@@ -283,7 +291,7 @@ class Fetcher:
                 lambda: self._session.backend.claim(
                     self.member,
                     room=room,
-                    confirm_timeout_us=self._confirm_timeout_us,
+                    confirm_timeout_us=self._settings.confirm_timeout_us,
                     nonce=nonce,
                     confirming=receipts,
                     extending=extender.extensions(kept),
@@ -344,7 +352,7 @@ class Fetcher:
 
     def _is_fenced(self) -> None:
         self.fenced, self.joined = True, False
-        self._health.fenced(self._name())
+        self._health.fenced(self._settings.identity.name)
 
     async def _confirm(self, batch: AckBatch) -> None:
         try:
@@ -403,14 +411,14 @@ class Fetcher:
         self._worked()
         self._came(joined.value)
         if self.joined:
-            self._on_ready()
+            self._owner.ready()
 
     def _failed(self, error: BaseException) -> None:
         self._schedule.failed(self._runtime.now_us())
-        self._health.began(f"claims{self._partition}", error)
+        self._health.began(f"claims{self._label}", error)
 
     def _worked(self) -> None:
-        self._health.ended(f"claims{self._partition}")
+        self._health.ended(f"claims{self._label}")
 
     # --- what is heard ---------------------------------------------------------------------------------------
 
@@ -433,7 +441,7 @@ class Fetcher:
         self._signal.set()
 
     def _subscribed_now(self) -> None:
-        self._health.ended(f"wake-ups{self._partition}")
+        self._health.ended(f"wake-ups{self._label}")
         self._schedule.subscribed(self._runtime.now_us())
         self._signal.set()
 
@@ -442,7 +450,7 @@ class Fetcher:
         self._schedule.unsubscribed()
         if isinstance(error, BackendClosed):
             self._closed = error
-        self._health.began(f"wake-ups{self._partition}", error)
+        self._health.began(f"wake-ups{self._label}", error)
         self._signal.set()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from dtimer.codecs.codec import Codec, PayloadT
 from dtimer.errors import BackendClosed, BackendError, HandlerFailed, NodeDisturbed, NodeIdDisputed, NodeStopped
 from dtimer.event import Event
 from dtimer.limits import DAY_US, LEAVE_CANCEL_GRACE_US
@@ -18,19 +19,19 @@ from dtimer.node.context import TimerContext
 from dtimer.node.dispatcher import Dispatcher
 from dtimer.node.fetcher import Fetcher
 from dtimer.node.health import ConnectionHealth
-from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.partitions import Partitions
 from dtimer.node.prefetch import Prefetch
+from dtimer.node.registry import Registry
+from dtimer.node.settings import NodeSettings
 from dtimer.node.tasks import cancel, start_task
-from dtimer.protocol.values import Member
 from dtimer.safe_repr import safe_repr, safe_str
 from dtimer.user_code import ends_the_program
 
 T = TypeVar("T")
 
 
-class Node:
-    """One timer's membership, in one event loop (rule F8).
+class Node(Generic[PayloadT]):
+    """One timer's membership, in the event loop in which it was made (rule F8).
 
     Attributes:
         id: the node's; empty before its first join.
@@ -41,71 +42,53 @@ class Node:
     def __init__(
         self,
         context: TimerContext,
-        identify: Callable[[], str],
-        name: Callable[[], str],
+        settings: NodeSettings,
+        registry: Registry[PayloadT],
+        codec: Codec[PayloadT],
         *,
+        partitions: Partitions,
         affinity: LoopAffinity,
-        monitor: LoopMonitor,
-        confirm_timeout_us: int,
+        left_behind: bool,
     ) -> None:
         """
         Args:
-            identify: gives the node's id, when it is about to join.
-            name: by which people know the process.
-            affinity: where it is.
+            affinity: to the running loop.
         """
         self.id = ""
         self.callers = 0
-        self.left_behind = False
-        self._identify = identify
-        self._name = name
+        self.left_behind = left_behind
+        self.context = context
+        self.settings = settings
+        self.dispatcher = Dispatcher(
+            context, settings, registry, codec, partitions=partitions, affinity=affinity, changed=self.changed
+        )
+        self.prefetch = Prefetch(len(partitions.all), self.dispatcher.room, lambda: registry.max_events)
+        self._registry = registry
+        self._partitions = partitions
         self._affinity = affinity
-        self._partitions: Partitions
-        self._monitor = monitor
-        self._context = context
         self._runtime = context.runtime
-        self._confirm_timeout_us = confirm_timeout_us
         self._background = context.background
         self._reporter = context.reporter
-        self._dispatcher: Dispatcher[Any] | None = None
-        self._prefetch: Prefetch | None = None
         # One for each partition, or none at all.
         self._fetchers: list[Fetcher] = []
         self._num_ended = 0
         self._queue: deque[object] = deque()
         self._naps: set[asyncio.Task[None]] = set()
-        # Deliveries whose taker itself waits for `join` or `leave`, and background tasks that do: waiting for them
-        # would be for
-        # ever.
-        # Once for each such call, as one may be over while another waits on.
+        # Deliveries whose taker itself waits for `join` or `leave`, and background tasks that do: neither must wait for
+        # the other. Once for each such call, as one may be over while another waits on.
         self._excused: list[Event[Any] | Errand] = []
         context.background.on_done = self._background_done
+        for number, partition in enumerate(partitions.all):
+            partition.session.on_lost_writes = partial(self._lost_writes, number)
 
     @property
     def busy(self) -> bool:
         """It is a member, is about to be one or to be none any more, or is waited for."""
-        awaited = self._dispatcher is not None and self._dispatcher.consumers.awaited
-        return bool(self._fetchers or self.callers) or awaited
+        return bool(self._fetchers or self.callers or self._registry.waiting)
 
     @property
     def joined(self) -> bool:
-        return bool(self._fetchers) and all(fetchers.joined for fetchers in self._fetchers)
-
-    def serve(self, dispatcher: Dispatcher[Any]) -> None:
-        """Whom the events are for; once, before anything else."""
-        self._dispatcher = dispatcher
-
-    def settle(self, partitions: Partitions) -> None:
-        """Before it is asked to join or leave, in the loop where it is."""
-        if self._prefetch is not None:
-            return
-        assert self._dispatcher is not None, "serve() comes first"
-        consumers = self._dispatcher.consumers
-        self._partitions = partitions
-        self._dispatcher.settle(partitions)
-        self._prefetch = Prefetch(len(partitions.all), self._dispatcher.room, lambda: consumers.max_events)
-        for number, partition in enumerate(partitions.all):
-            partition.session.on_lost_writes = partial(self._lost_writes, number)
+        return bool(self._fetchers) and all(each.joined for each in self._fetchers)
 
     def _background_done(self) -> None:
         home = self._affinity.home
@@ -116,8 +99,8 @@ class Node:
         """Room or work under way may have changed."""
         if len(self._fetchers) == 1:
             self._fetchers[0].ring()
-        elif self._prefetch is not None:
-            self._prefetch.changed()
+        else:
+            self.prefetch.changed()
         for nap in self._naps:
             nap.cancel()
 
@@ -129,11 +112,11 @@ class Node:
     async def _join(self) -> None:
         async with self._alone():
             if self._fetchers:
-                if all(fetchers.at_work for fetchers in self._fetchers):
+                if all(each.at_work for each in self._fetchers):
                     return
                 # Fenced, stopped, or left over by a `join` or `leave` that was cut short.
                 await self._stop(self._fetchers)
-            self.id = self._identify()
+            self.id = self.settings.identity.id_to_join()
             # Known before they are joined, so that what happens meanwhile rings at them.
             self._fetchers = self._new_fetchers()
             # A handler may have called this; the tasks that are started here are no part of what it does.
@@ -142,39 +125,18 @@ class Node:
                 await self._start(self._fetchers)
             except BaseException:
                 # One that was cut off may have been applied; `leave`, or the next `join`, tells the store.
-                self._fetchers = [fetchers for fetchers in self._fetchers if fetchers.known]
+                self._fetchers = [each for each in self._fetchers if each.known]
                 raise
             finally:
                 current_work.reset(token)
-            if not self.left_behind and any(fetchers.took_over for fetchers in self._fetchers):
-                self._reporter.notice(NodeIdDisputed(self.id, self._name()))
+            if not self.left_behind and any(each.took_over for each in self._fetchers):
+                self._reporter.notice(NodeIdDisputed(self.id, self.settings.identity.name))
             self.left_behind = False
 
     def _new_fetchers(self) -> list[Fetcher]:
-        assert self._dispatcher is not None, "serve() comes first"
-        assert self._prefetch is not None, "settle() comes first"
-        health = ConnectionHealth(self.id, self._context)
-        several = len(self._partitions.all) > 1
+        health = ConnectionHealth(self.id, self.context)
         self._num_ended = 0
-        return [
-            Fetcher(
-                self._context,
-                Member(self.id, "", partition.session.backend.pace.poll_us),
-                session=partition.session,
-                dispatcher=self._dispatcher,
-                prefetch=self._prefetch,
-                monitor=self._monitor,
-                health=health,
-                partition=f" of partition {number}" if several else "",
-                acks=partition.acks,
-                confirm_timeout_us=self._confirm_timeout_us,
-                name=self._name,
-                on_ready=self._partition_ready,
-                on_fenced=self._fenced,
-                on_stopped=self._stopped,
-            )
-            for number, partition in enumerate(self._partitions.all)
-        ]
+        return [Fetcher(self.id, partition, health, self) for partition in self._partitions.all]
 
     async def _start(self, fetchers: list[Fetcher]) -> None:
         """All of them have joined afterwards, or none."""
@@ -191,9 +153,10 @@ class Node:
                 await self._stop(fetchers)
             raise
 
-    def _partition_ready(self) -> None:
+    def ready(self) -> None:
+        """A partition has joined."""
         if self.joined:
-            self._context.ready.notify()
+            self.context.ready.notify()
 
     async def _stop(self, fetchers: list[Fetcher]) -> None:
         """They claim no more, and their stores know it."""
@@ -214,49 +177,47 @@ class Node:
             until_us = self._runtime.now_us() + timeout_us
             await self._stop(self._fetchers)
             self._fetchers = []
-            assert self._dispatcher is not None, "serve() comes first"
-            self._dispatcher.end_all()
+            self.dispatcher.end_all()
             if drain:
-                await self._drain(self._dispatcher, until_us)
-            self._dispatcher.extender.rest()
+                await self._drain(until_us)
+            self.dispatcher.extender.rest()
             for partition in self._partitions.all:
                 await partition.acks.batcher.idle()
 
-    def _fenced(self, ended: Fetcher) -> None:
+    def fenced(self, fetcher: Fetcher) -> None:
         """One has come to its end; who is fenced in one partition is out of all."""
-        for fetchers in self._fetchers:
-            if not fetchers.fenced:
-                fetchers.dismiss()
+        for each in self._fetchers:
+            if not each.fenced:
+                each.dismiss()
         # Not before its own last call was answered: a join in flight could come after the leave.
-        if not ended.fenced:
-            self._background.start(partial(self._tell_store, ended), f"leaving as node {self.id!r}")
+        if not fetcher.fenced:
+            self._background.start(partial(self._tell_store, fetcher), f"leaving as node {self.id!r}")
         self._num_ended += 1
         if self._num_ended < len(self._fetchers):
             return
         self._fetchers = []
-        if self._dispatcher is not None:
-            self._dispatcher.end_all()
+        self.dispatcher.end_all()
 
-    def _stopped(self, error: BaseException | None) -> None:
+    def stopped(self, error: BaseException | None) -> None:
         """One has come to its end that was not to; who stops in one partition stops in all."""
-        for fetchers in self._fetchers:
-            fetchers.stop_claiming()
+        for each in self._fetchers:
+            each.stop_claiming()
         why = "its task ended" if error is None else safe_str(error)
         if isinstance(error, asyncio.CancelledError):
             why = "its task was cancelled"
         elif error is not None and ends_the_program(error):
             why = f"the program is ended by {safe_repr(error)}"
         self._reporter.report(NodeStopped(f"node {self.id!r} takes no more events: {why}"), error)
-        if isinstance(error, BackendClosed) and self._dispatcher is not None:
-            self._dispatcher.end_all()
+        if isinstance(error, BackendClosed):
+            self.dispatcher.end_all()
 
     def _lost_writes(self, number: int) -> None:
         if self._fetchers:
             self._fetchers[number].lost_writes()
 
-    async def _tell_store(self, fetchers: Fetcher) -> None:
+    async def _tell_store(self, fetcher: Fetcher) -> None:
         try:
-            await fetchers.tell_store()
+            await fetcher.tell_store()
         except BackendError as error:
             # Here everything is over all the same; the store finds out when nobody answers its announcements.
             self.left_behind = True
@@ -306,33 +267,33 @@ class Node:
         finally:
             self._excused.remove(caller)
 
-    async def _drain(self, dispatcher: Dispatcher[Any], until_us: int) -> None:
+    async def _drain(self, until_us: int) -> None:
         """Wait for handlers and background tasks, and cancel what takes too long."""
-        await self._wait(dispatcher, until_us)
-        late = self._unfinished(dispatcher)
+        await self._wait(until_us)
+        late = self._unfinished()
         for event in late:
-            dispatcher.consumers.cancel(event)
+            self.dispatcher.consumers.cancel(event)
         background = self._unfinished_background()
         for work in background:
             work.cancel()
         if late or background:
-            await self._wait(dispatcher, self._runtime.now_us() + LEAVE_CANCEL_GRACE_US)
-        for event in self._unfinished(dispatcher):
+            await self._wait(self._runtime.now_us() + LEAVE_CANCEL_GRACE_US)
+        for event in self._unfinished():
             self._reporter.report(HandlerFailed(event.id, "was cancelled by leave(), and runs on"))
 
-    async def _wait(self, dispatcher: Dispatcher[Any], until_us: int) -> None:
-        while self._busy(dispatcher) and (left_us := until_us - self._runtime.now_us()) > 0:
+    async def _wait(self, until_us: int) -> None:
+        while self._draining() and (left_us := until_us - self._runtime.now_us()) > 0:
             await self._nap(left_us)
 
-    def _busy(self, dispatcher: Dispatcher[Any]) -> bool:
-        return bool(self._unfinished(dispatcher) or self._unfinished_background())
+    def _draining(self) -> bool:
+        return bool(self._unfinished() or self._unfinished_background())
 
     def _unfinished_background(self) -> set[asyncio.Task[None]]:
         # A background task may be the very one that leaves: an error handler, say.
         return {task for task, errand in self._background.tasks.items() if errand not in self._excused}
 
-    def _unfinished(self, dispatcher: Dispatcher[Any]) -> list[Event[Any]]:
-        return [event for event in dispatcher.consumers.unfinished if event not in self._excused]
+    def _unfinished(self) -> list[Event[PayloadT]]:
+        return [event for event in self.dispatcher.consumers.unfinished if event not in self._excused]
 
 
 async def _all(calls: Iterable[Coroutine[None, None, T]]) -> list[T]:

@@ -25,8 +25,13 @@ OutcomeT = TypeVar("OutcomeT")
 
 @frozen(eq=False)
 class Partition:
-    """One of them, as one timer sees it."""
+    """One of them, as one timer sees it.
 
+    Attributes:
+        label: what reports add to tell it from the others; empty if there are none.
+    """
+
+    label: str
     session: StoreSession
     acks: AckBatcher
     requests: RequestBatchers
@@ -65,10 +70,11 @@ class Partitions:
         backends = backend.partitions if isinstance(backend, SupportsPartitions) else (backend,)
         self.runtime: Runtime = backend.runtime
         self.all: list[Partition] = []
-        for each, history in zip(backends, histories.take(len(backends)), strict=True):
+        for number, (each, history) in enumerate(zip(backends, histories.take(len(backends)), strict=True)):
+            label = f" of partition {number}" if len(backends) > 1 else ""
             session = StoreSession(each, context, history)
             requests = RequestBatchers(session, context.reporter.report)
-            self.all.append(Partition(session, AckBatcher(session, context), requests))
+            self.all.append(Partition(label, session, AckBatcher(session, context), requests))
 
     def of(self, id: str) -> Partition:
         """Where the event with this id is, if it is anywhere."""

@@ -1,0 +1,121 @@
+"""Who takes a timer's events, and how many at once, as its application has registered (rules N2 and N5).
+
+Either handlers, or iterators, each with one event at a time. All this is there before the timer is a node in any event
+loop, and stays when it becomes one in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Generic
+
+from attrs import define
+
+from dtimer.codecs.codec import PayloadT
+from dtimer.errors import ConsumerConflict
+from dtimer.event import Event, EventHandler
+from dtimer.safe_repr import safe_repr
+from dtimer.user_code import is_coroutine_function
+
+
+@define(eq=False)
+class HeldEvent(Generic[PayloadT]):
+    """What an iterator was given.
+
+    Attributes:
+        finish: is called with the event when the iterator is done with it.
+    """
+
+    event: Event[PayloadT]
+    finish: Callable[[Event[PayloadT]], None]
+
+
+@define(eq=False)
+class IteratorSlot(Generic[PayloadT]):
+    """An iterator's place.
+
+    Attributes:
+        waiter: set while the next event is waited for; None as its result is the end.
+        held: the event that was handed out last, until it is finished.
+        ended: no more events come.
+    """
+
+    waiter: asyncio.Future[Event[PayloadT] | None] | None = None
+    held: HeldEvent[PayloadT] | None = None
+    ended: bool = False
+
+    def finish_held(self) -> None:
+        """The iterator is done with its event, if it has one."""
+        held, self.held = self.held, None
+        if held is not None:
+            held.finish(held.event)
+
+    def end(self) -> None:
+        """No more events come."""
+        self.ended = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class Registry(Generic[PayloadT]):
+    """The handlers for events, or the iterators, of one timer.
+
+    Attributes:
+        max_events: how many events may be unfinished at once.
+        handlers: each with how its tasks are called but for the event, and whether it is a plain function.
+            A tuple, so that a delivery can go through it while a handler adds another.
+        slots: those of the iterators that are open, in one event loop.
+        waiting: those of them that wait for an event, the longest first.
+    """
+
+    def __init__(self, max_events: int) -> None:
+        self.max_events = max_events
+        self.handlers: tuple[tuple[EventHandler[PayloadT], str, bool], ...] = ()
+        self.slots: dict[IteratorSlot[PayloadT], None] = {}
+        self.waiting: dict[IteratorSlot[PayloadT], None] = {}
+        self._max_events_initially = max_events
+
+    def set_max_events(self, number: int) -> None:
+        """0 or less restores the initial value."""
+        self.max_events = number if number > 0 else self._max_events_initially
+
+    def add(self, handler: EventHandler[PayloadT]) -> None:
+        """Raises ConsumerConflict while an iterator is open."""
+        if self.slots:
+            raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
+        name = safe_repr(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
+        self.handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
+
+    def remove(self, handler: object) -> None:
+        """One registration of it; harmless if there is none."""
+        for index, (known, _, _) in enumerate(self.handlers):
+            if known == handler:
+                self.handlers = self.handlers[:index] + self.handlers[index + 1 :]
+                return
+
+    def open_slot(self) -> IteratorSlot[PayloadT]:
+        """Raises ConsumerConflict while there are handlers."""
+        if self.handlers:
+            raise ConsumerConflict("there are handlers for 'event', and each event goes to one taker")
+        slot = IteratorSlot[PayloadT]()
+        self.slots[slot] = None
+        return slot
+
+    def close_slot(self, slot: IteratorSlot[PayloadT]) -> None:
+        """The iterator is gone. Idempotent."""
+        self.slots.pop(slot, None)
+        self.waiting.pop(slot, None)
+        slot.end()
+        slot.finish_held()
+
+    def end_slots(self) -> None:
+        """The node has left: iterators come to their end, once they have given out what is left over."""
+        for slot in tuple(self.slots):
+            del self.slots[slot]
+            self.waiting.pop(slot, None)
+            slot.end()
+
+    def leave_slots(self) -> None:
+        """Events are taken in another loop from now on; the iterators stay where they are, and exclude nothing here."""
+        self.slots, self.waiting = {}, {}
