@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Final, Literal, Self, TypeVar, cast, overload
+from typing import Final, Generic, Literal, Self, TypeVar, cast, overload
 
 from typing_extensions import override
 
@@ -38,8 +38,17 @@ from dtimer.node.settings import NodeIdentity, NodeSettings
 from dtimer.node.settings_check import SettingsCheck
 from dtimer.posts import Post, PostedId, PostEncoder
 from dtimer.protocol.backend import TimerBackend
-from dtimer.protocol.outcomes import CancelOutcome, ChangeOutcome, ConfirmOutcome, PostOutcome
-from dtimer.queries.methods import Queries
+from dtimer.protocol.outcomes import (
+    CancelOutcome,
+    ChangeOutcome,
+    ConfirmOutcome,
+    DiscardOutcome,
+    PostOutcome,
+    ResendOutcome,
+)
+from dtimer.protocol.values import LetterName, Window
+from dtimer.queries.results import DeadEvent, Upcoming
+from dtimer.queries.store_queries import Queries
 
 R = TypeVar("R")
 
@@ -47,7 +56,7 @@ _CONFLICT: Final = PostOutcome.CONFLICT
 """Looked up once: an enum's member takes as long to find as an id to make, in Python 3.11."""
 
 
-class DTimer(Queries[PayloadT]):
+class DTimer(Generic[PayloadT]):
     """Posts events, and takes them when they are due, together with all other timers of the backend's namespace.
 
     Posting needs no :meth:`join`; taking does (rule P1).
@@ -145,7 +154,7 @@ class DTimer(Queries[PayloadT]):
 
         self._context = context = TimerContext.of(runtime)
         histories = Histories()
-        self._init_queries(LoopLocal(lambda: Partitions(backend, context, histories)), codec)
+        self._partitions = LoopLocal(lambda: Partitions(backend, context, histories))
         self._identity = settings.identity
         self._registry = registry
         self._hooks: dict[str, Hooks[...]] = {
@@ -153,7 +162,8 @@ class DTimer(Queries[PayloadT]):
             "exhausted": context.exhausted,
             "ready": context.ready,
         }
-        self._membership = Membership(context, settings, registry, codec, self._sides)
+        self._queries = Queries(self._partitions, codec)
+        self._membership = Membership(context, settings, registry, codec, self._partitions)
         self._settings_check = SettingsCheck(backend, context)
 
     # --- being a node ------------------------------------------------------------------------------------------
@@ -378,7 +388,7 @@ class DTimer(Queries[PayloadT]):
             headers,
         )
         id = new.event.id
-        (outcome,) = await self._sides.here().of(id).requests.post(new, wanted, within_us)
+        (outcome,) = await self._partitions.here().of(id).requests.post(new, wanted, within_us)
         if outcome is _CONFLICT:
             raise EventExists(id)
         return PostedId.of(id, outcome)
@@ -400,7 +410,7 @@ class DTimer(Queries[PayloadT]):
         """
         wanted = _validation.durability(durability)
         news = self._encoder.new_events(posts)
-        outcomes = await self._sides.here().post_many(news, wanted, _validation.repeat_within_us(repeat_within))
+        outcomes = await self._partitions.here().post_many(news, wanted, _validation.repeat_within_us(repeat_within))
         return [
             EventExists(new.event.id) if outcome is _CONFLICT else PostedId.of(new.event.id, outcome)
             for new, outcome in zip(news, outcomes, strict=True)
@@ -416,7 +426,7 @@ class DTimer(Queries[PayloadT]):
     async def cancel_many(self, ids: Iterable[str], *, repeat_within: Timeout | None = None) -> list[CancelOutcome]:
         """The same for many, in order; up to 512 of them are one call."""
         within_us = _validation.repeat_within_us(repeat_within)
-        return await self._sides.here().cancel(
+        return await self._partitions.here().cancel(
             [_validation.event_id(id) for id in _validation.many(ids, "ids")], within_us
         )
 
@@ -429,7 +439,7 @@ class DTimer(Queries[PayloadT]):
         if isinstance(event, Event):
             return await event.confirm(repeat_within=repeat_within)
         within_us = _validation.repeat_within_us(repeat_within)
-        id, node, partitions = _validation.event_id(event), self._membership.node, self._sides.here()
+        id, node, partitions = _validation.event_id(event), self._membership.node, self._partitions.here()
         if node is None:
             return await partitions.of(id).acks.newest(id, within_us)
         return await node.dispatcher.confirm_id(id, partitions, within_us)
@@ -439,6 +449,91 @@ class DTimer(Queries[PayloadT]):
         id = _validation.event_id(id)
         delay_us = _validation.delay_us(delay)
         within_us = _validation.repeat_within_us(repeat_within)
-        session = self._sides.here().of(id).session
+        session = self._partitions.here().of(id).session
         request = partial(session.backend.change_delay, id, delay_us=delay_us)
         return (await session.call(request, did("change_delay", id), repeat_within_us=within_us)).value
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    async def peek(self, id: str, *, repeat_within: Timeout | None = None) -> Upcoming[PayloadT] | None:
+        """A live event as it stands; None if there is none (rule R1)."""
+        return await self._queries.peek(_validation.event_id(id), _validation.repeat_within_us(repeat_within))
+
+    async def upcoming(
+        self,
+        *,
+        offset: Delay | None = None,
+        duration: Delay | None = None,
+        limit: int | None = None,
+        repeat_within: Timeout | None = None,
+    ) -> list[Upcoming[PayloadT]]:
+        """Live events, scheduled and unconfirmed, in the order in which they can be claimed (rule R2).
+
+        Args:
+            offset: begin so many milliseconds, or a timedelta, from now; without it, with all that is overdue.
+            duration: end so long after that, or after now if there is no offset; without it there is no end.
+            limit: list so many at most.
+            repeat_within: seconds, or a timedelta, for which the call for each page is repeated inside (rule F1).
+        Negative ones, and a limit of 0, count as not given.
+        """
+        entries = self.iter_upcoming(offset=offset, duration=duration, limit=limit, repeat_within=repeat_within)
+        return [entry async for entry in entries]
+
+    def iter_upcoming(
+        self,
+        *,
+        offset: Delay | None = None,
+        duration: Delay | None = None,
+        limit: int | None = None,
+        repeat_within: Timeout | None = None,
+    ) -> AsyncIterator[Upcoming[PayloadT]]:
+        """The same, page by page: each page is of one instant, and a later one is of a later instant."""
+        window = Window(_validation.window_us(offset, "offset"), _validation.window_us(duration, "duration"))
+        return self._queries.upcoming(window, _validation.limit(limit), _validation.repeat_within_us(repeat_within))
+
+    # --- dead letters ------------------------------------------------------------------------------------------
+
+    async def dead_letters(
+        self, *, limit: int | None = None, repeat_within: Timeout | None = None
+    ) -> list[DeadEvent[PayloadT]]:
+        """Events that ended unconfirmed and were kept, oldest first (rule E5).
+
+        Raises:
+            Unsupported: the backend keeps none.
+        """
+        letters = self._queries.dead_letters(_validation.limit(limit), _validation.repeat_within_us(repeat_within))
+        return [letter async for letter in letters]
+
+    async def resend(
+        self,
+        letter: DeadEvent[PayloadT] | str,
+        delay: Delay | None = None,
+        *,
+        at: datetime | None = None,
+        if_exists: IfExistsName = "replace",
+        repeat_within: Timeout | None = None,
+    ) -> ResendOutcome:
+        """Post a dead letter again, as new; at once unless a delay or a time is given.
+
+        Args:
+            letter: one that was listed; an id means the letter of that id's last burial (rule E5).
+
+        Raises as `post` and `dead_letters` do.
+        """
+        due = _validation.due(0 if delay is None and at is None else delay, at)
+        within_us = _validation.repeat_within_us(repeat_within)
+        name = _name_of(letter)
+        outcome = await self._queries.resend(name, due, _validation.if_exists(if_exists), within_us)
+        if outcome is ResendOutcome.CONFLICT:
+            raise EventExists(name.id)
+        return outcome
+
+    async def discard(
+        self, letter: DeadEvent[PayloadT] | str, *, repeat_within: Timeout | None = None
+    ) -> DiscardOutcome:
+        """Forget a dead letter: one that was listed, or that of an id's last burial. Raises as `dead_letters`."""
+        return await self._queries.discard(_name_of(letter), _validation.repeat_within_us(repeat_within))
+
+
+def _name_of(letter: DeadEvent[PayloadT] | str) -> LetterName:
+    return letter.letter.name if isinstance(letter, DeadEvent) else LetterName(_validation.event_id(letter))

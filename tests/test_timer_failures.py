@@ -310,11 +310,11 @@ async def test_a_store_that_disowns_a_node_again_and_again_is_not_besieged(
 
 async def test_another_store_has_another_clock(sim: SimBackend, timer: DTimer, errors: list[DTimerError]) -> None:
     await timer.peek("x")
-    timer._sides.here().all[0].session.clock.learn(10**17, 0, sent_us=0)
+    timer._partitions.here().all[0].session.clock.learn(10**17, 0, sent_us=0)
     await sim.purge()
     await timer.peek("x")
 
-    assert timer._sides.here().all[0].session.clock.offset_us() == 0
+    assert timer._partitions.here().all[0].session.clock.offset_us() == 0
 
 
 async def test_a_timer_that_only_posts_tells_of_lost_writes_too(

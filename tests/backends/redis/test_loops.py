@@ -669,7 +669,7 @@ def child(main):
     return number, reading
 
 async def ring():
-    return [member.node for member in (await timer._sides.here().all[0].session.backend.inspect()).value.ring]
+    return [member.node for member in (await timer._partitions.here().all[0].session.backend.inspect()).value.ring]
 
 async def post_until_done(children, ringed):
     while len(await ring()) < ringed:

@@ -1,4 +1,4 @@
-"""Going through the store's bounded pages, and what an operator does with dead letters (rules R2 and E5)."""
+"""Looking at events, through the store's bounded pages, and what is done with dead letters (rules R1, R2 and E5)."""
 
 from __future__ import annotations
 
@@ -25,18 +25,27 @@ Place: TypeAlias = tuple[int, str]
 """In a list: by time, then by id."""
 
 
-class Pager(Generic[PayloadT]):
-    """Looks at a whole namespace."""
+class Queries(Generic[PayloadT]):
+    """What a timer asks its store about events that are not delivered to it."""
 
-    def __init__(self, sides: LoopLocal[Partitions], codec: Codec[PayloadT]) -> None:
-        self._sides = sides
+    def __init__(self, partitions: LoopLocal[Partitions], codec: Codec[PayloadT]) -> None:
+        self._partitions = partitions
         self._codec = codec
+
+    async def peek(self, id: str, within_us: int | None) -> Upcoming[PayloadT] | None:
+        session = self._partitions.here().of(id).session
+        answer = await session.call(lambda: session.backend.peek(id), repeat_within_us=within_us)
+        if answer.value is None:
+            return None
+        return Upcoming(answer.value, answer.at_us, self._codec, answer.skew_us)
 
     async def upcoming(
         self, window: Window, limit: int | None, within_us: int | None
     ) -> AsyncIterator[Upcoming[PayloadT]]:
         """Live events in claim order, at most `limit`."""
-        parts = [self._upcoming_of(partition.session, window, limit, within_us) for partition in self._sides.here().all]
+        parts = [
+            self._upcoming_of(partition.session, window, limit, within_us) for partition in self._partitions.here().all
+        ]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
@@ -60,7 +69,9 @@ class Pager(Generic[PayloadT]):
 
     async def dead_letters(self, limit: int | None, within_us: int | None) -> AsyncIterator[DeadEvent[PayloadT]]:
         """Dead letters, oldest first, at most `limit`."""
-        parts = [self._dead_letters_of(partition.session, limit, within_us) for partition in self._sides.here().all]
+        parts = [
+            self._dead_letters_of(partition.session, limit, within_us) for partition in self._partitions.here().all
+        ]
         async with aclosing(_merged(parts, limit)) as entries:
             async for entry in entries:
                 yield entry
@@ -86,13 +97,13 @@ class Pager(Generic[PayloadT]):
                 return
 
     async def resend(self, letter: LetterName, due: Due, if_exists: IfExists, within_us: int | None) -> ResendOutcome:
-        session = self._sides.here().of(letter.id).session
+        session = self._partitions.here().of(letter.id).session
         backend = _dead_letter_backend(session)
         request = partial(backend.resend, letter, due=due, if_exists=if_exists)
         return (await session.call(request, did("resend", letter.id), repeat_within_us=within_us)).value
 
     async def discard(self, letter: LetterName, within_us: int | None) -> DiscardOutcome:
-        session = self._sides.here().of(letter.id).session
+        session = self._partitions.here().of(letter.id).session
         backend = _dead_letter_backend(session)
         done = did("discard", letter.id)
         return (await session.call(lambda: backend.discard([letter]), done, repeat_within_us=within_us)).value[0]
