@@ -12,6 +12,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from dtimer.protocol.operations import REPEATS, SAFE
 from dtimer.protocol.outcomes import ConfirmOutcome
 from dtimer.protocol.values import AcknowledgedCall, Unreadable
 from dtimer.safe_repr import printable
@@ -83,37 +84,12 @@ class Known(Enum):
     APPLIED = "it was applied"
 
 
-REPEATABLE: frozenset[str] = frozenset(
-    {
-        "open",
-        "peek",
-        "upcoming",
-        "dead_letters",
-        "inspect",
-        "branches",
-        "join",
-        "leave",
-        "confirm",
-        "extend",
-        "release",
-        "bury",
-        "migrate_partitions",
-        "upgrade_namespace",
-    }
+REPEATABLE: Final = frozenset(
+    {name for name, repeat in REPEATS.items() if repeat is SAFE} | {"migrate_partitions", "upgrade_namespace"}
 )
-"""The operations that may be repeated after a lost reply, whatever other clients have done since (rule F1): reads, and
-what names a receipt or an incarnation, which count once at most. And an operator's two, which finish what was begun.
+"""What may be repeated after a lost reply, whatever other clients have done since (rule F1): the operations that are
+`SAFE`, and an operator's two, which finish what was begun.
 """
-
-_WHAT_TO_DO: Final[dict[str, str]] = {
-    "post": "another post would replace what is under the id by then: peek at the id first",
-    "cancel": "another cancel would end what has been posted under the id since: peek at the id first",
-    "confirm_newest": "another confirm would end the delivery that is out by then: peek at the id first",
-    "change_delay": "another change would count from then, and move what is under the id by then: peek at the id first",
-    "resend": "peek at the id, and look for it among the dead letters, first",
-    "discard": "another event of the id may have been buried since: look at the dead letters first",
-}
-"""Before an operation is repeated by hand whose reply was lost."""
 
 
 class BackendError(DTimerError):
@@ -140,8 +116,9 @@ class BackendError(DTimerError):
     def __str__(self) -> str:
         repeat = "safe" if self.safe_to_repeat else "not safe"
         words = f"{self.operation}: {self.problem}; {self.known.value}; {repeat} to repeat"
-        if self.known is Known.PERHAPS_APPLIED and self.operation in _WHAT_TO_DO:
-            words += f": {_WHAT_TO_DO[self.operation]}"
+        first = REPEATS.get(self.operation)
+        if self.known is Known.PERHAPS_APPLIED and first and first is not SAFE:
+            words += f": {first}"
         return words
 
 

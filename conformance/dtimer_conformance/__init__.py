@@ -5,7 +5,7 @@ What a backend is asked and answers is recorded, and replayed through the pure s
 """
 
 from dtimer_conformance.features import Feature, SupportsAdvance, SupportsForeignRecords, SupportsForeignSchema
-from dtimer_conformance.history import Record, RecordingBackend, perform
+from dtimer_conformance.history import Record, RecordingBackend
 from dtimer_conformance.replay import Difference, replay
 from dtimer_conformance.suite import BackendSuite, expected_failure
 
@@ -19,6 +19,5 @@ __all__ = [
     "SupportsForeignRecords",
     "SupportsForeignSchema",
     "expected_failure",
-    "perform",
     "replay",
 ]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from typing_extensions import override
 
 from dtimer.limits import PAGE_MAX_ITEMS, POLL_MAX_US, SECOND_US
-from dtimer.protocol.backend import Runtime, TimerBackend
-from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.backend import OperationMethods, Runtime, TimerBackend
 from dtimer.protocol.operations import Operation, ReplyT_co
 from dtimer.protocol.outcomes import PostOutcome, ReleaseOutcome
 from dtimer.protocol.values import (
@@ -35,7 +34,6 @@ from dtimer.protocol.values import (
 )
 from dtimer_conformance.assertions import RuleBroken
 from dtimer_conformance.faults import Faults, LinkState
-from dtimer_conformance.history import FullBackend, perform
 from dtimer_conformance.recorder import Recorder
 from dtimer_conformance.subscription import Subscription
 
@@ -49,7 +47,6 @@ class Client(OperationMethods):
     Attributes:
         backend: the one under test.
         faults: what is wrong with the way to it.
-        pace: the backend's own unless it was given another.
         last: the newest reply.
     """
 
@@ -57,7 +54,7 @@ class Client(OperationMethods):
         self.backend = backend
         self.recorder = recorder
         self.faults = Faults()
-        self.pace = backend.pace if pace is None else pace
+        self._pace = backend.pace if pace is None else pace
         self.last: Applied[Any] = Applied("", 0, 0, None)
         self._claims = 0
         self._subscriptions: list[Subscription] = []
@@ -70,10 +67,15 @@ class Client(OperationMethods):
     def runtime(self) -> Runtime:
         return self.backend.runtime
 
+    @property
+    def pace(self) -> Pace:
+        """The backend's own unless it was given another."""
+        return self._pace
+
     @override
     async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
         await self.faults.before(operation.method, self.runtime)
-        reply = await self.recorder.ask(operation, lambda: perform(cast("FullBackend", self.backend), operation))
+        reply = await self.recorder.ask(operation, lambda: self.backend.perform(operation))
         await self.faults.after(operation.method, reply, self.runtime)
         self.last = reply
         return reply

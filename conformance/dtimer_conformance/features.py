@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Final, Protocol, runtime_checkable
 
 from dtimer.protocol.backend import (
-    SupportsBranches,
     SupportsClockReset,
     SupportsDeadLetters,
     SupportsInspection,
@@ -55,8 +54,8 @@ class SupportsForeignSchema(Protocol):
 
 
 @runtime_checkable
-class SupportsServerNames(SupportsBranches, Protocol):
-    """A :class:`dtimer.SupportsBranches` of which a test can say on which server it is."""
+class SupportsServerNames(Protocol):
+    """A backend, a :class:`dtimer.SupportsBranches`, of which a test can say on which server it is."""
 
     server_for_tests: str | None
     """The name of the server that answers from now on (O2); None leaves it to the server."""

@@ -21,7 +21,7 @@ from dtimer.limits import (
     SECOND_US,
 )
 from dtimer.protocol import operations as op
-from dtimer.protocol.backend import SupportsBranches
+from dtimer.protocol.backend import SupportsBranches, TimerBackend
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import (
     After,
@@ -46,7 +46,7 @@ from dtimer.protocol.values import (
     Window,
 )
 from dtimer_conformance.features import SupportsServerNames
-from dtimer_conformance.history import FullBackend, Record, perform
+from dtimer_conformance.history import Record
 from dtimer_conformance.probe import Probe
 
 NODES = ("a", "b", "c")
@@ -426,7 +426,7 @@ class Runner:
         able: whether the backend has the method of an operation; what it has not is left out.
     """
 
-    backend: FullBackend
+    backend: TimerBackend
     wait: Callable[[int], Awaitable[None]]
     able: Callable[[Operation[object]], bool] = lambda _: True
     leap: Callable[[int], Awaitable[None]] | None = None
@@ -510,7 +510,7 @@ class Runner:
     async def _do(self, operation: Operation[object]) -> None:
         if not self.able(operation):
             return
-        reply = await perform(self.backend, operation)
+        reply = await self.backend.perform(operation)
         self.history.append(Record(operation, reply))
         match reply.value:
             case Claimed(deliveries=deliveries):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from dtimer.protocol.backend import (
     Cancellable,
+    OperationMethods,
     Runtime,
     Signal,
     SupportsBranches,
@@ -23,7 +24,7 @@ from dtimer.protocol.backend import (
     SupportsRepeatWithin,
     TimerBackend,
 )
-from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.operations import Operation, Read, ReplyT_co
 from dtimer.protocol.outcomes import (
     BuryOutcome,
     CancelOutcome,
@@ -274,6 +275,7 @@ __all__ = [
     "Message",
     "NewEvent",
     "NotDurable",
+    "Operation",
     "OperationMethods",
     "OutcomeUnknown",
     "Pace",
@@ -283,9 +285,11 @@ __all__ = [
     "Pending",
     "PostOutcome",
     "Pulse",
+    "Read",
     "Receipt",
     "Release",
     "ReleaseOutcome",
+    "ReplyT_co",
     "ResendOutcome",
     "RetryPolicy",
     "RingMember",

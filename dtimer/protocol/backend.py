@@ -1,8 +1,8 @@
-"""The boundary between the rules of scheduling and a store: what a backend must do, method by method.
+"""The boundary between the rules of scheduling and a store: what a backend must do.
 
-Whoever writes a backend implements :class:`TimerBackend`;
+A backend derives from :class:`TimerBackend` and carries out the operations of :mod:`dtimer.protocol.operations`;
 the numbers name the rules of ``docs/reference/semantics.md``.
-What holds for every method:
+What holds for every operation:
 
 * One call is one atomic operation, applied whole or not at all, validated before anything is written (F5).
 * Every reply carries the namespace's epoch, its sequence number and the store's time, read once (O1, T1).
@@ -21,49 +21,23 @@ What holds for every method:
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol, runtime_checkable
 
-from dtimer.protocol.outcomes import (
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    ConfirmOutcome,
-    DiscardOutcome,
-    ExtendOutcome,
-    JoinOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-    ResendOutcome,
-)
+from dtimer.protocol.operations import Operations, SupportsBranches, SupportsDeadLetters, SupportsInspection
+from dtimer.protocol.outcomes import PostOutcome
 from dtimer.protocol.values import (
     Applied,
-    Branch,
-    Claimed,
     ClockReset,
-    Cursor,
-    DeadLetterCursor,
-    DeadLetterPage,
-    Due,
     Durability,
     EventData,
-    Extension,
-    Failure,
     Finding,
-    IfExists,
-    Inspection,
-    LetterName,
-    Member,
     Message,
     NewEvent,
     Pace,
-    Page,
-    Pending,
-    Receipt,
-    Release,
-    Window,
 )
 
 
@@ -157,154 +131,36 @@ class Runtime(Protocol):
         ...
 
 
-class TimerBackend(Protocol):
-    """One namespace on one store."""
+class TimerBackend(Operations):
+    """One namespace on one store.
+
+    An operation comes to :meth:`perform` as a value; the methods by which callers ask for one are inherited.
+    """
 
     @property
+    @abstractmethod
     def namespace(self) -> str: ...
 
     @property
+    @abstractmethod
     def runtime(self) -> Runtime: ...
 
     @property
+    @abstractmethod
     def pace(self) -> Pace:
         """How often nodes look without having been told (W1): ``Pace()``, unless announcements cannot get lost."""
-        ...
 
-    async def open(self) -> Applied[None]:
-        """Reach the store, check that its schema is ours (F7), and learn the epoch; a new namespace is made."""
-        ...
-
+    @abstractmethod
     async def close(self) -> None:
         """Give back connections and whatever else the backend opened. Idempotent."""
-        ...
 
-    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
-        """Schedule events, in list order, each with a microsecond of its own (T4, T5, P1 to P5).
-
-        Afterwards exactly one event has each id, which `if_exists` may have left as it was (P3).
-        """
-        ...
-
-    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
-        """End events in any live state; no later claim gives them out (E2)."""
-        ...
-
-    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
-        """Move a scheduled event to now + delay; anything else is left alone and named (E3)."""
-        ...
-
-    async def claim(
-        self,
-        member: Member,
-        *,
-        room: int,
-        confirm_timeout_us: int,
-        nonce: str,
-        confirming: Sequence[Receipt] = (),
-        extending: Sequence[Extension] = (),
-        pulse: bool = False,
-    ) -> Applied[Claimed]:
-        """Confirm what is finished, extend what is at work, then take what is due, in claim order, at most `room`
-        (D1 to D6, E1, E4, E5, P7, T3, T4).
-
-        A non-member or a fenced one takes nothing, and is told so (N1);
-        it confirms and extends all the same, for a receipt alone says who is in charge of a delivery.
-        A claim unparks its member, is its sign of life, suspects the armed node that did not come (W5),
-        parks its member again when no room is left (D8), moves it to the ring's end when it took something (W4),
-        and re-arms.
-        `nonce` becomes part of every receipt of this claim. `pulse` tells all nodes that somebody looked (W1).
-        """
-        ...
-
-    async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
-        """End unconfirmed events by their newest receipts, also past the deadline; an old one changes nothing (E1)."""
-        ...
-
-    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
-        """End an unconfirmed event whoever holds its receipt: the operator's form (E1)."""
-        ...
-
-    async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
-    ) -> Applied[ReleaseOutcome]:
-        """Give a delivery back, due after a delay (E4). `failure` is kept as the event's last error (E5).
-
-        Of a refusal the store decides the delay (F4): none, while the refusals are fewer than the members of the ring.
-        It buries the event if the first one was `refused_for_us` ago or more.
-        """
-        ...
-
-    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
-        """Move deadlines of deliveries, each to now + its timeout, in list order (E4, T4)."""
-        ...
-
-    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
-        """Make a dead letter of an unconfirmed event (F4)."""
-        ...
-
-    async def peek(self, id: str) -> Applied[Pending | None]:
-        """A live event as it stands, or None (R1)."""
-        ...
-
-    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
-        """One page of live events in claim order, all of one instant; at most ``PAGE_MAX_ITEMS`` (R2)."""
-        ...
-
-    async def join(self, member: Member) -> Applied[JoinOutcome]:
-        """Put a member at the ring's end, fencing an earlier incarnation; it is itself fenced by a later one (N1).
-
-        `TOOK_OVER` tells that the earlier one was alive, for two processes may have one node id.
-        """
-        ...
-
-    async def leave(self, member: Member) -> Applied[bool]:
-        """Take a member out and hand its arm over (N1); False if this incarnation was not there."""
-        ...
-
+    @abstractmethod
     def wakeups(self, node: str, epoch: str) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
         """Hear announcements to `node` and the pulses of all, from entry on, until it is left.
 
-        What was said while nobody listened is lost. The iterator raises :class:`dtimer.BackendError`
-        as soon as it knows that it hears nothing any more; it never waits for ever on a connection that broke.
+        What was said while there was no listener is lost. The iterator raises :class:`dtimer.BackendError`
+        as soon as it knows that it hears nothing any more; it never waits without end on a connection that broke.
         """
-        ...
-
-
-@runtime_checkable
-class SupportsDeadLetters(Protocol):
-    """What an operator does with dead letters (E5)."""
-
-    async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
-        """One page of dead letters, oldest first."""
-        ...
-
-    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        """Post a dead letter again, as new; it is kept when `if_exists` leaves another event in place."""
-        ...
-
-    async def discard(self, letters: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
-        """Forget dead letters."""
-        ...
-
-
-@runtime_checkable
-class SupportsInspection(Protocol):
-    """A look at the namespace as a whole."""
-
-    async def inspect(self) -> Applied[Inspection]: ...
-
-
-@runtime_checkable
-class SupportsBranches(Protocol):
-    """Telling by which servers a namespace's history was made, so that no lost call goes untold (rule O2).
-
-    Each reply names the branch that it belongs to; that of a store which never loses anything may be without one.
-    """
-
-    async def branches(self) -> Applied[tuple[Branch, ...]]:
-        """The last ``BRANCHES_MAX`` branches, the newest last: that of the server which answers. A read."""
-        ...
 
 
 @runtime_checkable
@@ -376,3 +232,31 @@ class SupportsPurge(Protocol):
     async def purge(self) -> None:
         """Remove every trace of the namespace, its epoch included."""
         ...
+
+
+class OperationMethods(TimerBackend, SupportsDeadLetters, SupportsInspection, SupportsBranches):
+    """A backend that carries out every operation there is."""
+
+    async def post_durably(
+        self, events: Sequence[NewEvent], durability: Durability
+    ) -> Applied[tuple[PostOutcome, ...]]:
+        """As :meth:`post`, unless there are other copies to wait for."""
+        return await self.post(events)
+
+
+__all__ = [
+    "Cancellable",
+    "OperationMethods",
+    "Runtime",
+    "Signal",
+    "SupportsBranches",
+    "SupportsClockReset",
+    "SupportsDeadLetters",
+    "SupportsDurability",
+    "SupportsExamination",
+    "SupportsInspection",
+    "SupportsPartitions",
+    "SupportsPurge",
+    "SupportsRepeatWithin",
+    "TimerBackend",
+]

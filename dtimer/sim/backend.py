@@ -16,8 +16,7 @@ from dtimer.epochs import epoch_after_reset
 from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, StoreRefused, WrongProcessOrLoop
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.loop_local import LoopRef
-from dtimer.protocol.backend import Runtime
-from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.backend import OperationMethods, Runtime
 from dtimer.protocol.operations import Claim, Operation, ReplyT_co, Upcoming
 from dtimer.protocol.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
 from dtimer.safe_repr import safe_repr

@@ -18,7 +18,7 @@ from dtimer import errors as errors_module
 from dtimer.cli.sim import add_arguments
 from dtimer.errors import REPEATABLE
 from dtimer.protocol import outcomes as outcomes_module
-from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.operations import REPEATS
 from dtimer.sim import Run, SimClock, World, pytest_plugin
 
 REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
@@ -116,9 +116,8 @@ def test_the_table_of_the_stores_errors_says_what_the_code_says() -> None:
 def test_operations_that_are_not_safe_to_repeat_are_listed() -> None:
     (listed,) = re.findall(r"not for (.*?) \|", section("The store's"))
 
-    operations = {name for name, value in vars(OperationMethods).items() if inspect.iscoroutinefunction(value)}
-    # A claim is a node's own; and the two others are a post, and the way of all.
-    unsafe = operations - REPEATABLE - {"claim", "post_durably", "perform"}
+    # A claim is a node's own.
+    unsafe = set(REPEATS) - REPEATABLE - {"claim"}
     assert set(re.findall(r"`(\w+)`", listed)) == unsafe
 
 

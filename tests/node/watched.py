@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from typing_extensions import override
+
 from dtimer.errors import BackendError
-from dtimer.protocol.backend import Runtime
-from dtimer.protocol.outcomes import (
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    ConfirmOutcome,
-    ExtendOutcome,
-    JoinOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-)
-from dtimer.protocol.values import (
-    Applied,
-    Claimed,
-    Cursor,
-    Extension,
-    Failure,
-    Member,
-    Message,
-    NewEvent,
-    Pace,
-    Page,
-    Pending,
-    Receipt,
-    Release,
-    Window,
-)
+from dtimer.protocol import operations as op
+from dtimer.protocol.backend import Runtime, TimerBackend
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.values import Applied, Extension, Message, Pace
 from dtimer.sim import SimBackend
 
 T = TypeVar("T")
 
 
-class Watched:
+class Watched(TimerBackend):
     """A :class:`dtimer.TimerBackend` around a simulator, without its further abilities.
 
     Attributes:
@@ -101,83 +80,23 @@ class Watched:
         """That of a store whose announcements can get lost."""
         return Pace()
 
-    async def open(self) -> Applied[None]:
-        return await self._pass("open", 1, self.sim.open)
+    def _note(self, operation: Operation[object]) -> None:
+        if isinstance(operation, op.Claim):
+            self.rooms.append(operation.room)
+            self.extended += operation.extending
+        elif isinstance(operation, op.Extend):
+            self.extended += operation.extensions
 
+    @override
     async def close(self) -> None:
         await self.sim.close()
 
-    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
-        return await self._pass("post", len(events), lambda: self.sim.post(events))
-
-    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
-        return await self._pass("cancel", len(ids), lambda: self.sim.cancel(ids))
-
-    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
-        return await self._pass("change_delay", 1, lambda: self.sim.change_delay(id, delay_us=delay_us))
-
-    async def claim(
-        self,
-        member: Member,
-        *,
-        room: int,
-        confirm_timeout_us: int,
-        nonce: str,
-        confirming: Sequence[Receipt] = (),
-        extending: Sequence[Extension] = (),
-        pulse: bool = False,
-    ) -> Applied[Claimed]:
-        self.rooms.append(room)
-        self.extended += extending
-        return await self._pass(
-            "claim",
-            len(confirming),
-            lambda: self.sim.claim(
-                member,
-                room=room,
-                confirm_timeout_us=confirm_timeout_us,
-                nonce=nonce,
-                confirming=confirming,
-                extending=extending,
-                pulse=pulse,
-            ),
-        )
-
-    async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
-        return await self._pass("confirm", len(receipts), lambda: self.sim.confirm(receipts))
-
-    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
-        return await self._pass("confirm_newest", 1, lambda: self.sim.confirm_newest(id))
-
-    async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
-    ) -> Applied[ReleaseOutcome]:
-        return await self._pass(
-            "release",
-            1,
-            lambda: self.sim.release(
-                receipt, how=how, delay_us=delay_us, failure=failure, refused_for_us=refused_for_us
-            ),
-        )
-
-    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
-        self.extended += extensions
-        return await self._pass("extend", len(extensions), lambda: self.sim.extend(extensions))
-
-    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
-        return await self._pass("bury", 1, lambda: self.sim.bury(receipt, detail=detail))
-
-    async def peek(self, id: str) -> Applied[Pending | None]:
-        return await self._pass("peek", 1, lambda: self.sim.peek(id))
-
-    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
-        return await self._pass("upcoming", 1, lambda: self.sim.upcoming(start, limit=limit))
-
-    async def join(self, member: Member) -> Applied[JoinOutcome]:
-        return await self._pass("join", 1, lambda: self.sim.join(member))
-
-    async def leave(self, member: Member) -> Applied[bool]:
-        return await self._pass("leave", 1, lambda: self.sim.leave(member))
+    @override
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        self._note(operation)
+        size = len(operation.about())
+        size = size if operation.method == "claim" else max(size, 1)
+        return await self._pass(operation.method, size, lambda: self.sim.perform(operation))
 
     @asynccontextmanager
     async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:

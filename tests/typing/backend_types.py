@@ -11,8 +11,8 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from dtimer import DTimer, RedisBackend, SimBackend, TimerBackend
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.protocol.backend import SupportsDeadLetters, SupportsInspection, SupportsPartitions, SupportsPurge
-from dtimer.protocol.outcomes import PostOutcome
-from dtimer.protocol.values import Applied, NewEvent
+from dtimer.protocol.outcomes import BuryOutcome, ExtendOutcome, PostOutcome
+from dtimer.protocol.values import Applied, Extension, NewEvent, Receipt
 from node.watched import Watched
 
 
@@ -61,10 +61,16 @@ class OnlyPosts:
         raise NotImplementedError
 
 
-def this_is_none(almost: OnlyPosts, wrong: WithoutNumbers) -> None:
+def this_is_none(almost: OnlyPosts) -> None:
     DTimer(almost)  # type: ignore[call-overload]
-    backend: TimerBackend = wrong  # type: ignore[assignment]
-    DTimer(backend)
+
+
+async def its_methods_have_the_types_of_the_operations(backend: TimerBackend, receipt: Receipt) -> None:
+    assert_type(await backend.bury(receipt, detail="why"), Applied[BuryOutcome])
+    assert_type(await backend.extend([Extension(receipt, 5)]), Applied[tuple[ExtendOutcome, ...]])
+    await backend.bury(receipt, detail=5)  # type: ignore[arg-type]
+    await backend.bury(receipt)  # type: ignore[call-arg]
+    await backend.extend([receipt])  # type: ignore[list-item]
 
 
 def it_lacks_an_ability(watched: Watched) -> SupportsDeadLetters:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, Literal, ParamSpec, Self, cast
 
 from dtimer.protocol import (
     NAME_PATTERN,
@@ -20,45 +20,24 @@ from dtimer.protocol import (
     AsyncioRuntime,
     BackendClosed,
     BackendError,
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    Claimed,
-    ConfirmOutcome,
-    Cursor,
-    DeadLetterCursor,
-    DeadLetterPage,
-    DiscardOutcome,
-    Due,
-    ExtendOutcome,
-    Extension,
-    Failure,
-    IfExists,
-    Inspection,
     InvalidArgument,
-    JoinOutcome,
-    LetterName,
-    Member,
     Message,
-    NewEvent,
+    Operation,
     Pace,
-    Page,
-    Pending,
-    PostOutcome,
-    Receipt,
-    Release,
-    ReleaseOutcome,
-    ResendOutcome,
+    ReplyT_co,
     StoreRefused,
-    Window,
+    SupportsDeadLetters,
+    SupportsInspection,
+    TimerBackend,
+    Unsupported,
 )
+from dtimer.protocol import operations as op
 
 from dtimer_sqlite import claiming, letters, post_office, posting, reading, receipts, ring
 from dtimer_sqlite.file import File
 from dtimer_sqlite.turn import Turn
 
 P = ParamSpec("P")
-T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 5.0
 
@@ -67,7 +46,7 @@ def host_clock_us() -> int:
     return time.time_ns() // 1_000
 
 
-class SqliteBackend:
+class SqliteBackend(TimerBackend, SupportsDeadLetters, SupportsInspection):
     """One namespace in an SQLite file, which any number of processes on one machine may share."""
 
     def __init__(
@@ -118,9 +97,6 @@ class SqliteBackend:
     ) -> None:
         await self.close()
 
-    async def open(self) -> Applied[None]:
-        return await self._read("open", _nothing)
-
     async def close(self) -> None:
         if self._closed:
             return
@@ -130,93 +106,17 @@ class SqliteBackend:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown(wait=False)
 
-    # --- posting and changing ---------------------------------------------------------------------
-
-    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
-        return await self._change("post", posting.post, events)
-
-    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
-        return await self._change("cancel", posting.cancel, ids)
-
-    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
-        return await self._change("change_delay", posting.change_delay, id, delay_us)
-
-    # --- claiming, ending and giving back ---------------------------------------------------------
-
-    async def claim(
-        self,
-        member: Member,
-        *,
-        room: int,
-        confirm_timeout_us: int,
-        nonce: str,
-        confirming: Sequence[Receipt] = (),
-        extending: Sequence[Extension] = (),
-        pulse: bool = False,
-    ) -> Applied[Claimed]:
-        def act(turn: Turn) -> Claimed:
-            return claiming.claim(
-                turn,
-                member,
-                room=room,
-                confirm_timeout_us=confirm_timeout_us,
-                nonce=nonce,
-                confirming=confirming,
-                extending=extending,
-                pulse=pulse,
-            )
-
-        return cast("Applied[Claimed]", await self._in_thread("claim", self._file.change, "claim", act, settled=True))
-
-    async def confirm(self, receipts_: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
-        return await self._change("confirm", receipts.confirm, receipts_)
-
-    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
-        return await self._change("confirm_newest", receipts.confirm_newest, id)
-
-    async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
-    ) -> Applied[ReleaseOutcome]:
-        return await self._change("release", receipts.release, receipt, how, delay_us, failure, refused_for_us)
-
-    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
-        return await self._change("extend", receipts.extend, extensions)
-
-    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
-        return await self._change("bury", receipts.bury, receipt, detail)
-
-    # --- reading ----------------------------------------------------------------------------------
-
-    async def peek(self, id: str) -> Applied[Pending | None]:
-        return await self._read("peek", reading.peek, id)
-
-    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
-        return await self._read("upcoming", reading.upcoming, start, limit)
-
-    async def inspect(self) -> Applied[Inspection]:
-        return await self._read("inspect", reading.inspect)
-
-    # --- dead letters -----------------------------------------------------------------------------
-
-    async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
-        return await self._read("dead_letters", letters.dead_letters, cursor, limit)
-
-    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        return await self._change("resend", letters.resend, letter, due, if_exists)
-
-    async def discard(self, letters_: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
-        return await self._change("discard", letters.discard, letters_)
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        act, method = _act_of(operation), operation.method
+        if isinstance(operation, op.Read):
+            reply = await self._in_thread(method, self._file.read, method, act)
+        else:
+            settled = isinstance(operation, op.Claim)
+            reply = await self._in_thread(method, self._file.change, method, act, settled=settled)
+        return cast("Applied[ReplyT_co]", reply)
 
     async def purge(self) -> None:
         await self._in_thread("purge", self._file.purge)
-
-    # --- nodes ------------------------------------------------------------------------------------
-
-    async def join(self, member: Member) -> Applied[JoinOutcome]:
-        return await self._change("join", ring.join, member)
-
-    async def leave(self, member: Member) -> Applied[bool]:
-        return await self._change("leave", ring.leave, member)
 
     @asynccontextmanager
     async def wakeups(self, node: str, epoch: str) -> AsyncIterator[AsyncIterator[Message]]:
@@ -251,18 +151,6 @@ class SqliteBackend:
 
     # --- the thread -------------------------------------------------------------------------------
 
-    async def _change(self, operation: str, rule: Callable[..., T], *arguments: object) -> Applied[T]:
-        def act(turn: Turn) -> T:
-            return rule(turn, *arguments)
-
-        return cast("Applied[T]", await self._in_thread(operation, self._file.change, operation, act))
-
-    async def _read(self, operation: str, rule: Callable[..., T], *arguments: object) -> Applied[T]:
-        def look(turn: Turn) -> T:
-            return rule(turn, *arguments)
-
-        return cast("Applied[T]", await self._in_thread(operation, self._file.read, operation, look))
-
     async def _in_thread(
         self, operation: str, call: Callable[P, Any], *arguments: P.args, **keywords: P.kwargs
     ) -> object:
@@ -273,8 +161,47 @@ class SqliteBackend:
         return result
 
 
-def _nothing(_: Turn) -> None:
-    return None
+def _act_of(operation: Operation[object]) -> Callable[[Turn], object]:
+    """What an operation does within its transaction."""
+    match operation:
+        case op.Open():
+            return lambda _: None
+        case op.Post(events):
+            return lambda turn: posting.post(turn, events)
+        case op.Cancel(ids):
+            return lambda turn: posting.cancel(turn, ids)
+        case op.ChangeDelay(id, delay_us):
+            return lambda turn: posting.change_delay(turn, id, delay_us)
+        case op.Claim():
+            return lambda turn: claiming.claim(turn, operation)
+        case op.Confirm(confirmed):
+            return lambda turn: receipts.confirm(turn, confirmed)
+        case op.ConfirmNewest(id):
+            return lambda turn: receipts.confirm_newest(turn, id)
+        case op.GiveBack():
+            return lambda turn: receipts.release(turn, operation)
+        case op.Extend(extensions):
+            return lambda turn: receipts.extend(turn, extensions)
+        case op.Bury(receipt, detail):
+            return lambda turn: receipts.bury(turn, receipt, detail)
+        case op.Peek(id):
+            return lambda turn: reading.peek(turn, id)
+        case op.Upcoming(start, limit):
+            return lambda turn: reading.upcoming(turn, start, limit)
+        case op.Inspect():
+            return reading.inspect
+        case op.ListDeadLetters(cursor, limit):
+            return lambda turn: letters.dead_letters(turn, cursor, limit)
+        case op.Resend(letter, due, if_exists):
+            return lambda turn: letters.resend(turn, letter, due, if_exists)
+        case op.Discard(discarded):
+            return lambda turn: letters.discard(turn, discarded)
+        case op.Join(member):
+            return lambda turn: ring.join(turn, member)
+        case op.Leave(member):
+            return lambda turn: ring.leave(turn, member)
+        case _:
+            raise Unsupported(f"SqliteBackend has no operation {operation.method}")
 
 
 def _closed(operation: str) -> BackendClosed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attrs import define, field
 from dtimer.protocol import (
     BATCH_MAX_BYTES,
@@ -15,12 +13,11 @@ from dtimer.protocol import (
     Ended,
     EndReason,
     EventData,
-    Extension,
-    Member,
     Parked,
     Receipt,
     Unreadable,
 )
+from dtimer.protocol import operations as op
 
 from dtimer_sqlite import letters, ring
 from dtimer_sqlite.receipts import confirm, extend
@@ -28,20 +25,11 @@ from dtimer_sqlite.records import end, event_of, missed, raw_of
 from dtimer_sqlite.turn import Row, Turn
 
 
-def claim(
-    turn: Turn,
-    member: Member,
-    *,
-    room: int,
-    confirm_timeout_us: int,
-    nonce: str,
-    confirming: Sequence[Receipt],
-    extending: Sequence[Extension],
-    pulse: bool,
-) -> Claimed:
+def claim(turn: Turn, asked: op.Claim) -> Claimed:
     """All steps but the settling of the ring when the member may not claim, which is as after any operation."""
-    confirmed = confirm(turn, confirming)
-    extended = extend(turn, extending)
+    member = asked.member
+    confirmed = confirm(turn, asked.confirming)
+    extended = extend(turn, asked.extending)
     status = ring.status(turn, member)
     if status is not ClaimStatus.JOINED:
         ring.settle(turn)
@@ -49,14 +37,14 @@ def claim(
     ring.greet(turn, member)
     armed = turn.arm is None or turn.arm.node == member.node
     horizon_us = turn.at_us if armed else turn.at_us - UNARMED_OVERDUE_US
-    taking = _Taking(turn, member.node, confirm_timeout_us, nonce)
-    taking.take(horizon_us, room)
+    taking = _Taking(turn, member.node, asked.confirm_timeout_us, asked.nonce)
+    taking.take(horizon_us, asked.room)
     if taking.deliveries:
         ring.move_to_end(turn, member.node)
-    if len(taking.deliveries) >= room:
+    if len(taking.deliveries) >= asked.room:
         ring.park(turn, member.node, Parked.FULL)
     ring.settle(turn, claimer=member.node)
-    if pulse:
+    if asked.pulse:
         turn.pulse(member.node)
     return Claimed(
         status=status,

@@ -13,11 +13,11 @@ from dtimer.protocol import (
     EndReason,
     ExtendOutcome,
     Extension,
-    Failure,
     Receipt,
     Release,
     ReleaseOutcome,
 )
+from dtimer.protocol import operations as op
 
 from dtimer_sqlite import letters, ring
 from dtimer_sqlite.records import end, failed, live
@@ -51,16 +51,15 @@ def confirm_newest(turn: Turn, id: str) -> ConfirmOutcome:
     return ConfirmOutcome.CONFIRMED
 
 
-def release(
-    turn: Turn, receipt: Receipt, how: Release, delay_us: int, failure: Failure | None, refused_for_us: int
-) -> ReleaseOutcome:
-    row = live(turn, receipt.id)
+def release(turn: Turn, asked: op.GiveBack) -> ReleaseOutcome:
+    how, delay_us = asked.how, asked.delay_us
+    row = live(turn, asked.receipt.id)
     if row is None:
         return ReleaseOutcome.NOT_FOUND
-    if not _holds(row, receipt):
+    if not _holds(row, asked.receipt):
         return ReleaseOutcome.STALE
-    if failure is not None:
-        row = failed(turn, row, turn.at_us, failure)
+    if asked.failure is not None:
+        row = failed(turn, row, turn.at_us, asked.failure)
     if how is Release.FAILED:
         return ReleaseOutcome.RELEASED
     counted = row["counted"] - (how is not Release.COUNTED)
@@ -78,7 +77,7 @@ def release(
         refusals = refusals + 1 if refusals is not None and refused_joins == turn.joins else 1
         refused_us = turn.at_us if refused_us is None else refused_us
         refused_joins = turn.joins
-        if turn.at_us - refused_us >= refused_for_us:
+        if turn.at_us - refused_us >= asked.refused_for_us:
             letters.bury(turn, row, EndReason.REFUSED, counted=counted)
             return ReleaseOutcome.BURIED
         delay_us = _wait_us(refusals, len(ring.members(turn)))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from redis.asyncio import Redis, RedisCluster
 from typing_extensions import override
@@ -22,6 +22,8 @@ from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S, Route
 from dtimer.backends.redis.urls import client_of
 from dtimer.errors import Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT, REPEAT_WITHIN_US, SECOND_US
+from dtimer.protocol import operations as op
+from dtimer.protocol.operations import Operation, ReplyT_co
 from dtimer.protocol.values import Applied, ClockReset, Finding, Inspection, RingMember
 from dtimer.runtime import AsyncioRuntime
 
@@ -206,13 +208,26 @@ class RedisBackend(RedisPartition):
         await self.close()
 
     @override
-    async def open(self) -> Applied[None]:
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        """Of several partitions, opening and inspecting are for all."""
+        if len(self._parts) == 1 or not isinstance(operation, op.Open | op.Inspect):
+            return await super().perform(operation)
+        applied = await (self._open() if isinstance(operation, op.Open) else self._inspect())
+        return cast("Applied[ReplyT_co]", applied)
+
+    async def _open(self) -> Applied[None]:
         """The place in history that is returned is the first partition's."""
-        if len(self._parts) == 1:
-            return await super().open()
         opened = await self._parts[0].open()
         await asyncio.gather(*(part.open() for part in self._parts[1:]))
         return opened
+
+    async def _inspect(self) -> Applied[Inspection]:
+        """The counts summed, the earliest head, each node once, and no arm."""
+        all_of_them = await asyncio.gather(*(part.inspect() for part in self._parts))
+        first = all_of_them[0]
+        return Applied(
+            first.epoch, first.seq, first.at_us, _summed([each.value for each in all_of_them]), (), first.skew_us
+        )
 
     @override
     async def close(self) -> None:
@@ -221,17 +236,6 @@ class RedisBackend(RedisPartition):
         Their calls under way end with OutcomeUnknown, and every later call with BackendClosed. Idempotent.
         """
         await self._connector.close()
-
-    @override
-    async def inspect(self) -> Applied[Inspection]:
-        """Of several partitions: the counts summed, the earliest head, each node once, and nobody's arm."""
-        if len(self._parts) == 1:
-            return await super().inspect()
-        all_of_them = await asyncio.gather(*(part.inspect() for part in self._parts))
-        first = all_of_them[0]
-        return Applied(
-            first.epoch, first.seq, first.at_us, _summed([each.value for each in all_of_them]), (), first.skew_us
-        )
 
     @override
     async def examine(self) -> tuple[Finding, ...]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
+
+from typing_extensions import override
 
 from dtimer.backends.redis import health
+from dtimer.backends.redis.calls import CALLS, rows_of
 from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.durability import require, waiting
 from dtimer.backends.redis.keys import Keys
@@ -14,73 +17,25 @@ from dtimer.backends.redis.pool import Route, Then
 from dtimer.backends.redis.pubsub import subscribe
 from dtimer.backends.redis.scripts import load_script, sharded
 from dtimer.backends.redis.wire import replies
-from dtimer.backends.redis.wire.records import write_record
-from dtimer.backends.redis.wire.resp import Argument, Reply, pack_row, utf8
-from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable
+from dtimer.backends.redis.wire.resp import Argument, Reply
+from dtimer.errors import OutcomeUnknown, StoreRefused, StoreUnreachable, Unsupported
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.loop_local import LoopRef, after_fork
-from dtimer.protocol.backend import Runtime
-from dtimer.protocol.outcomes import (
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    ConfirmOutcome,
-    DiscardOutcome,
-    ExtendOutcome,
-    JoinOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-    ResendOutcome,
-)
-from dtimer.protocol.values import (
-    After,
-    Applied,
-    At,
-    Branch,
-    Claimed,
-    Cursor,
-    DeadLetterCursor,
-    DeadLetterPage,
-    Due,
-    Durability,
-    Extension,
-    Failure,
-    Finding,
-    IfExists,
-    Inspection,
-    LetterName,
-    Member,
-    Message,
-    NewEvent,
-    Pace,
-    Page,
-    Pending,
-    Receipt,
-    Release,
-    Window,
-)
+from dtimer.protocol import operations as op
+from dtimer.protocol.backend import OperationMethods, Runtime
+from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.outcomes import PostOutcome
+from dtimer.protocol.values import Applied, Durability, Finding, Message, NewEvent, Pace
 
 T = TypeVar("T")
 
 EPOCH_NUM_BYTES: Final = 8
 
-_SCRIPTS: Final = {
-    name: load_script(name)
-    for name in (
-        "open", "post", "cancel", "change_delay", "claim", "confirm", "confirm_newest", "release", "extend", "bury",
-        "peek", "upcoming", "join", "leave", "dead_letters", "resend", "discard", "inspect", "branches",
-        "reset_begin", "reset_some",
-    )
-}  # fmt: skip
-_POSTED: Final = replies.each_of(replies.POST)
-_CANCELLED: Final = replies.each_of(replies.CANCEL)
-_CONFIRMED: Final = replies.each_of(replies.CONFIRM)
-_EXTENDED: Final = replies.each_of(replies.EXTEND)
-_DISCARDED: Final = replies.each_of(replies.DISCARD)
+_SCRIPTS: Final = {name: load_script(name) for name in (*(kind.method for kind in CALLS), "reset_begin", "reset_some")}
 _SHARDED: Final = {name: sharded(script) for name, script in _SCRIPTS.items()}
 
 
-class RedisPartition:
+class RedisPartition(OperationMethods):
     """A :class:`dtimer.TimerBackend` on one set of keys. The rules are in the scripts.
 
     Attributes:
@@ -140,85 +95,31 @@ class RedisPartition:
     def pace(self) -> Pace:
         return Pace()
 
-    async def open(self) -> Applied[None]:
-        return await self._run("open", (), replies.nothing)
-
     async def close(self) -> None:
         """Its connections are the backend's."""
 
-    async def post(self, events: Sequence[NewEvent]) -> Applied[tuple[PostOutcome, ...]]:
-        if self._durability is not None:
-            return await self.post_durably(events, self._durability)
-        return await self._run("post", (_letters(events),), _POSTED, rows=_rows(events))
+    @override
+    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+        if self._durability is not None and isinstance(operation, op.Post):
+            return cast("Applied[ReplyT_co]", await self.post_durably(operation.events, self._durability))
+        call = CALLS.get(type(operation))
+        if call is None:
+            raise Unsupported(f"RedisBackend has no operation {operation.method}")
+        applied = await self._run(operation.method, call.args(operation), call.read(operation), rows_of(operation))
+        return cast("Applied[ReplyT_co]", applied)
 
+    @override
     async def post_durably(
         self, events: Sequence[NewEvent], durability: Durability
     ) -> Applied[tuple[PostOutcome, ...]]:
+        post, call = op.Post(events), CALLS[op.Post]
         await self._connected("post")
         route = await self._connector.route("post", self._keys.prefix, durable=True)
-        both = await self._reply(route, "post", (_letters(events),), rows=_rows(events), then=waiting(durability))
+        both = await self._reply(route, "post", call.args(post), rows=rows_of(post), then=waiting(durability))
         assert isinstance(both, list), "the replies to two commands"
         reply, reached = both
         require(durability, reached)
-        return self._noted(replies.applied("post", reply, _POSTED))
-
-    async def cancel(self, ids: Sequence[str]) -> Applied[tuple[CancelOutcome, ...]]:
-        return await self._run("cancel", ids, _CANCELLED)
-
-    async def change_delay(self, id: str, *, delay_us: int) -> Applied[ChangeOutcome]:
-        return await self._run("change_delay", (id, _due(After(delay_us))), replies.one_of(replies.CHANGE))
-
-    async def claim(
-        self,
-        member: Member,
-        *,
-        room: int,
-        confirm_timeout_us: int,
-        nonce: str,
-        confirming: Sequence[Receipt] = (),
-        extending: Sequence[Extension] = (),
-        pulse: bool = False,
-    ) -> Applied[Claimed]:
-        args: list[Argument] = [member.node, member.incarnation, room, confirm_timeout_us, nonce, int(pulse)]
-        args += (member.poll_us, len(confirming), *_flat(confirming), *_with_timeouts(extending))
-        return await self._run("claim", args, replies.claimed(nonce))
-
-    async def confirm(self, receipts: Sequence[Receipt]) -> Applied[tuple[ConfirmOutcome, ...]]:
-        return await self._run("confirm", _flat(receipts), _CONFIRMED)
-
-    async def confirm_newest(self, id: str) -> Applied[ConfirmOutcome]:
-        return await self._run("confirm_newest", (id,), replies.one_of(replies.CONFIRM))
-
-    async def release(
-        self, receipt: Receipt, *, how: Release, delay_us: int, failure: Failure | None = None, refused_for_us: int = 0
-    ) -> Applied[ReleaseOutcome]:
-        args: list[Argument] = [*_flat((receipt,)), how.value, _due(After(delay_us)), refused_for_us]
-        if failure is not None:
-            args += (failure.type, failure.text)
-        return await self._run("release", args, replies.one_of(replies.RELEASE))
-
-    async def extend(self, extensions: Sequence[Extension]) -> Applied[tuple[ExtendOutcome, ...]]:
-        return await self._run("extend", _with_timeouts(extensions), _EXTENDED)
-
-    async def bury(self, receipt: Receipt, *, detail: str) -> Applied[BuryOutcome]:
-        return await self._run("bury", (*_flat((receipt,)), detail), replies.one_of(replies.BURY))
-
-    async def peek(self, id: str) -> Applied[Pending | None]:
-        return await self._run("peek", (id,), replies.peeked(id))
-
-    async def upcoming(self, start: Window | Cursor, *, limit: int) -> Applied[Page]:
-        if isinstance(start, Window):
-            args: tuple[Argument, ...] = (limit, "w", _or_empty(start.offset_us), _or_empty(start.duration_us))
-        else:
-            args = (limit, "c", start.after_us, start.after_id, _or_empty(start.until_us))
-        return await self._run("upcoming", args, replies.page)
-
-    async def join(self, member: Member) -> Applied[JoinOutcome]:
-        args = (member.node, member.incarnation, member.poll_us)
-        return await self._run("join", args, replies.one_of(replies.JOIN))
-
-    async def leave(self, member: Member) -> Applied[bool]:
-        return await self._run("leave", (member.node, member.incarnation), replies.truth)
+        return self._noted(replies.applied("post", reply, replies.each_of(replies.POST)))
 
     @asynccontextmanager
     async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
@@ -227,24 +128,6 @@ class RedisPartition:
         timeout_s, sharded = self._connector.request_timeout_s, self._connector.sharded
         async with subscribe(route, channels, sharded=sharded, timeout_s=timeout_s) as messages:
             yield messages
-
-    async def dead_letters(self, cursor: DeadLetterCursor | None, *, limit: int) -> Applied[DeadLetterPage]:
-        args: tuple[Argument, ...] = (limit,) if cursor is None else (limit, cursor.after_us, cursor.after_id)
-        return await self._run("dead_letters", args, replies.dead_letter_page)
-
-    async def resend(self, letter: LetterName, *, due: Due, if_exists: IfExists) -> Applied[ResendOutcome]:
-        args = (letter.id, _or_empty(letter.buried_us), _due(due), _IF_EXISTS[if_exists])
-        return await self._run("resend", args, replies.one_of(replies.RESEND))
-
-    async def discard(self, letters: Sequence[LetterName]) -> Applied[tuple[DiscardOutcome, ...]]:
-        args = [part for letter in letters for part in (letter.id, _or_empty(letter.buried_us))]
-        return await self._run("discard", args, _DISCARDED)
-
-    async def inspect(self) -> Applied[Inspection]:
-        return await self._run("inspect", (), replies.inspection)
-
-    async def branches(self) -> Applied[tuple[Branch, ...]]:
-        return await self._run("branches", (), replies.branches)
 
     async def examine(self) -> tuple[Finding, ...]:
         return await self.examine_server((await self.open()).skew_us)
@@ -270,7 +153,6 @@ class RedisPartition:
         operation: str,
         args: Sequence[Argument],
         read: Callable[[Reply], T],
-        *,
         rows: Sequence[bytes] = (),
     ) -> Applied[T]:
         way = self._way
@@ -312,46 +194,7 @@ class RedisPartition:
         return route
 
 
-_IF_EXISTS: Final = {IfExists.REPLACE: "r", IfExists.KEEP: "k", IfExists.ERROR: "e"}
-
-
 def _text(reply: Reply) -> str:
     """A text, alone or as the second of a pair."""
     last = reply[-1] if isinstance(reply, list) and reply else reply
     return last.decode(errors="replace") if isinstance(last, bytes) else ""
-
-
-def _letters(events: Sequence[NewEvent]) -> str:
-    """What to do if they exist: a letter for each, or one for all."""
-    first = events[0].if_exists
-    for new in events:
-        if new.if_exists is not first:
-            return "".join([_IF_EXISTS[new.if_exists] for new in events])
-    return _IF_EXISTS[first]
-
-
-def _rows(events: Sequence[NewEvent]) -> list[bytes]:
-    """Their ids, when they are due, and what is kept of each."""
-    return [
-        pack_row(utf8(new.event.id), _due(new.due), write_record(new.event, wall=isinstance(new.due, At)))
-        for new in events
-    ]
-
-
-def _due(due: Due) -> bytes:
-    """A time, or, not above 0, a delay times -1."""
-    if isinstance(due, After):
-        return b"%d" % -due.delay_us if due.delay_us > 0 else b"0"
-    return b"%d" % due.due_us if due.due_us > 0 else b"0"
-
-
-def _flat(receipts: Sequence[Receipt]) -> list[Argument]:
-    return [part for receipt in receipts for part in (receipt.id, receipt.number, receipt.nonce)]
-
-
-def _with_timeouts(extensions: Sequence[Extension]) -> list[Argument]:
-    return [part for each in extensions for part in (*_flat((each.receipt,)), each.timeout_us)]
-
-
-def _or_empty(number: int | None) -> Argument:
-    return b"" if number is None else number

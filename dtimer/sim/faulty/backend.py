@@ -16,8 +16,7 @@ from typing_extensions import override
 
 from dtimer.errors import BackendClosed, StoreRefused, StoreUnreachable
 from dtimer.limits import SECOND_US
-from dtimer.protocol.backend import Runtime
-from dtimer.protocol.methods import OperationMethods
+from dtimer.protocol.backend import OperationMethods, Runtime
 from dtimer.protocol.operations import Operation, ReplyT_co
 from dtimer.protocol.values import Applied, Message, Pace
 from dtimer.sim.faulty.channels import WAKEUPS, Subscription

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
-from typing import Any, Final, cast
+from typing import cast
 
 from dtimer.protocol import operations as op
-from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Branch, Claimed
 from dtimer.sim.faulty.trace import Field
-
-_IDS: Final[dict[type, Callable[[Any], list[str]]]] = {
-    op.Post: lambda operation: [new.event.id for new in operation.events],
-    op.Cancel: lambda operation: list(operation.ids),
-    op.Discard: lambda operation: [letter.id for letter in operation.letters],
-    op.Claim: lambda operation: [receipt.id for receipt in operation.confirming],
-    op.Confirm: lambda operation: [receipt.id for receipt in operation.receipts],
-    op.GiveBack: lambda operation: [operation.receipt.id],
-    op.Extend: lambda operation: [extension.receipt.id for extension in operation.extensions],
-    op.Bury: lambda operation: [operation.receipt.id],
-    op.ChangeDelay: lambda operation: [operation.id],
-    op.ConfirmNewest: lambda operation: [operation.id],
-    op.Peek: lambda operation: [operation.id],
-    op.Resend: lambda operation: [operation.letter.id],
-    op.Join: lambda operation: [operation.member.node],
-    op.Leave: lambda operation: [operation.member.node],
-}
-
-
-def ids_of(operation: Operation[Any]) -> list[str]:
-    """What an operation is about: events, or a member. A claim's are those it confirms."""
-    ids = _IDS.get(type(operation))
-    return [] if ids is None else ids(operation)
 
 
 def outcome_of(value: object) -> list[Field]:

@@ -10,7 +10,6 @@ from dtimer.limits import SECOND_US
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Message
 from dtimer.sim.faulty.channels import WAKEUPS, Subscription
-from dtimer.sim.faulty.describing import ids_of
 from dtimer.sim.faulty.exchange import CLOSED, Connection, Exchange
 from dtimer.sim.faulty.faults import DelayAnnouncements, Direction, LoseAnnouncements, Loss, RepeatAnnouncements, to_us
 from dtimer.sim.rng import Rng
@@ -94,7 +93,7 @@ class Link:
                     "what": "call",
                     "n": number,
                     "method": operation.method,
-                    "ids": ids_of(operation),
+                    "ids": list(operation.about()),
                 }
             )
         self._server.expect(self._loop.now_us + self.way_us(exchange.ways & _LOW), exchange)

@@ -12,7 +12,7 @@ from dtimer.protocol.outcomes import ClaimStatus
 from dtimer.protocol.values import Applied, Claimed, Message, Pulse, Wakeup
 from dtimer.sim.descent import Descent
 from dtimer.sim.faulty.channels import Channels, Subscription
-from dtimer.sim.faulty.describing import ids_of, outcome_of, taken_by
+from dtimer.sim.faulty.describing import outcome_of, taken_by
 from dtimer.sim.faulty.exchange import CLOSED, Exchange
 from dtimer.sim.faulty.store import FaultyStore
 from dtimer.sim.faulty.trace import Record, Trace
@@ -185,7 +185,7 @@ class Server:
             "from": exchange.backend.host.name,
             "seq": applied.seq,
             "at": applied.at_us,
-            "ids": ids_of(operation),
+            "ids": list(operation.about()),
             "outcome": outcome_of(applied.value),
         }
         if isinstance(operation, op.Claim) and isinstance(applied.value, Claimed):
