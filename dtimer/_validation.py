@@ -407,13 +407,13 @@ def retry(value: object) -> RetryPolicy | None:
     return value.policy
 
 
-def needs_tracking(*, confirm_timeout: object, max_run: object, retry: object) -> None:
-    """Refuse what means something for tracked events only (rules D3 and D4); the event is none.
+def needs_confirm(*, confirm_timeout: object, max_run: object, retry: object) -> None:
+    """Refuse what means something for events that require a confirm only (rules D3 and D4); this one does not.
 
     Raises:
         InvalidArgument: one of them is given.
     """
-    why = "needs max_retries of 1 or more, or keep=True: without either an event is delivered at most once, "
+    why = "needs max_retries of 1 or more, or dead_letter=True: without either an event is delivered at most once, "
     if retry is not None:
         raise InvalidArgument("retry", f"{why}so it does not come again after a failure")
     if confirm_timeout is not None:

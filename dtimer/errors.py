@@ -57,7 +57,7 @@ class EventExists(DTimerError):
         self.id = id
 
 
-class NotTracked(DTimerError):
+class ConfirmNotRequired(DTimerError):
     """The event is at most once: it is gone from the store, so there is nothing to release or extend."""
 
 
@@ -215,7 +215,7 @@ class PayloadRefused(Report):
     """The codec refused a payload; the original error is the cause (rule F4).
 
     Attributes:
-        payload: the bytes, since an event that is not tracked exists nowhere else now.
+        payload: the bytes, since an event that requires no confirm exists nowhere else now.
     """
 
     def __init__(self, id: str, payload: bytes, what_happened: str) -> None:

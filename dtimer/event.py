@@ -76,7 +76,7 @@ class DeliveryState:
     """How a delivery stands with the node that holds it, which alone writes it.
 
     Attributes:
-        deadline_us: as far as is known, by the store's clock; None if it is not tracked.
+        deadline_us: as far as is known, by the store's clock; None if it requires no confirm.
         lost: an extension was answered that it is in charge of nothing any more.
         settling: what was asked for last.
         withdrawn: the event was cancelled or replaced before the deadline.
@@ -207,7 +207,7 @@ class Event(Generic[PayloadT]):
         return self._delivery.receipt.number
 
     @property
-    def tracked(self) -> bool:
+    def requires_confirm(self) -> bool:
         """Whether it must be confirmed; if not, the store has forgotten it already."""
         return self._delivery.deadline_us is not None
 
@@ -231,7 +231,7 @@ class Event(Generic[PayloadT]):
 
     @property
     def deadline(self) -> datetime | None:
-        """Until when nobody else is given it, as far as is known here; None if it is not tracked.
+        """Until when nobody else is given it, as far as is known here; None if it requires no confirm.
 
         While it is worked on it is moved (rule D4).
         """
@@ -269,7 +269,7 @@ class Event(Generic[PayloadT]):
         """End the event, also past its deadline if nobody has claimed it again (rule E1).
 
         It is on its way when this returns, so a plain function may call it too; await it for the outcome.
-        An event that is not tracked has nothing to confirm: the outcome is `NOT_FOUND`, without I/O.
+        An event that requires no confirm has nothing to confirm: the outcome is `NOT_FOUND`, without I/O.
 
         Args:
             repeat_within: as for :meth:`dtimer.DTimer.confirm`.
@@ -283,7 +283,7 @@ class Event(Generic[PayloadT]):
             counted: as a failed attempt; without retries left the event is exhausted then.
 
         Raises:
-            NotTracked: the store has nothing that could be given back.
+            ConfirmNotRequired: the store has nothing that could be given back.
             InvalidArgument: the delay.
             BackendError: it may have been applied; not repeated inside.
         """
@@ -324,7 +324,7 @@ _delivery: Final[Callable[[Event[Any]], Delivery]] = attrgetter("_delivery")
 
 
 def own_timeout_us(event: Event[Any]) -> int:
-    """From its delivery to its deadline, before any extension; 0 if it is not tracked."""
+    """From its delivery to its deadline, before any extension; 0 if it requires no confirm."""
     delivery = _delivery(event)
     return 0 if delivery.deadline_us is None else delivery.deadline_us - delivery.at_us
 

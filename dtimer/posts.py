@@ -60,7 +60,7 @@ class Post(Generic[PayloadT]):
     max_run: Timeout | None = None
     retry: Retry | None = None
     expires_after: Delay | None = None
-    keep: bool = False
+    dead_letter: bool = False
     if_exists: IfExistsName = "replace"
     headers: Mapping[str, str] | None = None
 
@@ -93,7 +93,7 @@ class PostEncoder(Generic[PayloadT]):
                     post.max_run,
                     post.retry,
                     post.expires_after,
-                    post.keep,
+                    post.dead_letter,
                     post.if_exists,
                     post.headers,
                 )
@@ -111,7 +111,7 @@ class PostEncoder(Generic[PayloadT]):
         max_run: Timeout | None,
         retry: Retry | None,
         expires_after: Delay | None,
-        keep: bool,
+        dead_letter: bool,
         if_exists: IfExistsName,
         headers: Mapping[str, str] | None,
     ) -> NewEvent:
@@ -123,9 +123,9 @@ class PostEncoder(Generic[PayloadT]):
         if (
             (confirm_timeout is not None or max_run is not None or retry is not None)
             and not max_retries
-            and keep is False
+            and dead_letter is False
         ):
-            _validation.needs_tracking(confirm_timeout=confirm_timeout, max_run=max_run, retry=retry)
+            _validation.needs_confirm(confirm_timeout=confirm_timeout, max_run=max_run, retry=retry)
         new = NewEvent(
             EventData(
                 self._token() if id is None else _validation.event_id(id),
@@ -134,7 +134,7 @@ class PostEncoder(Generic[PayloadT]):
                 _validation.max_retries(max_retries),
                 None if confirm_timeout is None else _validation.timeout_us(confirm_timeout, "confirm_timeout"),
                 None if expires_after is None else _validation.expires_after_us(expires_after),
-                keep is not False and _validation.flag(keep, "keep"),
+                dead_letter is not False and _validation.flag(dead_letter, "dead_letter"),
                 None if retry is None else _validation.retry(retry),
                 None if max_run is None else _validation.timeout_us(max_run, "max_run"),
             ),

@@ -122,7 +122,7 @@ class DTimer(Generic[PayloadT]):
             max_events: how many deliveries may be unfinished here at once (rule N2).
             confirm_timeout: seconds, or a timedelta, in which a delivery must be confirmed, unless its event says (D4).
             max_run: seconds, or a timedelta: for so long a handler may run. Until then the deadline of its delivery is
-                extended while it does; then it is cancelled, and has failed; not of an event that is not tracked (D4).
+                extended while it does; then it is cancelled, and has failed; not if its event requires no confirm (D4).
             codec: makes bytes of payloads and back; JSON by default.
             payload_max_bytes: larger encoded payloads are refused (rule P6).
             refused_for: seconds, or a timedelta: when the codec of this timer refuses a payload, and the event was
@@ -221,7 +221,7 @@ class DTimer(Generic[PayloadT]):
     ) -> None:
         """Cease to take events; harmless when it has not joined (rule N1). ``events()`` iterators come to their end.
 
-        What arrives meanwhile goes back untouched, unless it is not tracked and would be lost.
+        What arrives meanwhile goes back untouched, unless it requires no confirm and would be lost.
         A handler that calls this is not waited for.
 
         Args:
@@ -334,7 +334,7 @@ class DTimer(Generic[PayloadT]):
         max_run: Timeout | None = None,
         retry: Retry | None = None,
         expires_after: Delay | None = None,
-        keep: bool = False,
+        dead_letter: bool = False,
         if_exists: IfExistsName = "replace",
         headers: Mapping[str, str] | None = None,
         durability: Durable | None = None,
@@ -349,12 +349,12 @@ class DTimer(Generic[PayloadT]):
             id: names the event; made if not given.
             max_retries: deliveries after the first, if that is not confirmed in time.
                 0 means at most once: such an event is gone from the store as soon as it is delivered.
-            confirm_timeout: seconds, or a timedelta; the taking node's if not given. Needs `max_retries` or `keep`.
+            confirm_timeout: seconds, or a timedelta; else the taking node's. Needs `max_retries` or `dead_letter`.
             max_run: seconds, or a timedelta, for which its handler may run; the taking timer's if not given (rule D4).
                 Needs them, too.
             retry: when the event comes again after its handler raised; at its deadline if not given. Needs them, too.
             expires_after: milliseconds, or a timedelta, after the due time; later it is not delivered but reported.
-            keep: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
+            dead_letter: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
             if_exists: what happens when a live event has the id.
             headers: small strings beside the payload.
             durability: how far it must have got before this returns; the backend's own if not given.
@@ -383,7 +383,7 @@ class DTimer(Generic[PayloadT]):
             max_run,
             retry,
             expires_after,
-            keep,
+            dead_letter,
             if_exists,
             headers,
         )

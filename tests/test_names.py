@@ -33,6 +33,8 @@ RETIRED: Final = {
     "seat": "iterator slot",
     "tally": "counters",
     "ticket": "submission",
+    "tracked": "requires_confirm",
+    "untracked": "requires_confirm",
     "upkeep": "deadline extender",
     "views": "queries",
     "world": "environment",
@@ -43,14 +45,23 @@ RETIRED_IN_PROSE: Final = RETIRED.keys() - {"chance", "holding", "listing", "loo
 RETIRED_FILES: Final = {"arguments", "exchange", "letters", "line", "prompt", "repeat", "shapes", "verdicts"}
 """File names besides, whose words are good ones elsewhere."""
 
+RETIRED_API: Final = {
+    "keep": "dead_letter",
+    "NotTracked": "ConfirmNotRequired",
+}
+"""Whole identifiers that the public API has given up, and what each is called now; not in the simulator either."""
+OTHER_MEANINGS: Final = {
+    ("keep", "sim/faulty/simulation.py"): "how many records a trace keeps",
+    ("keep", "sim/faulty/trace.py"): "how many records a trace keeps",
+    ("keep", "sim/scenario/runner.py"): "how many records a trace keeps",
+    ("keep", "sim/loop/schedule.py"): "a predicate",
+}
+"""Where one of them stands for something else."""
+
 FOLDERS: Final = (Path(dtimer.__file__).parent, Path(dtimer_conformance.__file__).parent)
-FILES: Final = sorted(
-    path
-    for folder in FOLDERS
-    for path in folder.rglob("*.py")
-    # The simulator keeps some of them for now.
-    if not path.is_relative_to(FOLDERS[0] / "sim")
-)
+ALL_FILES: Final = sorted(path for folder in FOLDERS for path in folder.rglob("*.py"))
+# The simulator keeps some of them for now.
+FILES: Final = [path for path in ALL_FILES if not path.is_relative_to(FOLDERS[0] / "sim")]
 
 
 def words(name: str) -> Iterator[str]:
@@ -74,3 +85,16 @@ def test_no_retired_word_comes_back(path: Path) -> None:
     assert not found
     assert path.stem not in RETIRED_FILES
     assert not RETIRED.keys() & set(words(path.stem))
+
+
+def test_no_retired_name_of_the_public_api_comes_back() -> None:
+    found: set[str] = set()
+    for path in ALL_FILES:
+        file_name = path.relative_to(next(folder for folder in FOLDERS if path.is_relative_to(folder))).as_posix()
+        with tokenize.open(path) as file:
+            for token in tokenize.generate_tokens(file.readline):
+                name = token.string
+                if token.type == tokenize.NAME and name in RETIRED_API and (name, file_name) not in OTHER_MEANINGS:
+                    found.add(f"{file_name}: {name}: say {RETIRED_API[name]}")
+
+    assert not found

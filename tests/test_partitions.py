@@ -133,7 +133,7 @@ async def test_every_operation_finds_its_event(backend: RedisBackend, partition:
     taken: list[Event] = []
     timer.on("event", taken.append)
     async with timer:
-        await timer.post("p", 3_600_000, id=id, max_retries=3, keep=True)
+        await timer.post("p", 3_600_000, id=id, max_retries=3, dead_letter=True)
         peeked = await timer.peek(id)
         assert peeked is not None
         assert await timer.change_delay(id, 0) is ChangeOutcome.MOVED
@@ -182,7 +182,7 @@ async def test_dead_letters_are_one_list_oldest_first(backend: RedisBackend) -> 
 
     async with timer:
         for number in range(20):
-            await timer.post(number, 0, keep=True)
+            await timer.post(number, 0, dead_letter=True)
             await until(lambda number=number: len(ids) == number + 1)  # type: ignore[misc]
         await until(lambda: timer.counters.delivered == 20)
     letters = await timer.dead_letters()

@@ -93,7 +93,7 @@ async def test_a_kept_event_becomes_a_dead_letter_and_can_be_sent_again(sim: Sim
     timer = DTimer(sim, confirm_timeout=1)
     events = collect(timer)
     async with timer:
-        await timer.post("p", 0, id="x", keep=True)
+        await timer.post("p", 0, id="x", dead_letter=True)
         await sim.advance(5_000)
         (letter,) = await timer.dead_letters()
         assert (letter.id, letter.payload, letter.reason) == ("x", "p", EndReason.EXHAUSTED)
@@ -128,9 +128,11 @@ async def test_a_dead_letter_tells_what_went_wrong_last(sim: SimBackend) -> None
         raise Sour("the milk")
 
     async with timer:
-        await timer.post("policy", 0, id="policy", keep=True, max_retries=1, retry=Retry(100), headers={"h": "1"})
-        await timer.post("none", 0, id="none", keep=True, max_retries=1)
-        await timer.post("block", 0, id="block", keep=True)
+        await timer.post(
+            "policy", 0, id="policy", dead_letter=True, max_retries=1, retry=Retry(100), headers={"h": "1"}
+        )
+        await timer.post("none", 0, id="none", dead_letter=True, max_retries=1)
+        await timer.post("block", 0, id="block", dead_letter=True)
         await sim.advance(5_000)
         letters = {letter.id: letter for letter in await timer.dead_letters()}
 
@@ -152,7 +154,7 @@ async def test_of_a_node_that_died_a_dead_letter_says_so(sim: SimBackend) -> Non
     timer = DTimer(sim, node_id="n", confirm_timeout=1)
     timer.on("event", lambda event: None)
     async with timer:
-        await timer.post("p", 0, id="x", keep=True)
+        await timer.post("p", 0, id="x", dead_letter=True)
         await sim.advance(5_000)
         (letter,) = await timer.dead_letters()
 
@@ -174,8 +176,8 @@ async def test_an_exception_that_cannot_be_written_is_a_last_error_all_the_same(
         raise Mute if event.payload == "mute" else ValueError("\ud800" + "x" * 5_000)
 
     async with timer:
-        await timer.post("mute", 0, id="mute", keep=True, retry=Retry(1))
-        await timer.post("long", 0, id="long", keep=True, retry=Retry(1))
+        await timer.post("mute", 0, id="mute", dead_letter=True, retry=Retry(1))
+        await timer.post("long", 0, id="long", dead_letter=True, retry=Retry(1))
         await sim.advance(1_000)
         letters = {letter.id: letter.last_error for letter in await timer.dead_letters()}
 
@@ -198,7 +200,7 @@ async def test_what_is_buried_again_has_two_letters(sim: SimBackend) -> None:
 
     async with timer:
         for number in range(3):
-            await timer.post(number, 0, id="x", keep=True)
+            await timer.post(number, 0, id="x", dead_letter=True)
             await sim.advance(10)
         letters = await timer.dead_letters()
         assert [letter.payload for letter in letters] == [0, 1, 2]
@@ -242,14 +244,14 @@ async def test_what_is_printed_names_the_event_and_not_its_payload(sim: SimBacke
         (upcoming,) = await timer.upcoming()
         said = r"Upcoming(id='later\n', state=scheduled, time_left=0:01:00, num_retries=0, max_retries=2)"
         assert repr(upcoming) == said
-        await timer.post("secret", 0, id="dead", keep=True)
+        await timer.post("secret", 0, id="dead", dead_letter=True)
         await sim.run_until_idle()
         (letter,) = await timer.dead_letters()
         assert repr(letter).startswith("DeadEvent(id='dead', reason=buried, detail='why', buried_at=")
         assert "secret" not in repr(letter)
         assert [repr(event) for event in given] == ["Event(id='dead', delivery=1, num_retries=0)"]
         timer.on("exhausted", given.append)
-        await timer.post("secret", 0, id="over", keep=True)
+        await timer.post("secret", 0, id="over", dead_letter=True)
         await sim.run_until_idle()
         assert repr(given[-1]).startswith("Exhausted(id='over', reason=")
         assert "secret" not in repr(given[-1])

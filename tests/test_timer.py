@@ -145,7 +145,7 @@ async def test_a_conflict_is_one_items_result(timer: DTimer) -> None:
         ("max_run", {"delay": 1, "max_retries": 1, "max_run": 0}),
         ("retry", {"delay": 1, "retry": 5}),
         ("expires_after", {"delay": 1, "expires_after": 0}),
-        ("keep", {"delay": 1, "keep": 1}),
+        ("dead_letter", {"delay": 1, "dead_letter": 1}),
         ("if_exists", {"delay": 1, "if_exists": "no"}),
         ("headers", {"delay": 1, "headers": {"a": 1}}),
     ],
@@ -294,7 +294,7 @@ async def test_a_stranger_confirms_the_newest_delivery(sim: SimBackend, timer: D
         assert await DTimer(sim).confirm("x") is ConfirmOutcome.CONFIRMED
 
 
-async def test_confirming_what_is_not_tracked_costs_nothing(sim: SimBackend) -> None:
+async def test_confirming_what_requires_no_confirm_costs_nothing(sim: SimBackend) -> None:
     watched = Watched(sim)
     timer = DTimer(watched)
     events = collect(timer)
@@ -304,9 +304,9 @@ async def test_confirming_what_is_not_tracked_costs_nothing(sim: SimBackend) -> 
         calls = len(watched.calls)
 
         assert await events[0].confirm() is ConfirmOutcome.NOT_FOUND
-        with pytest.raises(dtimer.NotTracked):
+        with pytest.raises(dtimer.ConfirmNotRequired):
             await events[0].release()
-        with pytest.raises(dtimer.NotTracked):
+        with pytest.raises(dtimer.ConfirmNotRequired):
             await events[0].extend(5)
         assert len(watched.calls) == calls
 

@@ -166,7 +166,7 @@ async def test_an_event_for_a_cancelled_taker_goes_to_the_next(
         await events.aclose()
 
 
-async def test_a_tracked_event_that_nobody_takes_goes_back(sim: SimBackend) -> None:
+async def test_an_event_to_confirm_that_nobody_takes_goes_back(sim: SimBackend) -> None:
     watched = Watched(sim)
     timer = DTimer(watched)
     events = timer.events()

@@ -185,7 +185,7 @@ async def test_a_plain_handler_that_returns_the_task_in_which_it_leaves_is_not_w
         timer.on("event", lambda event: 1 / 0)
     start = sim.now
     await timer.join()
-    await timer.post("p", 0, keep=True, max_retries=0, confirm_timeout=1)
+    await timer.post("p", 0, dead_letter=True, max_retries=0, confirm_timeout=1)
     await sim.advance(10_000)
 
     assert len(left) == 1

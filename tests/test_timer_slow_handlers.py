@@ -64,7 +64,7 @@ async def test_a_handler_of_25_s_with_the_default_timeout_runs_once(sim: SimBack
     for timer in (first, second):
         timer.on("event", handle)
     async with first, second:
-        await first.post("p", 0, id="x", max_retries=3, keep=True)
+        await first.post("p", 0, id="x", max_retries=3, dead_letter=True)
         await sim.advance(60_000)
         assert await first.peek("x") is None
         assert not (await sim.dead_letters(None, limit=1)).value.items
@@ -279,8 +279,8 @@ async def test_an_events_own_max_run_goes_before_the_timers(sim: SimBackend, tim
     async with timer:
         await timer.post_many(
             [
-                Post(payload="p", delay=0, id="own", keep=True, max_run=own, retry=Retry(0)),
-                Post(payload="p", delay=0, id="timer's", keep=True, retry=Retry(0)),
+                Post(payload="p", delay=0, id="own", dead_letter=True, max_run=own, retry=Retry(0)),
+                Post(payload="p", delay=0, id="timer's", dead_letter=True, retry=Retry(0)),
             ]
         )
         await sim.advance(timedelta(hours=10))
@@ -309,8 +309,8 @@ async def test_a_short_max_run_counts_from_the_delivery(sim: SimBackend) -> None
 
     async with timer:
         await timer.post("p", 0, id="long", max_retries=1)
-        await timer.post("p", 595_000, id="short", keep=True, max_run=12)
-        await timer.post("p", 596_000, id="done", keep=True, max_run=80)
+        await timer.post("p", 595_000, id="short", dead_letter=True, max_run=12)
+        await timer.post("p", 596_000, id="done", dead_letter=True, max_run=80)
         await sim.advance(timedelta(hours=1))
 
     assert [(name, round(seconds)) for name, seconds in lasted] == [("short", 12), ("done", 60), ("long", 1_000)]
@@ -582,7 +582,7 @@ async def test_a_coroutine_is_cancelled_although_plain_handlers_run_in_threads(s
         if kind == "beside a thread":
             timer.on("event", hang)
         async with timer:
-            await timer.post("p", 0, id="x", keep=True)
+            await timer.post("p", 0, id="x", dead_letter=True)
             await until(lambda: cancelled)
             await until(lambda: dispatcher_of(timer).room() == 8)
 

@@ -252,7 +252,11 @@ async def test_whatever_a_handler_of_other_news_raises_is_logged(
     timer.on("event", lambda event: done.append(1 / cast("int", event.payload)))
     async with timer:
         await timer.post_many(
-            [Post(payload=0, delay=0), Post(payload=1, delay=0, max_retries=0, keep=True), Post(payload=2, delay=0)]
+            [
+                Post(payload=0, delay=0),
+                Post(payload=1, delay=0, max_retries=0, dead_letter=True),
+                Post(payload=2, delay=0),
+            ]
         )
         await sim.advance(60_000)
         await timer.post(4, 0)
@@ -305,7 +309,7 @@ def test_what_ends_the_program_does_and_the_node_leaves_loudly(
     async def main() -> None:
         async with timer:
             if place == "exhausted":
-                await timer.post("x", 0, keep=True)
+                await timer.post("x", 0, dead_letter=True)
                 await sim.advance(1_000)
                 del done[:]
             await timer.post_many(Post(payload=n, delay=10_000, id=str(n), max_retries=2 * (n == 0)) for n in range(3))
@@ -449,7 +453,7 @@ async def test_deeply_nested_headers_of_another_client_cost_no_neighbour(sim: Si
     ended: list[Exhausted] = []
     timer.on("event", lambda event: done.append((event.payload, dict(event.headers))))
     timer.on("exhausted", ended.append)
-    foreign = EventData(id="x", payload=b"1", headers=b"[" * 200_000, max_retries=retries, keep=True)
+    foreign = EventData(id="x", payload=b"1", headers=b"[" * 200_000, max_retries=retries, dead_letter=True)
     await sim.post([NewEvent(foreign, After(0), IfExists.REPLACE)])
     async with timer:
         await sim.advance(5_000)

@@ -252,7 +252,7 @@ async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
         ("id", lambda bad: timer.post("x", 0, id=bad)),
         ("at", lambda bad: timer.post("x", at=bad)),
         ("retry", lambda bad: timer.post("x", 0, max_retries=1, retry=bad)),
-        ("keep", lambda bad: timer.post("x", 0, keep=bad)),
+        ("dead_letter", lambda bad: timer.post("x", 0, dead_letter=bad)),
         ("if_exists", lambda bad: timer.post("x", 0, if_exists=bad)),
         ("headers", lambda bad: timer.post("x", 0, headers=bad)),
         ("headers", lambda bad: timer.post("x", 0, headers={"a": bad})),
@@ -351,17 +351,17 @@ async def test_a_key_that_is_no_text_is_named(payload: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("retry", Retry(1_000)), ("confirm_timeout", 30), ("max_run", 60)])
-async def test_what_only_a_tracked_event_has_needs_one(name: str, value: Any) -> None:
+async def test_what_only_an_event_to_confirm_has_needs_one(name: str, value: Any) -> None:
     """Silently delivered at most once, it would not come again, whatever the policy says (rules D3 and D4)."""
     timer = DTimer(SimBackend())
     given: dict[str, Any] = {name: value}
 
-    with pytest.raises(InvalidArgument, match=f"^{name} needs max_retries of 1 or more, or keep=True"):
+    with pytest.raises(InvalidArgument, match=f"^{name} needs max_retries of 1 or more, or dead_letter=True"):
         await timer.post("x", 60, **given)
-    with pytest.raises(InvalidArgument, match=f"^{name} needs max_retries of 1 or more, or keep=True"):
+    with pytest.raises(InvalidArgument, match=f"^{name} needs max_retries of 1 or more, or dead_letter=True"):
         await timer.post_many([Post(payload="x", delay=60, **given)])
     await timer.post("x", 60, max_retries=1, **given)
-    await timer.post("x", 60, keep=True, **given)
+    await timer.post("x", 60, dead_letter=True, **given)
 
 
 @pytest.mark.parametrize("bad", ["abc", b"abc"], ids=["str", "bytes"])

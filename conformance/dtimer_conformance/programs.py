@@ -172,7 +172,7 @@ _events = st.builds(
     max_retries=st.sampled_from((0, 0, 1, 2)),
     confirm_timeout_us=st.one_of(st.none(), _timeouts),
     expires_after_us=st.one_of(st.none(), st.sampled_from((1, 50_000, 200_000))),
-    keep=st.booleans(),
+    dead_letter=st.booleans(),
     retry=st.sampled_from((None, RetryPolicy(5, 1.5, 70))),
     max_run_us=st.sampled_from((None, 3_600 * SECOND_US)),
 )
@@ -215,7 +215,7 @@ def _track(event: EventData, max_retries: int, expires_after_us: int | None) -> 
 
 
 # What can be delivered, and more than once, when it is 60 ms late.
-_tracked: st.SearchStrategy[EventData] = st.builds(
+_requiring_confirm: st.SearchStrategy[EventData] = st.builds(
     _track, _events, st.sampled_from((1, 2, 2)), st.sampled_from((None, 200_000))
 )
 _ROOMY = ClaimMore(Member("a", "i1", DAY_US), BATCH_MAX_ITEMS, False, (), (), SECOND_US)
@@ -276,7 +276,7 @@ def _done_to(event: EventData) -> st.SearchStrategy[Step]:
 @st.composite
 def _lives(draw: st.DrawFn) -> tuple[Step, ...]:
     """One event that is delivered, and then anything that can happen to it: chance seldom means one event twice."""
-    event = draw(_tracked)
+    event = draw(_requiring_confirm)
     anything = st.one_of(st.builds(OnDelivery, st.just(0), _of_deliveries), _claims, _waits, _done_to(event))
     return (*_posted(event), draw(_claims), *draw(st.lists(anything, min_size=2, max_size=8)))
 
@@ -284,7 +284,7 @@ def _lives(draw: st.DrawFn) -> tuple[Step, ...]:
 @st.composite
 def _given_back(draw: st.DrawFn) -> tuple[Step, ...]:
     """A delivery is given back, and then something else happens to its event, of whose past more is known by now."""
-    event = draw(_tracked)
+    event = draw(_requiring_confirm)
     release = OnDelivery(0, _release(draw(st.sampled_from(Release)), draw(_delays)))
     moved = st.builds(op.ChangeDelay, st.just(event.id), _delays)
     done = draw(st.lists(st.one_of(moved, moved, _done_to(event)), min_size=1, max_size=2))
@@ -297,7 +297,10 @@ def _given_back_again(draw: st.DrawFn) -> tuple[Step, ...]:
     back = OnDelivery(0, _release(draw(st.sampled_from(Release)), 0))
     between: list[tuple[Step, ...]] = [(), (), *((op.Join(Member("c", name, DAY_US)),) for name in ("i2", "i3"))]
     turns = draw(st.lists(st.sampled_from(between), min_size=1, max_size=4))
-    return (*_posted(draw(_tracked)), *(step for more in turns for step in (_ROOMY, back, *more, Wait(60_000))))
+    return (
+        *_posted(draw(_requiring_confirm)),
+        *(step for more in turns for step in (_ROOMY, back, *more, Wait(60_000))),
+    )
 
 
 @st.composite
@@ -305,7 +308,7 @@ def _buried(draw: st.DrawFn) -> tuple[Step, ...]:
     """Dead letters, by pages, and what operators and time do to them."""
     steps: list[Step] = []
     aging = st.sampled_from((1, 60_000, DEAD_LETTER_AGE_US - 60_000, DEAD_LETTER_AGE_US)).map(Wait)
-    events = draw(st.lists(_tracked, min_size=1, max_size=3))
+    events = draw(st.lists(_requiring_confirm, min_size=1, max_size=3))
     # Often the second is of the id of the first.
     events += events[: draw(st.integers(0, 1))]
     for event in events:
@@ -412,7 +415,7 @@ def large_program() -> list[Step]:
 
 def _numbered(name: str, place: int, payload: bytes, expires_after_us: int | None = None) -> NewEvent:
     return NewEvent(
-        EventData(id=f"{name}{place}", payload=payload, expires_after_us=expires_after_us, keep=True), After(0)
+        EventData(id=f"{name}{place}", payload=payload, expires_after_us=expires_after_us, dead_letter=True), After(0)
     )
 
 

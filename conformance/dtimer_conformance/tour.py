@@ -116,13 +116,15 @@ _KINDS: Final = tuple(
         payload=b"[]",
         headers=b"h\n" if max_retries else b"",
         max_retries=max_retries,
-        confirm_timeout_us=30 * MILLISECOND_US if keep else None,
+        confirm_timeout_us=30 * MILLISECOND_US if dead_letter else None,
         expires_after_us=expires_after_us,
-        keep=keep,
-        retry=RetryPolicy(5, 1.5, 70) if keep else None,
-        max_run_us=SECOND_US if keep else None,
+        dead_letter=dead_letter,
+        retry=RetryPolicy(5, 1.5, 70) if dead_letter else None,
+        max_run_us=SECOND_US if dead_letter else None,
     )
-    for max_retries, keep, expires_after_us in product((0, len(_CLAIMS_MS)), (False, True), (None, _EXPIRES_AFTER_US))
+    for max_retries, dead_letter, expires_after_us in product(
+        (0, len(_CLAIMS_MS)), (False, True), (None, _EXPIRES_AFTER_US)
+    )
 )
 
 
@@ -176,7 +178,7 @@ def _round(state: _State, first_claim: int) -> list[Step]:
     for place, event in enumerate(events):
         # What was posted first is delivered first, and so has the oldest delivery.
         step = _operations(event, len(events) - 1 - place, letter)[place // len(_KINDS)]
-        letter += event.tracked
+        letter += event.requires_confirm
         if isinstance(step, OnDelivery) and state.claimed_for_us is None:
             step = step.on(Receipt(event.id, 1, "-"))
         steps.append(step)

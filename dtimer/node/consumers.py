@@ -124,7 +124,7 @@ class Consumers(Generic[PayloadT]):
         self._monitor = monitor
         self._owner = owner
         self._on_change = owner.changed
-        # Events that are not tracked and whose taker went away: the next gets them, as the store has forgotten them.
+        # Events that require no confirm and whose taker went away: the next gets them, as the store has forgotten them.
         self._left_over: deque[Event[PayloadT]] = deque()
 
     def look_again(self) -> None:
@@ -155,7 +155,7 @@ class Consumers(Generic[PayloadT]):
             self._run(event)
         elif self._registry.waiting:
             self._hand(next(iter(self._registry.waiting)), event)
-        elif event.tracked:
+        elif event.requires_confirm:
             self._owner.give_back(event)
         else:
             self._left_over.append(event)

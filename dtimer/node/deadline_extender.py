@@ -77,7 +77,7 @@ class DeadlineExtender:
         elif now_us - self._looked_us > timeout_us // LOOKS:
             # It would seem to have begun long before.
             for event, in_flight in self._consumers.unfinished.items():
-                if event.tracked:
+                if event.requires_confirm:
                     self._begin(event, in_flight)
             self._looked_us = now_us
         self.shortest_us = timeout_us
@@ -159,7 +159,7 @@ class DeadlineExtender:
             its = delivery_state(event)
             extended = not its.asked and not its.lost
             # A handler that goes on although there is nothing to extend any more takes up room all the same.
-            if in_flight.over or not event.tracked or not (extended or in_flight.tasks):
+            if in_flight.over or not event.requires_confirm or not (extended or in_flight.tasks):
                 continue
             self._begin(event, in_flight)
             max_run_us = self._max_run_us if event.data.max_run_us is None else event.data.max_run_us

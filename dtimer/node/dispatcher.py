@@ -13,9 +13,9 @@ from dtimer.codecs.codec import Codec, PayloadT
 from dtimer.errors import (
     BackendError,
     ConfirmedTooLate,
+    ConfirmNotRequired,
     HandlerFailed,
     InvalidArgument,
-    NotTracked,
     PayloadRefused,
     RecordUnreadable,
 )
@@ -97,7 +97,7 @@ class Dispatcher(Generic[PayloadT]):
     # --- from the store --------------------------------------------------------------------------------------
 
     def take(self, claimed: Claimed, *, leaving: bool) -> None:
-        """Hand out what a claim brought; while leaving, tracked events go back untouched (rule N1)."""
+        """Hand out what a claim brought; while leaving, events that require a confirm go back untouched (rule N1)."""
         # Kept first: whatever comes of telling the rest, it costs none of these.
         if leaving:
             for delivery in claimed.deliveries:
@@ -189,7 +189,7 @@ class Dispatcher(Generic[PayloadT]):
                 lambda: self._release_refused(delivery, error), f"giving back event {delivery.receipt.id!r}"
             )
         else:
-            what_happened = "it was not tracked, so this report alone has its bytes"
+            what_happened = "it required no confirm, so this report alone has its bytes"
             self._report_refused(delivery, error, what_happened)
 
     async def _release_refused(self, delivery: Delivery, error: BaseException) -> None:
@@ -224,13 +224,13 @@ class Dispatcher(Generic[PayloadT]):
     def confirm(self, event: Event[PayloadT], repeat_within_us: int | None = None) -> Confirming:
         loop = loop_of_thread()
         if loop is not None:
-            if not event.tracked:
+            if not event.requires_confirm:
                 return Confirming(None)
             delivery_state(event).ask(ON_ITS_WAY)
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
             return Confirming(Elsewhere())
         self._affinity.check()
-        if not event.tracked:
+        if not event.requires_confirm:
             return Confirming(None)
         return Confirming(self._ask_to_confirm(event, repeat_within_us))
 
@@ -273,12 +273,12 @@ class Dispatcher(Generic[PayloadT]):
         return (await partitions.of(id).acks.submit(receipt, repeat_within_us))[0]
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome:
-        self._require_tracked(event)
+        self._check_requires_confirm(event)
         how = Release.COUNTED if _validation.flag(counted, "counted") else Release.UNCOUNTED
         return await self._release_event(event, how, _validation.delay_us(delay), asked_for(event))
 
     async def extend(self, event: Event[PayloadT], lasting: Timeout) -> ExtendOutcome:
-        self._require_tracked(event)
+        self._check_requires_confirm(event)
         timeout_us = _validation.timeout_us(lasting, "timeout")
         session = self._partitions.of(event.id).session
         extension = Extension(event.receipt, timeout_us)
@@ -287,7 +287,7 @@ class Dispatcher(Generic[PayloadT]):
         return answer.value[0]
 
     async def bury(self, event: Event[PayloadT], reason: str) -> BuryOutcome:
-        self._require_tracked(event)
+        self._check_requires_confirm(event)
         if not isinstance(reason, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgument("reason", f"must be a str, not {safe_repr(reason)}")
         detail = cut_to_bytes(reason, REASON_MAX_BYTES)
@@ -315,7 +315,7 @@ class Dispatcher(Generic[PayloadT]):
     def all_ended(self, in_flight: InFlight[PayloadT]) -> None:
         """All handlers of an event have, and none has settled it: their votes do (rule N2)."""
         event = in_flight.event
-        if not event.tracked or in_flight.spoiled:
+        if not event.requires_confirm or in_flight.spoiled:
             return
         if in_flight.failed:
             if in_flight.several:  # else it was given up as it failed
@@ -332,7 +332,7 @@ class Dispatcher(Generic[PayloadT]):
             )
 
     def _give_up(self, event: Event[PayloadT]) -> None:
-        if not event.tracked or delivery_state(event).asked:
+        if not event.requires_confirm or delivery_state(event).asked:
             return
         policy, failure = event.data.retry, event.failure
         if policy is None:
@@ -393,10 +393,10 @@ class Dispatcher(Generic[PayloadT]):
             self._counters.confirmed_too_late += 1
             self._reporter.report(ConfirmedTooLate(receipt.id, outcome))
 
-    def _require_tracked(self, event: Event[PayloadT]) -> None:
+    def _check_requires_confirm(self, event: Event[PayloadT]) -> None:
         self._affinity.check()
-        if not event.tracked:
-            raise NotTracked(f"event {event.id!r} was posted without retries, so the store has forgotten it")
+        if not event.requires_confirm:
+            raise ConfirmNotRequired(f"event {event.id!r} was posted without retries, so the store has forgotten it")
 
     # --- to the store ------------------------------------------------------------------------------------------
 
@@ -416,7 +416,7 @@ class Dispatcher(Generic[PayloadT]):
                     reason=EndReason.EXHAUSTED,
                     number=event.delivery,
                     num_counted=counted,
-                    kept=event.data.keep,
+                    kept=event.data.dead_letter,
                 )
             )
         return outcome

@@ -304,7 +304,7 @@ class Fetcher:
                 if batch is not None:
                     batch.cancel()
                 raise
-            # What it took, if it was applied, is not known: untracked events are lost, the others come again (F2).
+            # What it took, if anything, is not known: what requires a confirm comes again, the rest is lost (F2).
             self._counters.failed_claims += 1
             self._prefetch.failed(self)
             if batch is not None:

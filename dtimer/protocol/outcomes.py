@@ -57,7 +57,7 @@ class ConfirmOutcome(_Outcome):
     STALE = "stale"
     """The event lives, but this receipt is not for its newest delivery; nothing changed."""
     NOT_FOUND = "not_found"
-    """No live event has this id: it has ended, was never tracked, or never was.
+    """No live event has this id: it has ended, never required a confirm, or never was.
     The operator's form says so too of an event that is scheduled: no delivery of it is out."""
     GONE = "gone"
     """A first try's reply was lost and its repetition found no live event: most likely the first one confirmed it,

@@ -120,10 +120,10 @@ class EventData:
         id: 1 to 512 bytes of UTF-8.
         payload: opaque bytes, given back as they are on every delivery (rule P4).
         headers: small opaque bytes beside the payload, at most 1 KiB.
-        max_retries: counted deliveries after the first; 0 with `keep` unset is at most once, nothing to confirm.
+        max_retries: counted deliveries after the first; 0 with `dead_letter` unset is at most once, nothing to confirm.
         confirm_timeout_us: how long a delivery may stay unconfirmed; None leaves it to the claiming node (rule D4).
         expires_after_us: not delivered later than its due time plus this (rule P7).
-        keep: becomes a dead letter when it ends without confirm or cancel (rule E5).
+        dead_letter: becomes a dead letter when it ends without confirm or cancel (rule E5).
         retry: what a node does after a handler failed; opaque to the store.
         max_run_us: for how long a handler may run; None leaves it to the node. Opaque to the store (rule D4).
     """
@@ -134,14 +134,14 @@ class EventData:
     max_retries: int = 0
     confirm_timeout_us: int | None = None
     expires_after_us: int | None = None
-    keep: bool = False
+    dead_letter: bool = False
     retry: RetryPolicy | None = None
     max_run_us: int | None = None
 
     @property
-    def tracked(self) -> bool:
+    def requires_confirm(self) -> bool:
         """Whether its deliveries must be confirmed."""
-        return self.max_retries > 0 or self.keep
+        return self.max_retries > 0 or self.dead_letter
 
     @property
     def num_bytes(self) -> int:
@@ -188,7 +188,7 @@ class Delivery:
         due_us: the time it was claimable from: the due time, or the deadline of the delivery before.
         at_us: when it was claimed, a microsecond of its own (rule T4).
         num_retries: earlier counted deliveries (rule D2).
-        deadline_us: until when nobody else is given it; None for an event that is not tracked.
+        deadline_us: until when nobody else is given it; None for an event that requires no confirm.
     """
 
     event: EventData

@@ -20,8 +20,8 @@ delivery, and a claim's work is bounded by what it asks for::
                +------release--------+   +-- found past its deadline by a claim, none left: exhausted
                                          +-- cancel --> gone
 
-An event that is not *tracked* (``max_retries=0`` and not to be kept, the default) goes from scheduled straight to gone:
-at most once, nothing to confirm.
+An event that *requires no confirm* (neither ``max_retries`` nor ``dead_letter``, the default) goes from scheduled
+straight to gone: at most once, nothing to confirm.
 
 State changes only through operations; the passing of time only makes entries claimable. So a history of operations
 with their times is all there is to know, and :meth:`Machine.apply` replays any history to the same replies.
@@ -225,7 +225,9 @@ class Machine:
         for entry in self._live.values():
             if isinstance(entry.record, EventData):
                 assert entry.counted <= 1 + entry.record.max_retries, "no more attempts than were asked for"
-                assert entry.record.tracked or entry.number == 0, "what is not tracked is gone when it is delivered"
+                assert entry.record.requires_confirm or entry.number == 0, (
+                    "what requires no confirm is gone when it is delivered"
+                )
             refusals = 0 if entry.refusals is None else entry.refusals.number
             assert entry.counted + refusals <= entry.number, "what was refused counts as no attempt"
         self._ring.check(self._head_us())
@@ -474,7 +476,7 @@ class Machine:
         entry.number += 1
         entry.counted += 1
         deadline_us = None
-        if event.tracked:
+        if event.requires_confirm:
             entry.nonce = operation.nonce
             entry.node = operation.member.node
             timeout_us = event.confirm_timeout_us
@@ -592,12 +594,16 @@ class Machine:
     def _end(self, id: str, reason: EndReason) -> Ended:
         """E5, P7: gone, or a dead letter."""
         entry = self._live[id]
-        if entry.event.keep:
+        if entry.event.dead_letter:
             self._bury_entry(id, reason)
         else:
             self._remove(id)
         return Ended(
-            event=entry.event, reason=reason, number=entry.number, num_counted=entry.counted, kept=entry.event.keep
+            event=entry.event,
+            reason=reason,
+            number=entry.number,
+            num_counted=entry.counted,
+            kept=entry.event.dead_letter,
         )
 
     def _bury_entry(self, id: str, reason: EndReason, detail: str = "") -> None:

@@ -23,7 +23,7 @@ async def use(url: str, namespace: str, partitions: int = 1) -> None:
         timer: DTimer = DTimer(backend)
         for number in range(4):
             await timer.post(number, 60_000, id=f"e{number}")
-        await timer.post("dead", 0, id="dead", keep=True)
+        await timer.post("dead", 0, id="dead", dead_letter=True)
         async with timer, timer.events() as events:
             await (await anext(events)).bury("why")
 

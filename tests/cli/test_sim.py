@@ -153,7 +153,7 @@ def test_bad_arguments_and_files_get_one_clear_line(
     Path("half.json").write_text('{"rates": ', encoding="utf-8")
     Path("list.json").write_text("[]", encoding="utf-8")
     Path("deep.json").write_text("[" * 200_000, encoding="utf-8")
-    Path("later.json").write_text('{"dtimer_case": 2}', encoding="utf-8")
+    Path("later.json").write_text('{"dtimer_case": 3}', encoding="utf-8")
     Path("quake.json").write_text('{"rates": {"quake": 1}}', encoding="utf-8")
 
     assert main(["sim", *arguments.split()]) == 2

@@ -64,7 +64,7 @@ async def _do_everything(url: str) -> None:
         epoch = (await backend.open()).epoch
         async with backend.wakeups("a", epoch) as messages:
             await backend.join(member)
-            events = [EventData(id=id, payload=b"", max_retries=1, keep=True) for id in ("x", "y", "z")]
+            events = [EventData(id=id, payload=b"", max_retries=1, dead_letter=True) for id in ("x", "y", "z")]
             told = await backend.post([NewEvent(event, After(0)) for event in events])
             await anext(messages)
             claimed = await backend.claim(member, room=3, confirm_timeout_us=1_000_000, nonce="c", pulse=True)

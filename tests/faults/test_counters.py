@@ -287,7 +287,9 @@ async def test_what_nobody_listens_to_is_in_the_log(one_world: RedisWorld, caplo
 
 async def test_dead_letters_beyond_the_cap_are_counted_by_the_store(one_world: RedisWorld) -> None:
     """Rule E5: the one end of an event that no node is told of, since none has asked; the store's own count says it."""
-    overdue = (Post[JsonValue](payload="p", delay=0, keep=True, expires_after=1) for _ in range(DEAD_LETTERS_MAX + 1))
+    overdue = (
+        Post[JsonValue](payload="p", delay=0, dead_letter=True, expires_after=1) for _ in range(DEAD_LETTERS_MAX + 1)
+    )
     await one_world.timer().post_many(overdue)
     await one_world.passes(20)
     await one_world.node()

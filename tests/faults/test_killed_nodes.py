@@ -54,7 +54,7 @@ async def empty(backend: RedisBackend) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-async def test_a_node_killed_at_any_moment_loses_nothing_that_is_tracked(
+async def test_a_node_killed_at_any_moment_loses_nothing_that_requires_a_confirm(
     one_server: Server, tmp_path: Path, moment: str, figure: Figure
 ) -> None:
     """Rules D1, D2 and D7: what was not confirmed comes again at its deadline, counted, to another node; what was
@@ -84,7 +84,7 @@ async def test_a_node_killed_at_any_moment_loses_nothing_that_is_tracked(
 async def test_a_node_killed_while_its_claim_is_under_way_loses_only_what_is_at_most_once(
     one_private_server: StartServer, figure: Figure
 ) -> None:
-    """Rule F2: the server executes the claim of a dead process. The tracked event comes again at its deadline."""
+    """Rule F2: the server executes the claim of a dead process. What requires a confirm comes again at its deadline."""
     server = one_private_server()
     async with (
         node_processes(server.url, NAMESPACE, ["a"], 8, CONFIRM_TIMEOUT_S) as (victim,),

@@ -24,7 +24,7 @@ async def test_processes_that_leave_one_after_the_other_lose_nothing_and_repeat_
     one_server: Server, figure: Figure
 ) -> None:
     """Rule N1, a rolling restart: running handlers end and confirm, what was just claimed goes back uncounted, the arm
-    is handed on; so every event, at most once or tracked, is delivered just once, and none of them late."""
+    is handed on; so every event, also one that requires no confirm, is delivered just once, and none of them late."""
     async with (
         node_processes(one_server.url, NAMESPACE, ["a0", "b0", "c0"], 8, 10) as first,
         beside(one_server) as other,

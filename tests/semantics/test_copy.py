@@ -18,7 +18,7 @@ def full_of_everything() -> Store:
     store.deaf = {"deaf"}
     store.join("deaf", "a", "b")
     for number in range(4):
-        store.post(f"e{number}", number, max_retries=1, keep=True)
+        store.post(f"e{number}", number, max_retries=1, dead_letter=True)
     store.wait(2)
     (first,) = store.claim("a", room=1).deliveries
     store.do(op.Bury(first.receipt, "because"))

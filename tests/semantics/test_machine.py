@@ -91,7 +91,7 @@ class TestPosting:
     def test_a_dead_letter_is_not_live(self) -> None:
         """P3."""
         store = joined()
-        store.post(keep=True)
+        store.post(dead_letter=True)
         store.do(op.Bury(store.take().receipt, ""))
 
         assert store.post(if_exists=IfExists.ERROR) is PostOutcome.CREATED
@@ -157,7 +157,7 @@ class TestTime:
 
 
 class TestDelivery:
-    def test_what_is_not_tracked_is_given_out_once_and_gone(self) -> None:
+    def test_what_requires_no_confirm_is_given_out_once_and_gone(self) -> None:
         """The default, as the original's: at most once, nothing to confirm."""
         store = joined()
         store.post()
@@ -431,7 +431,7 @@ class TestEnding:
 
 class TestDeadLetters:
     def exhausted(self, store: Store, id: str = "e") -> None:
-        store.post(id, keep=True, payload=b"p")
+        store.post(id, dead_letter=True, payload=b"p")
         store.take(timeout_us=1)
         store.wait(1)
         store.claim()
@@ -513,7 +513,7 @@ class TestDeadLetters:
         """E5: counted, and never without bound."""
         store = joined()
         for number in range(DEAD_LETTERS_MAX + 1):
-            store.post(str(number), keep=True)
+            store.post(str(number), dead_letter=True)
             store.do(op.Bury(store.take().receipt, ""))
 
         look = store.look()

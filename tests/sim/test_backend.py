@@ -50,9 +50,10 @@ def sim() -> SimBackend:
     return SimBackend()
 
 
-def event(id: str, delay_us: int = SECOND_US, *, max_retries: int = 0, keep: bool = False) -> NewEvent:
+def event(id: str, delay_us: int = SECOND_US, *, max_retries: int = 0, dead_letter: bool = False) -> NewEvent:
     return NewEvent(
-        EventData(id=id, payload=b"payload of " + id.encode(), max_retries=max_retries, keep=keep), After(delay_us)
+        EventData(id=id, payload=b"payload of " + id.encode(), max_retries=max_retries, dead_letter=dead_letter),
+        After(delay_us),
     )
 
 
@@ -289,7 +290,7 @@ async def test_events_are_seen_moved_and_cancelled(sim: SimBackend) -> None:
 async def test_dead_letters_are_listed_sent_again_and_forgotten(sim: SimBackend) -> None:
     """The operator's side."""
     await sim.join(MEMBER)
-    await sim.post([event("a", 0, keep=True), event("b", 0, keep=True)])
+    await sim.post([event("a", 0, dead_letter=True), event("b", 0, dead_letter=True)])
     for receipt in await claim(sim):
         await sim.bury(receipt, detail="hopeless")
 

@@ -151,7 +151,7 @@ async def test_handlers_of_other_news_are_heard_as_well(
     timer.on(news, handler)
     with Raised():
         await timer.join()
-        await timer.post(1, 0, keep=True, confirm_timeout=1)
+        await timer.post(1, 0, dead_letter=True, confirm_timeout=1)
         await sim.advance(10_000)
     # The end of the loop is news as well.
     timer.off(news, handler)
@@ -189,7 +189,7 @@ async def test_a_codec_is_heard_when_an_event_has_ended(sim: SimBackend) -> None
     timer.on("event", lambda event: None)
     timer.on("exhausted", ended.append)
     await timer.join()
-    await timer.post(1, 0, keep=True, confirm_timeout=1)
+    await timer.post(1, 0, dead_letter=True, confirm_timeout=1)
     await sim.advance(500)
     codec.strict = True
 

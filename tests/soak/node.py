@@ -78,7 +78,7 @@ class Worker:
                 intact=event.payload == payload(event.id),
             )
         )
-        if not event.tracked:
+        if not event.requires_confirm:
             return
         chance = 0.0 if self.calm else random.Random(f"{self._seed} {event.id} {event.delivery}").random()
         await asyncio.sleep(WORK_S * chance)

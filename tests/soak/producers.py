@@ -50,7 +50,9 @@ class Producer:
         at = datetime.fromtimestamp(call_us / 1e6, UTC) + timedelta(milliseconds=delay_ms, microseconds=1)
         delay, at_or_none = (None, at) if chance.random() < AT_SHARE else (delay_ms, None)
         reply = await _reply(
-            self._timer.post(payload(id), delay, at=at_or_none, id=id, max_retries=max_retries, keep=max_retries > 0)
+            self._timer.post(
+                payload(id), delay, at=at_or_none, id=id, max_retries=max_retries, dead_letter=max_retries > 0
+            )
         )
         self._pen.write(Posted(id, call_us, now_us(), reply, delay_ms * 1_000, max_retries))
         if reply is not Reply.FAILED and chance.random() < 0.08:

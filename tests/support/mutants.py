@@ -147,7 +147,7 @@ MUTANTS: Final = (
         "self._move(event.id, entry, at_us)",
     ),
     _machine("D2", "forget to count", "        entry.counted += 1\n", "        entry.counted += entry.number == 1\n"),
-    _machine("D3", "forget a retry", "if event.tracked:", "if event.tracked and entry.number == 1:"),
+    _machine("D3", "forget a retry", "if event.requires_confirm:", "if event.requires_confirm and entry.number == 1:"),
     _machine(
         "D4",
         "ignore the event's own timeout",
@@ -639,8 +639,8 @@ MUTANTS: Final = (
     ),
     _machine(
         "F2",
-        "a lost claim loses what is tracked",
-        "        if event.tracked:\n            entry.nonce",
+        "a lost claim loses what requires a confirm",
+        "        if event.requires_confirm:\n            entry.nonce",
         "        if False:\n            entry.nonce",
     ),
     _node(

@@ -86,7 +86,7 @@ def timer_of(backend: RedisBackend, node: str, go: asyncio.Event, max_events: in
         if wishes.get("raise"):
             raise RuntimeError("as wished")
         strike("handled", event.payload)
-        if event.tracked and event.num_retries >= wishes.get("forget", 0):
+        if event.requires_confirm and event.num_retries >= wishes.get("forget", 0):
             outcome = await event.confirm()
             say(what="confirmed" if outcome else "refused", node=node, id=event.id, outcome=outcome.value)
             strike("confirmed", event.payload)

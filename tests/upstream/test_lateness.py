@@ -206,7 +206,7 @@ async def test_what_a_killed_node_held_comes_again_on_time(server: Server) -> No
 
 
 async def test_a_reply_that_a_node_never_gets_costs_only_what_is_at_most_once(server: Server) -> None:
-    """What the original dtimer 0.3.3 did (P51), as here: the tracked event came again as number 1."""
+    """What the original dtimer 0.3.3 did (P51), as here: the event that requires a confirm came again as number 1."""
     async with Proxy(server.port) as proxy, real(server, proxy=proxy) as world:
         node = await world.node("n", confirm_timeout=0.4)
         await node.timer.post_many(

@@ -27,7 +27,7 @@ async def test_after_its_last_retry_an_event_ends_and_somebody_is_told(world: Wo
 async def test_what_is_to_be_kept_is_not_deleted_at_its_end(world: World) -> None:
     """What the original dtimer 0.3.3 did (P40): there was no way to find out which events had not been confirmed."""
     node = await world.node(confirm_timeout=0.1)
-    await node.timer.post("p", 0, id="e", max_retries=1, keep=True)
+    await node.timer.post("p", 0, id="e", max_retries=1, dead_letter=True)
     await world.until(lambda: node.exhausted)
 
     assert node.exhausted[0].kept

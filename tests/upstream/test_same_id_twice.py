@@ -80,7 +80,7 @@ async def test_a_strangers_post_at_that_moment_works_and_loses_nothing(world: Wo
 
 
 @pytest.mark.parametrize("max_retries", [0, 1])
-async def test_a_repost_that_is_not_tracked_ends_the_old_one(world: World, max_retries: int) -> None:
+async def test_a_repost_that_requires_no_confirm_ends_the_old_one(world: World, max_retries: int) -> None:
     """What the original dtimer 0.3.3 did (P24), as here: both came, a confirm then answered 0, and all was clean."""
     node = await world.node()
     await node.timer.post({"m": 1}, 0, id="e", max_retries=max_retries)

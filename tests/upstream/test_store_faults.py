@@ -378,7 +378,7 @@ async def test_all_keys_of_a_namespace_are_in_one_slot(private_server: StartServ
         await until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO", NEVER_DECODE=True)))
     async with real(server) as world:
         node = await world.node(confirm_timeout=0.2)
-        await node.timer.post("p", 0, id="e", max_retries=1, keep=True)
+        await node.timer.post("p", 0, id="e", max_retries=1, dead_letter=True)
         await world.until(lambda: node.exhausted)
 
         assert await node.timer.resend("e", 60_000)

@@ -91,14 +91,14 @@ async def deliveries_are_counted(env: Environment) -> None:
 
 @scenario("D2")
 async def an_event_without_retries_is_delivered_at_most_once(env: Environment) -> None:
-    """An event that is not tracked is gone when it is delivered, and its delivery has no deadline.
+    """An event that requires no confirm is gone when it is delivered, and its delivery has no deadline.
 
-    Troubleshooting: `max_retries=0` without `keep` is not tracked; with `keep` it is.
+    Troubleshooting: `max_retries=0` without `dead_letter` requires no confirm; with `dead_letter` it does.
     """
     store = env.store
     await store.enter("a")
     await store.put("once")
-    await store.put("kept", keep=True)
+    await store.put("kept", dead_letter=True)
 
     deliveries = (await store.come("a")).deliveries
 

@@ -45,13 +45,13 @@ async def bury(store: Client, id: str, detail: str = "why", payload: bytes = b""
 
 @scenario("E5", needs=Feature.DEAD_LETTERS)
 async def what_was_to_be_kept_becomes_a_dead_letter(env: Environment) -> None:
-    """An exhausted event that was posted with `keep` is a dead letter with its reason and counts; others are dropped.
+    """An exhausted event posted with `dead_letter` becomes one, with its reason and counts; others are dropped.
 
     Troubleshooting: does the claim that ends it keep it in the same step, and say so in `kept`?
     """
     store = env.store
     await store.enter("a")
-    await store.put("kept", keep=True, max_retries=1, payload=b"\x00p", headers=b"h")
+    await store.put("kept", dead_letter=True, max_retries=1, payload=b"\x00p", headers=b"h")
     await store.put("dropped", max_retries=1)
     for _ in range(2):
         await store.come("a", timeout_us=1)
@@ -79,7 +79,9 @@ async def dead_letters_are_listed_oldest_first(env: Environment) -> None:
     for name in names:
         await bury(store, name)
         await env.wait(2 * MILLISECOND_US)
-    await store.post([NewEvent(event(name, keep=True, expires_after_us=1), After(0)) for name in ("y", "c", "ä")])
+    await store.post(
+        [NewEvent(event(name, dead_letter=True, expires_after_us=1), After(0)) for name in ("y", "c", "ä")]
+    )
     await env.wait(OVERDUE_US)
     await store.come("a")
 
@@ -177,7 +179,7 @@ async def a_dead_letter_tells_what_went_wrong_last(env: Environment) -> None:
     due_us: dict[str, int] = {}
 
     async def put(id: str, max_retries: int = 0) -> None:
-        await store.put(id, keep=True, max_retries=max_retries)
+        await store.put(id, dead_letter=True, max_retries=max_retries)
         due_us[id] = (await store.see(id)).next_us
 
     await put("told")
@@ -201,7 +203,7 @@ async def a_dead_letter_tells_what_went_wrong_last(env: Environment) -> None:
         return (letter.reason, letter.due_us, letter.number, letter.num_counted, letter.last_error)
 
     def last(delivery: int, node: str, at_us: int | None, failure: Failure | None = None) -> LastError:
-        assert at_us is not None, "all of them are tracked"
+        assert at_us is not None, "all of them require a confirm"
         return LastError(delivery=delivery, node=node, at_us=at_us, failure=failure)
 
     exhausted = EndReason.EXHAUSTED
@@ -266,7 +268,7 @@ async def an_operator_handles_dead_letters_by_a_timer(env: Environment) -> None:
     Troubleshooting: see the scenarios of the backend's own methods.
     """
     node = await env.node(confirm_timeout=0.03)
-    await node.timer.post({"n": 1}, 0, id="e", keep=True)
+    await node.timer.post({"n": 1}, 0, id="e", dead_letter=True)
     await env.until("it is exhausted", lambda: node.exhausted)
     (letter,) = await node.timer.dead_letters()
     assert_equal("the letter", (letter.id, letter.payload, letter.reason), ("e", {"n": 1}, EndReason.EXHAUSTED))

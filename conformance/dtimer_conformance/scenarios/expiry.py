@@ -70,7 +70,7 @@ async def only_a_post_or_a_change_of_delay_sets_the_expiry(env: Environment) -> 
 
 @scenario("P7", "E5", needs=Feature.DEAD_LETTERS)
 async def an_expired_event_that_is_kept_is_a_dead_letter(env: Environment) -> None:
-    """With `keep` an expired event becomes a dead letter; one that is out of retries as well counts as exhausted.
+    """With `dead_letter` an expired event becomes a dead letter; one that is out of retries, too, counts as exhausted.
 
     Troubleshooting: is exhaustion looked at before expiry?
     """
@@ -79,10 +79,10 @@ async def an_expired_event_that_is_kept_is_a_dead_letter(env: Environment) -> No
     over_us = OVERDUE_US
     for soon_us in SOON_US:
         over_us = max(OVERDUE_US, soon_us)
-        await store.put("exhausted", keep=True, confirm_timeout_us=1, expires_after_us=soon_us)
+        await store.put("exhausted", dead_letter=True, confirm_timeout_us=1, expires_after_us=soon_us)
         if (await store.come("a")).deliveries:
             break
-    await store.put("expired", keep=True, expires_after_us=1)
+    await store.put("expired", dead_letter=True, expires_after_us=1)
     await env.wait(over_us)
 
     ended = (await store.come("a")).ended

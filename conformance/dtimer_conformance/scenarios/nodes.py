@@ -303,7 +303,7 @@ async def a_node_without_takers_takes_nothing(env: Environment) -> None:
 
 @with_nodes("F3")
 async def a_handler_that_raises_does_not_stop_its_node(env: Environment) -> None:
-    """A handler that raises is reported, the other events go on, and a tracked event comes again at its deadline.
+    """A handler that raises is reported, others go on, and one that requires a confirm comes again at its deadline.
 
     Troubleshooting: this is the timer's business; nothing of a failure reaches the store without a retry policy.
     """
@@ -318,7 +318,7 @@ async def a_handler_that_raises_does_not_stop_its_node(env: Environment) -> None
     )
     await node.timer.post(2, 30, id="good")
 
-    await env.until("the tracked one comes again", lambda: node.ids.count("tracked") == 2)
+    await env.until("the one to confirm comes again", lambda: node.ids.count("tracked") == 2)
     assert_equal("what came", sorted(node.ids), ["good", "once", "tracked", "tracked"])
     failures = [type(error) for error in node.errors]
     assert_equal("the reports", failures, [HandlerFailed, HandlerFailed])

@@ -209,11 +209,14 @@ async def all_of_an_event_is_kept(env: Environment) -> None:
         max_retries=5,
         confirm_timeout_us=7_000_001,
         expires_after_us=60 * SECOND_US,
-        keep=True,
+        dead_letter=True,
         retry=RetryPolicy(1_500, 1.75, 90_000_000_000),
         max_run_us=90_000_000_001,
     )
-    for data in (full, evolve(full, id="plain", retry=None, keep=False, confirm_timeout_us=None, max_run_us=None)):
+    for data in (
+        full,
+        evolve(full, id="plain", retry=None, dead_letter=False, confirm_timeout_us=None, max_run_us=None),
+    ):
         await store.post([NewEvent(data, After(0))])
         assert_equal("the event that peek shows", (await store.see(data.id)).event, data)
         assert_equal("the event that upcoming shows", [item.event for item in await store.queue()], [data])

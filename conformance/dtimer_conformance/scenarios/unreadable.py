@@ -80,7 +80,7 @@ async def what_is_refused_for_long_is_buried(env: Environment) -> None:
 
 @scenario("F4", needs=Feature.DEAD_LETTERS)
 async def what_is_buried_or_refused_is_a_dead_letter(env: Environment) -> None:
-    """A burial, with its detail, byte for byte, and a last refusal make a dead letter, whatever `keep` says.
+    """A burial, with its detail, byte for byte, and a last refusal make a dead letter, whatever `dead_letter` says.
 
     Troubleshooting: the detail is any text of up to 1 KiB, newlines included. Old receipts bury nothing.
     """

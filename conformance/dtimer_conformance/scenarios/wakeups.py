@@ -247,7 +247,7 @@ async def a_node_comes_back_after_a_cut(env: Environment) -> None:
 
 @with_nodes("F2", "W1")
 async def a_lost_claim_comes_again_at_its_deadline(env: Environment) -> None:
-    """When the reply of a claim is lost, tracked events come again at their deadlines; the others are lost with it.
+    """When a claim's reply is lost, events that require a confirm come again at their deadlines; others are lost.
 
     Troubleshooting: a claim is not repeated by the backend. Its deliveries stand, whoever heard of them.
     """
@@ -258,7 +258,7 @@ async def a_lost_claim_comes_again_at_its_deadline(env: Environment) -> None:
         [Post(payload=0, delay=0, id="tracked", max_retries=1), Post(payload=0, delay=0, id="once")]
     )
 
-    await env.until("the tracked event comes", lambda: node.events, within_us=3 * SECOND_US)
+    await env.until("the event to confirm comes", lambda: node.events, within_us=3 * SECOND_US)
     await env.wait(100 * MILLISECOND_US)
 
     assert_equal(

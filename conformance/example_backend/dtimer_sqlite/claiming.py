@@ -112,9 +112,9 @@ class _Taking:
 
     def _end(self, row: Row, event: EventData, why: EndReason) -> None:
         self.ended.append(
-            Ended(event=event, reason=why, number=row["number"], num_counted=row["counted"], kept=event.keep)
+            Ended(event=event, reason=why, number=row["number"], num_counted=row["counted"], kept=event.dead_letter)
         )
-        if event.keep:
+        if event.dead_letter:
             letters.bury(self._turn, row, why, counted=row["counted"])
         else:
             end(self._turn, row)
@@ -123,7 +123,7 @@ class _Taking:
         at_us = self._turn.stamp()
         number = row["number"] + 1
         deadline_us = None
-        if event.tracked:
+        if event.requires_confirm:
             timeout_us = event.confirm_timeout_us
             deadline_us = at_us + (self._confirm_timeout_us if timeout_us is None else timeout_us)
             self._turn.db.execute(

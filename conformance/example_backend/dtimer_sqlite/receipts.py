@@ -67,7 +67,7 @@ def release(turn: Turn, asked: op.GiveBack) -> ReleaseOutcome:
     if how is not Release.COUNTED:
         refusals, refused_us, refused_joins = row["refusals"], row["refused_us"], row["refused_joins"]
     if how is Release.COUNTED and counted > row["max_retries"]:
-        if row["keep"]:
+        if row["dead_letter"]:
             letters.bury(turn, row, EndReason.EXHAUSTED, counted=counted)
         else:
             end(turn, row)

@@ -11,7 +11,7 @@ from dtimer_sqlite.schema import SCHEMA
 from dtimer_sqlite.turn import Row, Turn
 
 EVENT_COLUMNS: Final = (
-    "schema, max_retries, confirm_timeout_us, expires_after_us, keep, "
+    "schema, max_retries, confirm_timeout_us, expires_after_us, dead_letter, "
     "retry_delay_us, retry_factor, retry_delay_max_us, max_run_us, headers, payload"
 )
 ERROR_COLUMNS: Final = "error_delivery, error_node, error_us, error_type, error_text"
@@ -27,7 +27,7 @@ def columns_of(event: EventData) -> tuple[object, ...]:
         event.max_retries,
         event.confirm_timeout_us,
         event.expires_after_us,
-        event.keep,
+        event.dead_letter,
         retry and retry.delay_us,
         retry and retry.factor,
         retry and retry.delay_max_us,
@@ -51,7 +51,7 @@ def event_of(row: Row) -> EventData | None:
         max_retries=row["max_retries"],
         confirm_timeout_us=row["confirm_timeout_us"],
         expires_after_us=row["expires_after_us"],
-        keep=bool(row["keep"]),
+        dead_letter=bool(row["dead_letter"]),
         retry=retry,
         max_run_us=row["max_run_us"],
     )

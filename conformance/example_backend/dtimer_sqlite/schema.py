@@ -7,11 +7,11 @@ from typing import Final
 
 APPLICATION_ID: Final = 0x6474_6D72
 """Says in the file's header that it is dtimer's."""
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 
 _EVENT: Final = """
     schema INTEGER NOT NULL, max_retries INTEGER NOT NULL, confirm_timeout_us INTEGER, expires_after_us INTEGER,
-    keep INTEGER NOT NULL, retry_delay_us INTEGER, retry_factor REAL, retry_delay_max_us INTEGER,
+    dead_letter INTEGER NOT NULL, retry_delay_us INTEGER, retry_factor REAL, retry_delay_max_us INTEGER,
     max_run_us INTEGER, headers BLOB NOT NULL, payload BLOB NOT NULL
 """
 

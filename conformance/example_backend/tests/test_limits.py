@@ -73,7 +73,7 @@ async def test_a_claim_clears_64_entries_besides_what_it_delivers(world: World) 
 
 async def test_a_reply_carries_8_mib(world: World) -> None:
     await world.post(*events(5, payload=bytes(PAYLOAD_MAX_BYTES)))
-    await world.post(*events(5, "f", payload=bytes(PAYLOAD_MAX_BYTES), keep=True, expires_after_us=SECOND_US))
+    await world.post(*events(5, "f", payload=bytes(PAYLOAD_MAX_BYTES), dead_letter=True, expires_after_us=SECOND_US))
     world.now_us[0] += 1_000
     page = (await world.backend.upcoming(Window(), limit=PAGE_MAX_ITEMS)).value
     assert page.next is not None
@@ -84,7 +84,7 @@ async def test_a_reply_carries_8_mib(world: World) -> None:
 
 
 async def test_a_page_of_dead_letters_ends_early(world: World) -> None:
-    await world.post(*events(9, payload=bytes(PAYLOAD_MAX_BYTES), keep=True, expires_after_us=1))
+    await world.post(*events(9, payload=bytes(PAYLOAD_MAX_BYTES), dead_letter=True, expires_after_us=1))
     world.now_us[0] += SECOND_US
     assert [await world.claim() for _ in range(2)] == [(0, 8, True), (0, 1, False)]
 
@@ -94,7 +94,7 @@ async def test_a_page_of_dead_letters_ends_early(world: World) -> None:
 
 
 async def test_a_dead_letter_is_gone_at_30_days_to_the_microsecond(world: World) -> None:
-    await world.post(*events(1, keep=True, expires_after_us=1))
+    await world.post(*events(1, dead_letter=True, expires_after_us=1))
     world.now_us[0] += SECOND_US
     await world.claim()
     world.now_us[0] += DEAD_LETTER_AGE_US - 1
@@ -106,20 +106,20 @@ async def test_a_dead_letter_is_gone_at_30_days_to_the_microsecond(world: World)
 
 
 async def test_old_dead_letters_are_cleared_64_at_a_burial(world: World) -> None:
-    await world.post(*events(100, keep=True, expires_after_us=1))
+    await world.post(*events(100, dead_letter=True, expires_after_us=1))
     world.now_us[0] += SECOND_US
     await world.claim()
     await world.claim()
     world.now_us[0] += DEAD_LETTER_AGE_US
     for id in ("e00000", "e00099"):
-        await world.post(EventData(id=id, payload=b"", keep=True, expires_after_us=1))
+        await world.post(EventData(id=id, payload=b"", dead_letter=True, expires_after_us=1))
         world.now_us[0] += SECOND_US
         await world.claim()
         await world.backend.inspect()
 
 
 async def test_the_oldest_dead_letter_makes_room(world: World) -> None:
-    await world.post(*events(DEAD_LETTERS_MAX + 3, keep=True, expires_after_us=1))
+    await world.post(*events(DEAD_LETTERS_MAX + 3, dead_letter=True, expires_after_us=1))
     world.now_us[0] += SECOND_US
     more = True
     while more:

@@ -112,7 +112,7 @@ class Watch:
     left: bool = False
     unfinished: int = 0
 
-    def begins(self, id: str, *, tracked: bool) -> None:
+    def begins(self, id: str, *, requires_confirm: bool) -> None:
         """A handler is called."""
         self.unfinished += 1
         if self.unfinished > self.max_events:
@@ -120,7 +120,7 @@ class Watch:
             self.complain("N2", self.host, id, words)
         if self.left:
             self.complain("N1", self.host, id, "a handler was started after leave() had returned")
-        elif self.leaving and tracked:
+        elif self.leaving and requires_confirm:
             self.complain("N1", self.host, id, "a handler was started after leave() had been called")
 
     def ends(self) -> None:

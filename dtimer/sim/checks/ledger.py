@@ -260,7 +260,7 @@ class Ledger:
         )  # fmt: skip
         late = entry.expires_us is not None and delivery.at_us > entry.expires_us
         self._expect(not late, "P7", host, id, "it was delivered after it had expired")
-        if data.tracked:
+        if data.requires_confirm:
             timeout_us = operation.confirm_timeout_us if data.confirm_timeout_us is None else data.confirm_timeout_us
             deadline_us = delivery.at_us + timeout_us
             self._expect(
@@ -295,7 +295,7 @@ class Ledger:
                 spent, "E5", host, id, f"it is told as exhausted after {entry.counted} of {entry.data.max_retries + 1}"
             )
         self._expect(at_us >= entry.due_us, "E5", host, id, "it was ended before its deadline")
-        self._bury(entry, kept=entry.data.keep, at_us=at_us)
+        self._bury(entry, kept=entry.data.dead_letter, at_us=at_us)
 
     # --- ending (E1 to E5) --------------------------------------------------------------------------------
 
@@ -371,7 +371,7 @@ class Ledger:
             delay_us = 0 if operation.how is Release.REFUSED else operation.delay_us
             self._set(self.live, id, evolve(entry, due_us=applied.at_us + delay_us, counted=counted, out=None))
         else:
-            self._bury(entry, kept=entry.data.keep or outcome is ReleaseOutcome.BURIED, at_us=applied.at_us)
+            self._bury(entry, kept=entry.data.dead_letter or outcome is ReleaseOutcome.BURIED, at_us=applied.at_us)
 
     def _extended(self, host: str, operation: op.Extend, applied: Applied[tuple[ExtendOutcome, ...]]) -> None:
         self._expect(len(applied.value) == len(operation.extensions), "P5", host, "", "outcomes are missing")

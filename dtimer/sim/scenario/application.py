@@ -45,7 +45,7 @@ class Application:
 
         def handle(event: Event[JsonValue]) -> Awaitable[None]:
             # Seen when it is called: its task begins a moment later.
-            watch.begins(event.id, tracked=event.tracked)
+            watch.begins(event.id, requires_confirm=event.requires_confirm)
             return self._watched(watch, event)
 
         timer.on("event", handle)
@@ -75,10 +75,10 @@ class Application:
         elif deed < 76:
             raise HandlerError
         elif deed < 82:
-            if event.tracked:
+            if event.requires_confirm:
                 await event.release(rng.below(10_000), counted=rng.happens(0.5))
         elif deed < 87:
-            if event.tracked:
+            if event.requires_confirm:
                 await event.extend(rng.between(1, 20))
             await asyncio.sleep(rng.between(1, 15))
             await self._confirm(host, event)
@@ -88,7 +88,7 @@ class Application:
             self._later.add(later)
             later.add_done_callback(self._later.discard)
         elif deed < 96:
-            if event.tracked:
+            if event.requires_confirm:
                 await event.bury("as the seed would have it")
         elif deed < 98:
             await asyncio.sleep(rng.between(60, 600))
@@ -100,7 +100,7 @@ class Application:
 
     async def _confirm(self, host: str, event: Event[JsonValue]) -> None:
         # What is not known to have worked comes again, or has been ended; both are as promised.
-        if event.tracked:
+        if event.requires_confirm:
             try:
                 outcome = await event.confirm()
             except BackendError:

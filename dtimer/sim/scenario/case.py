@@ -14,7 +14,7 @@ from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.steps import Step, draw_steps, steps_from_json
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @frozen(kw_only=True)

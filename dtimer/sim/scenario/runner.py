@@ -183,17 +183,19 @@ async def _post(court: Court, timer: DTimer[JsonValue], posts: Sequence[Post[Jso
 
 def posts(step: PostStep) -> Sequence[Post[JsonValue]]:
     """What a step posts."""
-    tracked = step.max_retries > 0 or step.keep
+    requires_confirm = step.max_retries > 0 or step.dead_letter
     return [
         Post(
             payload=[step.number, index],
             delay=step.delay_ms,
             id=step.id if not index else f"{step.id}-{index}",
             max_retries=step.max_retries,
-            confirm_timeout=step.confirm_timeout_s if tracked else None,
-            retry=Retry(timedelta(milliseconds=step.retry_ms)) if tracked and step.retry_ms is not None else None,
+            confirm_timeout=step.confirm_timeout_s if requires_confirm else None,
+            retry=Retry(timedelta(milliseconds=step.retry_ms))
+            if requires_confirm and step.retry_ms is not None
+            else None,
             expires_after=step.expires_after_ms,
-            keep=step.keep,
+            dead_letter=step.dead_letter,
             if_exists=step.if_exists,
         )
         for index in range(step.count)

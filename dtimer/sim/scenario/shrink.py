@@ -198,7 +198,15 @@ def _with_nodes(case: Case, nodes: int) -> Case:
 def _simpler_step(step: Step) -> Iterator[tuple[str, Sequence[Any]]]:
     """Names, and values for them that are easier to read; the easiest first."""
     if isinstance(step, PostStep):
-        for name in ("count", "expires_after_ms", "confirm_timeout_s", "retry_ms", "keep", "if_exists", "max_retries"):
+        for name in (
+            "count",
+            "expires_after_ms",
+            "confirm_timeout_s",
+            "retry_ms",
+            "dead_letter",
+            "if_exists",
+            "max_retries",
+        ):
             plain = getattr(_PLAIN, name)
             if getattr(step, name) != plain:
                 yield name, (plain, 2) if name == "count" else (plain, 1) if name == "max_retries" else (plain,)

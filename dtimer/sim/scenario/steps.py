@@ -50,7 +50,7 @@ class PostStep(Step):
     delay_ms: int = 0
     count: int = 1
     max_retries: int = 0
-    keep: bool = False
+    dead_letter: bool = False
     if_exists: IfExistsName = "replace"
     expires_after_ms: int | None = None
     confirm_timeout_s: float | None = None
@@ -182,7 +182,7 @@ def _post(at_s: float, number: int, id: str, rng: Rng) -> PostStep:
         delay_ms=rng.pick((0, rng.below(100), rng.below(5_000), rng.below(DELAY_MAX_MS))),
         count=rng.between(2, BURST_MAX) if rng.happens(0.04) else 1,
         max_retries=max_retries,
-        keep=rng.happens(0.5),
+        dead_letter=rng.happens(0.5),
         if_exists=rng.pick(("replace", "replace", "keep", "error")),
         expires_after_ms=rng.below(60_000) if rng.happens(0.1) else None,
         confirm_timeout_s=rng.between(1, 20) / 2 if rng.happens(0.2) else None,

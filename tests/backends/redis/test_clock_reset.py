@@ -91,8 +91,8 @@ def replay_on(machine: Machine, runner: Runner) -> None:
     runner.history.clear()
 
 
-def posted(name: str, due: After | At, *, keep: bool = True) -> op.Post:
-    event = EventData(id=name, payload=b"p", max_retries=2, expires_after_us=2 * DAY_US, keep=keep)
+def posted(name: str, due: After | At, *, dead_letter: bool = True) -> op.Post:
+    event = EventData(id=name, payload=b"p", max_retries=2, expires_after_us=2 * DAY_US, dead_letter=dead_letter)
     return op.Post((NewEvent(event, due, IfExists.REPLACE),))
 
 
@@ -122,7 +122,7 @@ def everything(leap_us: int) -> list[Step]:
         steps += again * 3
         for number, hours in enumerate((1, 30, 60)):
             steps += [posted(f"{phase}at{number}", At(START_US + hours * DAY_US // 24))]
-            steps += [posted(f"{phase}after{number}", After(hours * DAY_US // 24), keep=False)]
+            steps += [posted(f"{phase}after{number}", After(hours * DAY_US // 24), dead_letter=False)]
         steps += [posted(f"{phase}moved", At(START_US + 9 * DAY_US)), op.ChangeDelay(f"{phase}moved", DAY_US)]
         steps += [Leap(leap), op.Cancel(("none",))]
     return steps

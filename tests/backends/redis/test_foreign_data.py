@@ -178,7 +178,7 @@ async def test_an_id_that_is_no_text_costs_its_neighbours_nothing(world: RedisWo
 
     assert node.error_types() == [RecordUnreadable]
     for event in node.events:
-        assert bool(await event.confirm()) == event.tracked
+        assert bool(await event.confirm()) == event.requires_confirm
     assert (await world.inspect()).live == 0
     assert len(await timer.dead_letters()) == 1
 
@@ -432,7 +432,7 @@ async def test_a_strange_entry_of_a_node_does_not_stop_it(world: RedisWorld, str
 async def test_a_dead_letter_that_nobody_can_read_hides_no_other(world: RedisWorld, stranger: Client) -> None:
     """It is shown with its bytes, and can be discarded."""
     node = await world.node(confirm_timeout=0.05)
-    await node.timer.post("p", 0, id="mine", keep=True)
+    await node.timer.post("p", 0, id="mine", dead_letter=True)
     await world.until(lambda: node.exhausted)
     buried = float(stranger.zscore(PREFIX + "buried", "mine") or 0)
     for id, letter in {"bad": b"garbage", "none": None, "cut": b"1 exhausted 1 0\ngarbage"}.items():

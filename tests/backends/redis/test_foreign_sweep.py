@@ -150,7 +150,7 @@ async def all_is_well(world: RedisWorld, node: Nodes, neighbours: set[str]) -> N
     await node.timer.post(1, 0, id="later")
     await world.until(lambda: "later" in node.ids)
     assert not [error for error in node.errors if isinstance(error, NodeDisturbed)]
-    # A tracked one comes again if so much is to be looked at that its confirm is late.
+    # One that requires a confirm comes again if so much is to be looked at that its confirm is late.
     assert all(node.ids.count(id) == 1 for id in neighbours - {"t"})
     assert all(entry.id for entry in await node.timer.upcoming())
     assert all(letter.id for letter in await node.timer.dead_letters())

@@ -90,7 +90,7 @@ async def scene(server: Server) -> AsyncIterator[Scene]:
         with server.client() as client:
             make_known(client, list(CALLS))
         await near.join(MEMBER)
-        await near.post([new("d", 0, keep=True), new("u", 1, max_retries=1), new("s", MINUTE_US)])
+        await near.post([new("d", 0, dead_letter=True), new("u", 1, max_retries=1), new("s", MINUTE_US)])
         claimed = (await near.claim(MEMBER, room=8, confirm_timeout_us=MINUTE_US, nonce="c1")).value
         dead, held = claimed.deliveries
         await near.bury(dead.receipt, detail="test")

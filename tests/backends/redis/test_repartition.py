@@ -41,7 +41,7 @@ async def fill(server: Server, partitions: int, number: int = 60) -> None:
         )
         async with timer:
             await timer.post_many(
-                Post(payload=n, delay=0, id=f"taken-{n}", max_retries=3, keep=True, confirm_timeout=3_600)
+                Post(payload=n, delay=0, id=f"taken-{n}", max_retries=3, dead_letter=True, confirm_timeout=3_600)
                 for n in range(8)
             )
             await until(lambda: len(events) == 8)
@@ -51,7 +51,7 @@ async def fill(server: Server, partitions: int, number: int = 60) -> None:
                 await event.bury("dead")
             # And a second time.
             again = events[2].id
-            await timer.post("again", 0, id=again, keep=True, confirm_timeout=3_600)
+            await timer.post("again", 0, id=again, dead_letter=True, confirm_timeout=3_600)
             await until(lambda: len(events) == 9)
             await events[8].bury("dead again")
 

@@ -86,24 +86,24 @@ class TestAProgram:
         case = Case()
         watch = Watch("n1", 2, case.complain)
         for _ in range(5):
-            watch.begins("a", tracked=True)
+            watch.begins("a", requires_confirm=True)
             watch.ends()
-        watch.begins("a", tracked=True)
-        watch.begins("b", tracked=True)
+        watch.begins("a", requires_confirm=True)
+        watch.begins("b", requires_confirm=True)
         assert case.complaints == []
-        watch.begins("c", tracked=True)
+        watch.begins("c", requires_confirm=True)
         assert case.complaints == ["N2"]
 
     def test_is_given_only_what_would_be_lost_while_it_leaves(self) -> None:
         case = Case()
         watch = Watch("n1", 2, case.complain, leaving=True)
-        watch.begins("a", tracked=False)
+        watch.begins("a", requires_confirm=False)
         assert case.complaints == []
-        watch.begins("b", tracked=True)
+        watch.begins("b", requires_confirm=True)
         assert case.complaints == ["N1"]
 
     def test_is_given_nothing_when_it_has_left(self) -> None:
         case = Case()
         watch = Watch("n1", 2, case.complain, leaving=True, left=True)
-        watch.begins("a", tracked=False)
+        watch.begins("a", requires_confirm=False)
         assert case.complaints == ["N1"]

@@ -33,7 +33,7 @@ from dtimer.sim.checks.ledger import Ledger
 ME = Member("n1", "0001", 10_000_000)
 START_US = 1_000_000_000
 SECOND = 1_000_000
-A = EventData(id="a", payload=b"1", max_retries=1, keep=True)
+A = EventData(id="a", payload=b"1", max_retries=1, dead_letter=True)
 ONCE = EventData(id="once", payload=b"2")
 
 Lie = Callable[[Any], Any]

@@ -35,8 +35,10 @@ def store() -> FaultyStore:
     return FaultyStore(start_us=START_US, epochs=epochs, reach=lambda _, node: node != "deaf")
 
 
-def post(id: str, delay_us: int = 0, *, max_retries: int = 0, keep: bool = False) -> op.Post:
-    return op.Post((NewEvent(EventData(id=id, payload=b"", max_retries=max_retries, keep=keep), After(delay_us)),))
+def post(id: str, delay_us: int = 0, *, max_retries: int = 0, dead_letter: bool = False) -> op.Post:
+    return op.Post(
+        (NewEvent(EventData(id=id, payload=b"", max_retries=max_retries, dead_letter=dead_letter), After(delay_us)),)
+    )
 
 
 def seen(store: FaultyStore, now_us: int) -> list[object]:
@@ -61,7 +63,7 @@ def program(rng: Rng, length: int) -> list[tuple[int, Operation[object]]]:
         made: Operation[object] = rng.pick(
             [
                 post(id, rng.below(SECOND_US), max_retries=1),
-                post(id, rng.below(SECOND_US), keep=True),
+                post(id, rng.below(SECOND_US), dead_letter=True),
                 post(f"f{number}"),
                 claim(rng),
                 claim(rng),

@@ -102,7 +102,7 @@ def test_an_event_that_its_node_took_to_the_grave_is_a_retry() -> None:
     assert report.counts["retries"] > 0
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"dtimer_case": 2}', '{"dtimer_case": 1, "seed": 1}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"dtimer_case": 1}', '{"dtimer_case": 2, "seed": 1}'])
 def test_what_is_no_case_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         Case.from_json(text)
@@ -116,7 +116,7 @@ def test_what_is_no_case_is_refused(text: str) -> None:
         ({"call": "post", "at_s": 1, "id": 7, "number": 1}, "whose id is 7"),
         ({"call": "post", "at_s": 1, "id": "e", "number": True}, "whose number is True"),
         ({"call": "post", "at_s": 1, "id": "e", "number": 1, "if_exists": "burn"}, "whose if_exists is 'burn'"),
-        ({"call": "post", "at_s": 1, "id": "e", "number": 1, "keep": 1}, "whose keep is 1"),
+        ({"call": "post", "at_s": 1, "id": "e", "number": 1, "dead_letter": 1}, "whose dead_letter is 1"),
         ({"call": "post", "at_s": 1, "id": "e", "number": 1, "color": "red"}, "color"),
         ({"call": "shout", "at_s": 1}, "shout"),
         ({"at_s": 1}, "call"),

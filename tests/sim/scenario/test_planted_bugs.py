@@ -111,7 +111,7 @@ WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
     "accept an old receipt": (STORM, 2),
     "a late confirm is refused": (STORM, 2),
     "a release counts when it should not": (STORM, 1),
-    "a lost claim loses what is tracked": (STORM, 1),
+    "a lost claim loses what requires a confirm": (STORM, 1),
     "the head's announcement is forgotten": (STORM, 1),
     "an early wake-up strands the node": (STORM, 1),
     "arm a full node": (STORM, 1),

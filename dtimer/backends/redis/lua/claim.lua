@@ -49,7 +49,7 @@ local function deliver(id, bytes_of, record, state, due, score)
     number, num_retries = state.number + 1, state.counted
     state.number, state.counted, state.nonce, state.node = number, num_retries + 1, nonce, node
   end
-  if record.tracked then
+  if record.requires_confirm then
     deadline = int(now + (record.timeout or timeout))
     -- One after the other, as in post.lua.
     local place = #new_places
@@ -97,10 +97,10 @@ local function take(id, due, bytes_of, state_bytes, score)
   end
   cleared = cleared + 1
   for _, value in ipairs({id, bytes_of, reason, state and state.number or 0, state and state.counted or 0,
-    record.keep and 1 or 0}) do
+    record.dead_letter and 1 or 0}) do
     ended[#ended + 1] = value
   end
-  if record.keep then bury(id, bytes_of, reason, '', state, due) else remove_event(id) end
+  if record.dead_letter then bury(id, bytes_of, reason, '', state, due) else remove_event(id) end
   return true
 end
 

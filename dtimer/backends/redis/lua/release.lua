@@ -22,7 +22,7 @@ if how == 'failed' then
 end
 if how == 'counted' then
   if state.counted > record.retries then
-    if record.keep then bury(id, bytes, 'exhausted', '', state) else remove_event(id) end
+    if record.dead_letter then bury(id, bytes, 'exhausted', '', state) else remove_event(id) end
     return applied(4)
   end
   state.refusals = nil

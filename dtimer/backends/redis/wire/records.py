@@ -15,7 +15,7 @@ from typing import TypeAlias
 from dtimer.protocol.values import EventData, RetryPolicy
 
 Fields: TypeAlias = tuple[int, int | None, int | None, bool, RetryPolicy | None, int | None, int]
-"""max_retries, confirm_timeout_us, expires_after_us, keep, retry, max_run_us, and the length of the headers."""
+"""max_retries, confirm_timeout_us, expires_after_us, dead_letter, retry, max_run_us, and the length of the headers."""
 
 
 def write_record(event: EventData, *, wall: bool) -> bytes:
@@ -28,7 +28,7 @@ def write_record(event: EventData, *, wall: bool) -> bytes:
         event.max_retries,
         event.confirm_timeout_us,
         event.expires_after_us,
-        event.keep,
+        event.dead_letter,
         event.retry,
         event.max_run_us,
         len(event.headers),
@@ -42,7 +42,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
     max_retries: int,
     confirm_timeout_us: int | None,
     expires_after_us: int | None,
-    keep: bool,
+    dead_letter: bool,
     retry: RetryPolicy | None,
     max_run_us: int | None,
     num_header_bytes: int,
@@ -56,7 +56,7 @@ def _write_fields(  # noqa: PLR0917  # one for each field
         fields.append(f"c{confirm_timeout_us}")
     if expires_after_us is not None:
         fields.append(f"x{expires_after_us}")
-    if keep:
+    if dead_letter:
         fields.append("k")
     if retry is not None:
         fields.append(f"p{retry.delay_us},{retry.factor!r},{retry.delay_max_us}")
@@ -76,7 +76,9 @@ def read_record(id: str, record: bytes) -> EventData:
         ValueError: dtimer did not write this record. The scripts hand out none that they cannot read themselves.
     """
     header, newline, rest = record.partition(b"\n")
-    max_retries, confirm_timeout_us, expires_after_us, keep, retry, max_run_us, num_header_bytes = _read_fields(header)
+    max_retries, confirm_timeout_us, expires_after_us, dead_letter, retry, max_run_us, num_header_bytes = _read_fields(
+        header
+    )
     if not newline:
         raise ValueError(f"not a record of schema 1: {record[:40]!r}")
     return EventData(  # by position, in half the time
@@ -86,7 +88,7 @@ def read_record(id: str, record: bytes) -> EventData:
         max_retries,
         confirm_timeout_us,
         expires_after_us,
-        keep,
+        dead_letter,
         retry,
         max_run_us,
     )

@@ -19,7 +19,7 @@ EVENTS = {
         max_retries=3,
         confirm_timeout_us=1,
         expires_after_us=DELAY_MAX_US,
-        keep=True,
+        dead_letter=True,
         retry=RetryPolicy(5, 1.5, 10**15),
         max_run_us=DELAY_MAX_US,
     ),

@@ -33,13 +33,13 @@ local function read_line(line)
       factor = tonumber(factor or nil)
       if not factor or factor < 1 or factor == math.huge or #delay > 16 or #longest > 16 then return false end
     elseif letter == 'k' then
-      found.keep = true
+      found.dead_letter = true
     elseif letter == 'w' then
       if #value > 16 or not string.find(value, '^%d*$') then return false end
       found.wall_skew = tonumber(value) or 0
     end
   end
-  found.tracked = found.retries > 0 or found.keep
+  found.requires_confirm = found.retries > 0 or found.dead_letter
   return found
 end
 
