@@ -53,7 +53,7 @@ from dtimer.errors import (
     Unsupported,
     WrongProcessOrLoop,
 )
-from dtimer.event import Confirming, Event, Exhausted
+from dtimer.event import Confirming, Ended, Event
 from dtimer.event_iterator import Events
 from dtimer.metrics import Counters
 from dtimer.posts import Post, PostedId
@@ -123,11 +123,11 @@ __all__ = [
     "DiscardOutcome",
     "Durable",
     "EndReason",
+    "Ended",
     "Event",
     "EventExists",
     "EventState",
     "Events",
-    "Exhausted",
     "ExtendOutcome",
     "Failure",
     "Finding",

@@ -40,14 +40,14 @@ Timeout: TypeAlias = float | timedelta
 """A number of seconds, or a timedelta."""
 IfExistsName: TypeAlias = Literal["replace", "keep", "error"]
 PlainHandlers: TypeAlias = Literal["loop", "thread"]
-EventName: TypeAlias = Literal["event", "exhausted", "error", "ready"]
+EventName: TypeAlias = Literal["event", "ended", "error", "ready"]
 
 T = TypeVar("T")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _INT_MAX: Final = 2**63 - 1
 """Of every number: what a store, a file of JSON and a message can hold."""
 _MICROSECOND: Final = timedelta(microseconds=1)
-_EVENT_NAMES: Final[tuple[EventName, ...]] = ("event", "exhausted", "error", "ready")
+_EVENT_NAMES: Final[tuple[EventName, ...]] = ("event", "ended", "error", "ready")
 _IF_EXISTS: Final[dict[str, IfExists]] = {choice.value: choice for choice in IfExists}
 
 
@@ -324,7 +324,7 @@ def event_name(value: object) -> EventName:
     for known in _EVENT_NAMES:
         if isinstance(value, str) and str.__str__(value) == known:
             return known
-    raise InvalidArgument("name", f"must be 'event', 'exhausted', 'error' or 'ready', not {safe_repr(value)}")
+    raise InvalidArgument("name", f"must be 'event', 'ended', 'error' or 'ready', not {safe_repr(value)}")
 
 
 def plain_handlers(value: object) -> PlainHandlers:

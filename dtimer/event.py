@@ -15,7 +15,7 @@ from typing_extensions import override
 from dtimer._validation import Delay, Timeout, from_instant, repeat_within_us
 from dtimer.codecs.codec import Codec, PayloadT, decode_headers
 from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.protocol.values import Delivery, Ended, EndReason, EventData, Failure, Receipt
+from dtimer.protocol.values import Delivery, EndedEvent, EndReason, EventData, Failure, Receipt
 from dtimer.user_code import ends_the_program, ends_the_task
 
 
@@ -334,14 +334,14 @@ hears_of_its_loss: Final[Callable[[Event[Any]], object]] = attrgetter("_lost")
 
 
 @frozen(kw_only=True)
-class Exhausted(Generic[PayloadT]):
+class Ended(Generic[PayloadT]):
     """An event that ended without having been confirmed; told to one node only (rules E5 and P7).
 
     Attributes:
         payload: None if it cannot be decoded; `payload_bytes` has it in any case.
         reason: `EXHAUSTED` or `EXPIRED`.
         num_retries: counted deliveries after the first.
-        kept: it is a dead letter now.
+        dead_letter: it is a dead letter now.
     """
 
     id: str
@@ -351,10 +351,10 @@ class Exhausted(Generic[PayloadT]):
     reason: EndReason
     max_retries: int
     num_retries: int
-    kept: bool
+    dead_letter: bool
 
 
-def exhausted(ended: Ended, codec: Codec[PayloadT], caught: Callable[[BaseException], None]) -> Exhausted[PayloadT]:
+def decode_ended(ended: EndedEvent, codec: Codec[PayloadT], caught: Callable[[BaseException], None]) -> Ended[PayloadT]:
     """What is told of an event that a claim, or a counted release, found at its end.
 
     Args:
@@ -370,7 +370,7 @@ def exhausted(ended: Ended, codec: Codec[PayloadT], caught: Callable[[BaseExcept
         caught(error)
         # It is over, so nobody can do better; the bytes are there.
         payload = None
-    return Exhausted(
+    return Ended(
         id=event.id,
         payload=payload,
         payload_bytes=event.payload,
@@ -378,7 +378,7 @@ def exhausted(ended: Ended, codec: Codec[PayloadT], caught: Callable[[BaseExcept
         reason=ended.reason,
         max_retries=event.max_retries,
         num_retries=max(ended.num_counted - 1, 0),
-        kept=ended.kept,
+        dead_letter=ended.dead_letter,
     )
 
 

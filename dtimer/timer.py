@@ -15,7 +15,7 @@ from dtimer._validation import Delay, Durable, EventName, IfExistsName, PlainHan
 from dtimer.codecs.codec import Codec, JsonValue, PayloadT
 from dtimer.codecs.json import JsonCodec
 from dtimer.errors import DTimerError, EventExists
-from dtimer.event import Event, Exhausted
+from dtimer.event import Ended, Event
 from dtimer.event_iterator import Events
 from dtimer.limits import (
     CONFIRM_TIMEOUT_DEFAULT_US,
@@ -159,7 +159,7 @@ class DTimer(Generic[PayloadT]):
         self._registry = registry
         self._hooks: dict[str, Hooks[...]] = {
             "error": context.reporter.hooks,
-            "exhausted": context.exhausted,
+            "ended": context.ended,
             "ready": context.ready,
         }
         self._queries = Queries(self._partitions, codec)
@@ -257,9 +257,7 @@ class DTimer(Generic[PayloadT]):
     @overload
     def on(self, name: Literal["event"], handler: Callable[[Event[PayloadT]], R]) -> Callable[[Event[PayloadT]], R]: ...
     @overload
-    def on(
-        self, name: Literal["exhausted"], handler: Callable[[Exhausted[PayloadT]], R]
-    ) -> Callable[[Exhausted[PayloadT]], R]: ...
+    def on(self, name: Literal["ended"], handler: Callable[[Ended[PayloadT]], R]) -> Callable[[Ended[PayloadT]], R]: ...
     @overload
     def on(self, name: Literal["error"], handler: Callable[[DTimerError], R]) -> Callable[[DTimerError], R]: ...
     @overload
@@ -270,8 +268,8 @@ class DTimer(Generic[PayloadT]):
     ) -> Callable[[Callable[[Event[PayloadT]], R]], Callable[[Event[PayloadT]], R]]: ...
     @overload
     def on(
-        self, name: Literal["exhausted"]
-    ) -> Callable[[Callable[[Exhausted[PayloadT]], R]], Callable[[Exhausted[PayloadT]], R]]: ...
+        self, name: Literal["ended"]
+    ) -> Callable[[Callable[[Ended[PayloadT]], R]], Callable[[Ended[PayloadT]], R]]: ...
     @overload
     def on(self, name: Literal["error"]) -> Callable[[Callable[[DTimerError], R]], Callable[[DTimerError], R]]: ...
     @overload
@@ -281,7 +279,7 @@ class DTimer(Generic[PayloadT]):
         """Register a handler, a function or a coroutine function; without one, a decorator that does.
 
         * ``event``: an :class:`dtimer.Event` is due. Each of several handlers gets it; it is finished when all return.
-        * ``exhausted``: an :class:`dtimer.Exhausted` event ended unconfirmed or expired, and this node alone is told.
+        * ``ended``: an :class:`dtimer.Ended` event was exhausted or has expired, and this node alone is told.
         * ``error``: a :class:`dtimer.DTimerError` that nobody else gets. Without a handler they are logged.
         * ``ready``: the timer has joined, or joined again by itself after the store had lost it.
 

@@ -46,6 +46,7 @@ RETIRED_FILES: Final = {"arguments", "exchange", "letters", "line", "prompt", "r
 """File names besides, whose words are good ones elsewhere."""
 
 RETIRED_API: Final = {
+    "Exhausted": "Ended",
     "keep": "dead_letter",
     "NotTracked": "ConfirmNotRequired",
 }

@@ -118,7 +118,7 @@ async def test_a_dead_letter_tells_what_went_wrong_last(sim: SimBackend) -> None
 
     timer = DTimer(sim, node_id="n", confirm_timeout=1)
     timer.on("error", lambda _: None)
-    timer.on("exhausted", lambda _: None)
+    timer.on("ended", lambda _: None)
 
     @timer.on("event")
     async def handle(event: Event) -> None:
@@ -250,9 +250,9 @@ async def test_what_is_printed_names_the_event_and_not_its_payload(sim: SimBacke
         assert repr(letter).startswith("DeadEvent(id='dead', reason=buried, detail='why', buried_at=")
         assert "secret" not in repr(letter)
         assert [repr(event) for event in given] == ["Event(id='dead', delivery=1, num_retries=0)"]
-        timer.on("exhausted", given.append)
+        timer.on("ended", given.append)
         await timer.post("secret", 0, id="over", dead_letter=True)
         await sim.run_until_idle()
-        assert repr(given[-1]).startswith("Exhausted(id='over', reason=")
+        assert repr(given[-1]).startswith("Ended(id='over', reason=")
         assert "secret" not in repr(given[-1])
         assert repr(timer).startswith("DTimer(node_id=")

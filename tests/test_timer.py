@@ -236,8 +236,8 @@ async def test_an_unconfirmed_event_comes_again_at_its_deadline_and_is_counted(s
     """Rules D2 and D3; the original left the number out of the first delivery."""
     timer = DTimer(sim, confirm_timeout=2)
     events = collect(timer)
-    exhausted: list[Any] = []
-    timer.on("exhausted", exhausted.append)
+    ended: list[Any] = []
+    timer.on("ended", ended.append)
     async with timer:
         await timer.post("p", 0, id="x", max_retries=2)
         await sim.advance(20_000)
@@ -245,8 +245,9 @@ async def test_an_unconfirmed_event_comes_again_at_its_deadline_and_is_counted(s
     assert [(event.num_retries, event.delivery) for event in events] == [(0, 1), (1, 2), (2, 3)]
     gaps = [later.delivered_at - earlier.delivered_at for earlier, later in pairwise(events)]
     assert all(timedelta(seconds=2) <= gap < timedelta(seconds=2, milliseconds=5) for gap in gaps)
-    (end,) = exhausted
-    assert (end.id, end.payload, end.reason, end.num_retries, end.kept) == ("x", "p", EndReason.EXHAUSTED, 2, False)
+    (end,) = ended
+    assert (end.id, end.payload, end.reason) == ("x", "p", EndReason.EXHAUSTED)
+    assert (end.num_retries, end.dead_letter) == (2, False)
     counters = timer.counters
     assert (counters.delivered, counters.retried, counters.exhausted, counters.confirmed) == (3, 2, 1, 0)
 

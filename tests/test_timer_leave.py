@@ -169,7 +169,7 @@ async def test_without_draining_handlers_run_on(sim: SimBackend, timer: DTimer) 
     assert [bool(outcome) for outcome in done] == [True]
 
 
-@pytest.mark.parametrize("name", ["event", "error", "exhausted", "ready"])
+@pytest.mark.parametrize("name", ["event", "error", "ended", "ready"])
 async def test_a_plain_handler_that_returns_the_task_in_which_it_leaves_is_not_waited_for(
     sim: SimBackend, timer: DTimer, name: Any
 ) -> None:

@@ -12,9 +12,9 @@ from dtimer import (
     BuryOutcome,
     DTimer,
     DTimerError,
+    Ended,
     EndReason,
     Event,
-    Exhausted,
     ExtendOutcome,
     InvalidArgument,
     PayloadRefused,
@@ -48,8 +48,8 @@ async def test_a_retry_policy_says_when_a_failed_event_comes_again(
 ) -> None:
     """Rules D3 and F3."""
     times: list[Any] = []
-    exhausted: list[Exhausted] = []
-    timer.on("exhausted", exhausted.append)
+    ended: list[Ended] = []
+    timer.on("ended", ended.append)
 
     @timer.on("event")
     async def handle(event: Event) -> None:
@@ -63,7 +63,7 @@ async def test_a_retry_policy_says_when_a_failed_event_comes_again(
     gaps = [(b - a) / timedelta(milliseconds=1) for a, b in pairwise(times)]
     # Timers have a grain of a millisecond.
     assert all(wanted <= gap < wanted + 2 for gap, wanted in zip(gaps, [100, 200, 300], strict=True))
-    assert [(end.reason, end.num_retries) for end in exhausted] == [(EndReason.EXHAUSTED, 3)]
+    assert [(end.reason, end.num_retries) for end in ended] == [(EndReason.EXHAUSTED, 3)]
     assert len(errors) == 4
     assert timer.counters.exhausted == 1
 
@@ -145,8 +145,8 @@ async def test_release_extend_and_bury_do_what_they_say(sim: SimBackend, timer: 
 
 
 async def test_a_counted_release_without_retries_left_is_told_as_exhausted(sim: SimBackend, timer: DTimer) -> None:
-    exhausted: list[Exhausted] = []
-    timer.on("exhausted", exhausted.append)
+    ended: list[Ended] = []
+    timer.on("ended", ended.append)
 
     @timer.on("event")
     async def handle(event: Event) -> None:
@@ -156,20 +156,20 @@ async def test_a_counted_release_without_retries_left_is_told_as_exhausted(sim: 
         await timer.post("p", 0, max_retries=1)
         await sim.advance(100)
 
-    assert [(end.payload, end.num_retries) for end in exhausted] == [("p", 1)]
+    assert [(end.payload, end.num_retries) for end in ended] == [("p", 1)]
 
 
 async def test_an_expired_event_is_told_and_not_delivered(sim: SimBackend, timer: DTimer) -> None:
     """Rule P7."""
-    exhausted: list[Exhausted] = []
-    timer.on("exhausted", exhausted.append)
-    timer.on("event", exhausted.append)  # type: ignore[call-overload]  # it must not come
+    ended: list[Ended] = []
+    timer.on("ended", ended.append)
+    timer.on("event", ended.append)  # type: ignore[call-overload]  # it must not come
     await timer.post("p", 100, expires_after=500)
     await sim.advance(2_000)
     async with timer:
         await sim.advance(0)
 
-    assert [(end.payload, end.reason) for end in exhausted] == [("p", EndReason.EXPIRED)]
+    assert [(end.payload, end.reason) for end in ended] == [("p", EndReason.EXPIRED)]
     assert timer.counters.expired == 1
 
 

@@ -16,8 +16,8 @@ from dtimer import (
     ConfirmOutcome,
     DTimer,
     DTimerError,
+    Ended,
     Event,
-    Exhausted,
     HandlerFailed,
     OutcomeUnknown,
     Post,
@@ -39,12 +39,12 @@ def sim() -> SimBackend:
     return SimBackend()
 
 
-def noting(timer: DTimer) -> tuple[list[DTimerError], list[Exhausted]]:
+def noting(timer: DTimer) -> tuple[list[DTimerError], list[Ended]]:
     errors: list[DTimerError] = []
-    exhausted: list[Exhausted] = []
+    ended: list[Ended] = []
     timer.on("error", errors.append)
-    timer.on("exhausted", exhausted.append)
-    return errors, exhausted
+    timer.on("ended", ended.append)
+    return errors, ended
 
 
 @pytest.mark.parametrize("growing", [True, False], ids=["simulator's pace", "servers' pace"])
@@ -263,7 +263,7 @@ async def test_a_handler_that_runs_for_too_long_is_cancelled_and_has_failed(
 async def test_an_events_own_max_run_goes_before_the_timers(sim: SimBackend, timers: float, own: Timeout) -> None:
     """Also when its dead letter is sent again; and an event without one beside it has the timer's."""
     timer = DTimer(sim, max_run=timers)
-    errors, exhausted = noting(timer)
+    errors, ended = noting(timer)
     lasted: list[tuple[str, int]] = []
 
     @timer.on("event")
@@ -288,7 +288,7 @@ async def test_an_events_own_max_run_goes_before_the_timers(sim: SimBackend, tim
         await sim.advance(timedelta(hours=10))
 
     assert sorted(lasted) == sorted([("own", own_s), ("timer's", timers), ("own", own_s)])
-    assert len(errors) == len(exhausted) == 3
+    assert len(errors) == len(ended) == 3
 
 
 async def test_a_short_max_run_counts_from_the_delivery(sim: SimBackend) -> None:
@@ -598,7 +598,7 @@ async def test_what_failed_settles_nothing(sim: SimBackend, call: str, end: str,
     """Its delivery is extended as before, and how its block ends decides."""
     watched = Watched(sim)
     timer = DTimer(watched, confirm_timeout=10, max_events=1)
-    _, exhausted = noting(timer)
+    _, ended = noting(timer)
     began: list[float] = []
     seen: list[Any] = []
     start = sim.now
@@ -633,7 +633,7 @@ async def test_what_failed_settles_nothing(sim: SimBackend, call: str, end: str,
         await sim.advance(3 * LONG_MS)
 
     assert seen[0] == (False, None)
-    assert not exhausted
+    assert not ended
     settled = end == "returns" and call == "confirm"
     if settled:
         assert seen[1] == (True, ConfirmOutcome.CONFIRMED)

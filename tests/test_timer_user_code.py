@@ -15,8 +15,8 @@ import pytest
 from dtimer import (
     DTimer,
     DTimerError,
+    Ended,
     Event,
-    Exhausted,
     HandlerFailed,
     InvalidArgument,
     JsonCodec,
@@ -235,7 +235,7 @@ async def test_whatever_a_codec_raises_is_a_refusal(
 
 @each_failure
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
-@pytest.mark.parametrize("name", ["error", "exhausted", "ready"])
+@pytest.mark.parametrize("name", ["error", "ended", "ready"])
 async def test_whatever_a_handler_of_other_news_raises_is_logged(
     sim: SimBackend, caplog: pytest.LogCaptureFixture, fail: Callable[[], object], name: Any, kind: str
 ) -> None:
@@ -279,7 +279,7 @@ async def test_the_reason_of_an_error_without_a_text_says_so(sim: SimBackend, er
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-@pytest.mark.parametrize("place", ["handler", "codec", "exhausted"])
+@pytest.mark.parametrize("place", ["handler", "codec", "ended"])
 def test_what_ends_the_program_does_and_the_node_leaves_loudly(
     kind: type[BaseException], place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,15 +300,15 @@ def test_what_ends_the_program_does_and_the_node_leaves_loudly(
             raise kind
         done.append(event.payload)
 
-    def exhausted(event: Exhausted) -> None:
+    def ended(event: Ended) -> None:
         raise kind
 
     timer.on("event", handle)
-    timer.on("exhausted", exhausted)
+    timer.on("ended", ended)
 
     async def main() -> None:
         async with timer:
-            if place == "exhausted":
+            if place == "ended":
                 await timer.post("x", 0, dead_letter=True)
                 await sim.advance(1_000)
                 del done[:]
@@ -319,7 +319,7 @@ def test_what_ends_the_program_does_and_the_node_leaves_loudly(
     with pytest.raises(kind):
         asyncio.run(main())
 
-    assert done == ([] if place == "exhausted" else [1, 2])
+    assert done == ([] if place == "ended" else [1, 2])
     assert not timer.joined
     assert dispatcher_of(timer).room() == timer.max_events
     assert any(isinstance(record.exc_info and record.exc_info[1], NodeStopped) for record in caplog.records)
@@ -328,7 +328,7 @@ def test_what_ends_the_program_does_and_the_node_leaves_loudly(
         pending = (await sim.peek("0")).value
         assert pending is not None
         assert pending.num_retries == 0
-        assert pending.state.value == ("scheduled" if place == "exhausted" else "unconfirmed")
+        assert pending.state.value == ("scheduled" if place == "ended" else "unconfirmed")
         assert not (await sim.inspect()).value.ring
 
     asyncio.run(look())
@@ -349,7 +349,7 @@ async def test_a_handler_that_is_a_generator_is_refused(sim: SimBackend, kind: s
         def __call__(self, event: Event) -> Generator[None]:
             yield
 
-    for name in ("event", "error", "exhausted", "ready"):
+    for name in ("event", "error", "ended", "ready"):
         for handler in (plain if kind == "plain" else coroutine, functools.partial(plain, 1), Yielding()):
             with pytest.raises(InvalidArgument, match="yield"):
                 cast("Any", timer).on(name, handler)
@@ -450,9 +450,9 @@ async def test_deeply_nested_headers_of_another_client_cost_no_neighbour(sim: Si
     """They count as none, in a handler and in the report of the event's end."""
     timer = DTimer(sim)
     done: list[Any] = []
-    ended: list[Exhausted] = []
+    ended: list[Ended] = []
     timer.on("event", lambda event: done.append((event.payload, dict(event.headers))))
-    timer.on("exhausted", ended.append)
+    timer.on("ended", ended.append)
     foreign = EventData(id="x", payload=b"1", headers=b"[" * 200_000, max_retries=retries, dead_letter=True)
     await sim.post([NewEvent(foreign, After(0), IfExists.REPLACE)])
     async with timer:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from dtimer import BackendClosed, DTimer, DTimerError, Event, Exhausted
+from dtimer import BackendClosed, DTimer, DTimerError, Ended, Event
 from dtimer.limits import MILLISECOND_US, SECOND_US
 from dtimer.protocol.backend import SupportsPurge, TimerBackend
 from dtimer.protocol.values import Pace
@@ -56,14 +56,14 @@ class Node:
         client: its way to the store.
         events: what its handler was given, in order.
         errors: what its error handlers were given.
-        exhausted: what ended here without having been confirmed.
+        ended: what ended here without having been confirmed.
     """
 
     timer: DTimer[Any]
     client: Client
     events: list[Event[Any]] = field(factory=list)
     errors: list[DTimerError] = field(factory=list)
-    exhausted: list[Exhausted[Any]] = field(factory=list)
+    ended: list[Ended[Any]] = field(factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -197,7 +197,7 @@ class Environment:
 
         node.timer.on("event", take)
         node.timer.on("error", node.errors.append)
-        node.timer.on("exhausted", node.exhausted.append)
+        node.timer.on("ended", node.ended.append)
         await node.timer.join()
         return node
 

@@ -88,7 +88,7 @@ class ConsumersOwner(Protocol[PayloadT]):
         ...
 
     def give_back(self, event: Event[PayloadT]) -> None:
-        """No taker is there any more for this tracked event."""
+        """No taker is there any more for this event, which requires a confirm."""
         ...
 
     def all_ended(self, in_flight: InFlight[PayloadT]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import fields, frozen
 
-from dtimer.event import Exhausted
+from dtimer.event import Ended
 from dtimer.loop_local import after_fork
 from dtimer.metrics import RunningCounters
 from dtimer.node.background import BackgroundTasks
@@ -24,7 +24,7 @@ class TimerContext:
         background: tasks that no caller awaits; :meth:`dtimer.DTimer.leave` waits for them.
         reporter: tells the ``error`` handlers.
         ready: the ``ready`` handlers.
-        exhausted: the ``exhausted`` handlers.
+        ended: the ``ended`` handlers.
     """
 
     runtime: Runtime
@@ -32,7 +32,7 @@ class TimerContext:
     background: BackgroundTasks
     reporter: ErrorReporter
     ready: Hooks[[]]
-    exhausted: Hooks[[Exhausted[Any]]]
+    ended: Hooks[[Ended[Any]]]
 
     @classmethod
     def of(cls, runtime: Runtime) -> TimerContext:
@@ -43,7 +43,7 @@ class TimerContext:
             background,
             ErrorReporter(background),
             Hooks("ready", background),
-            Hooks("exhausted", background),
+            Hooks("ended", background),
         )
         after_fork(context, TimerContext._forked)
         return context

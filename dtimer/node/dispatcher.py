@@ -19,7 +19,7 @@ from dtimer.errors import (
     PayloadRefused,
     RecordUnreadable,
 )
-from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, delivery_state, exhausted
+from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, decode_ended, delivery_state
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.loop_local import LoopAffinity
 from dtimer.node.batch import Submission
@@ -33,7 +33,7 @@ from dtimer.node.registry import Registry
 from dtimer.node.session import did
 from dtimer.node.settings import NodeSettings
 from dtimer.protocol.outcomes import BuryOutcome, ConfirmOutcome, ExtendOutcome, ReleaseOutcome
-from dtimer.protocol.values import Claimed, Delivery, Ended, EndReason, Extension, Failure, Receipt, Release
+from dtimer.protocol.values import Claimed, Delivery, EndedEvent, EndReason, Extension, Failure, Receipt, Release
 from dtimer.safe_repr import name_of, safe_repr, text_of
 from dtimer.user_code import ends_the_program
 
@@ -82,7 +82,7 @@ class Dispatcher(Generic[PayloadT]):
         self._refused_for_us = settings.refused_for_us
         self._background = context.background
         self._reporter = context.reporter
-        self._exhausted = context.exhausted
+        self._end_hooks = context.ended
         self._counters = context.counters
         self._receipts: OrderedDict[str, Receipt] = OrderedDict()
         self._refusals_reported: OrderedDict[str, None] = OrderedDict()
@@ -166,14 +166,14 @@ class Dispatcher(Generic[PayloadT]):
         while len(receipts) > RECEIPTS_REMEMBERED_MAX:
             receipts.popitem(last=False)
 
-    def _ended(self, ended: Ended) -> None:
+    def _ended(self, ended: EndedEvent) -> None:
         """Count and tell (rules E5 and P7)."""
         if ended.reason is EndReason.EXPIRED:
             self._counters.expired += 1
         else:
             self._counters.exhausted += 1
-        if self._exhausted:
-            self._exhausted.notify(exhausted(ended, self._codec, self._background.runtime.caught))
+        if self._end_hooks:
+            self._end_hooks.notify(decode_ended(ended, self._codec, self._background.runtime.caught))
         else:
             self._reporter.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
 
@@ -411,12 +411,12 @@ class Dispatcher(Generic[PayloadT]):
         if outcome is ReleaseOutcome.EXHAUSTED:
             counted = event.num_retries + 1
             self._ended(
-                Ended(
+                EndedEvent(
                     event=event.data,
                     reason=EndReason.EXHAUSTED,
                     number=event.delivery,
                     num_counted=counted,
-                    kept=event.data.dead_letter,
+                    dead_letter=event.data.dead_letter,
                 )
             )
         return outcome

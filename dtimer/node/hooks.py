@@ -1,4 +1,4 @@
-"""Handlers for what is not a delivery: errors, exhausted events, being ready; and where unhandled errors go."""
+"""Handlers for what is not a delivery: errors, ended events, being ready; and where unhandled errors go."""
 
 from __future__ import annotations
 

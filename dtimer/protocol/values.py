@@ -200,20 +200,20 @@ class Delivery:
 
 
 @frozen(kw_only=True)
-class Ended:
+class EndedEvent:
     """An event that a claim found exhausted or expired, reported to this one node (rules E5 and P7).
 
     Attributes:
         number: how many deliveries it had.
         num_counted: how many of them counted.
-        kept: it is a dead letter now.
+        dead_letter: it is a dead letter now.
     """
 
     event: EventData
     reason: EndReason
     number: int
     num_counted: int
-    kept: bool
+    dead_letter: bool
 
 
 @frozen
@@ -274,7 +274,7 @@ class Claimed:
     confirmed: tuple[ConfirmOutcome, ...] = ()
     extended: tuple[ExtendOutcome, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
-    ended: tuple[Ended, ...] = ()
+    ended: tuple[EndedEvent, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     more: bool = False
     come_at_us: int | None = None
@@ -610,7 +610,7 @@ __all__ = [
     "Due",
     "Durability",
     "EndReason",
-    "Ended",
+    "EndedEvent",
     "EventData",
     "EventState",
     "Extension",

@@ -76,7 +76,7 @@ from dtimer.protocol.values import (
     DeadLetterPage,
     Delivery,
     Due,
-    Ended,
+    EndedEvent,
     EndReason,
     EventData,
     EventState,
@@ -423,7 +423,7 @@ class Machine:
     def _take(self, operation: op.Claim, horizon_us: int) -> Claimed:
         """Go through what is claimable by `horizon_us`, in claim order, up to the limits of D5."""
         deliveries: list[Delivery] = []
-        ended: list[Ended] = []
+        ended: list[EndedEvent] = []
         unreadable: list[Unreadable] = []
         num_bytes = 0
         more = False
@@ -591,19 +591,19 @@ class Machine:
     def _head_us(self) -> int | None:
         return self._queue[0][0] if self._queue else None
 
-    def _end(self, id: str, reason: EndReason) -> Ended:
+    def _end(self, id: str, reason: EndReason) -> EndedEvent:
         """E5, P7: gone, or a dead letter."""
         entry = self._live[id]
         if entry.event.dead_letter:
             self._bury_entry(id, reason)
         else:
             self._remove(id)
-        return Ended(
+        return EndedEvent(
             event=entry.event,
             reason=reason,
             number=entry.number,
             num_counted=entry.counted,
-            kept=entry.event.dead_letter,
+            dead_letter=entry.event.dead_letter,
         )
 
     def _bury_entry(self, id: str, reason: EndReason, detail: str = "") -> None:

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 import dtimer
-from dtimer import BackendError, Counters, DeadEvent, DTimer, Event, Exhausted, Known, Post, SimBackend, Upcoming, sim
+from dtimer import BackendError, Counters, DeadEvent, DTimer, Ended, Event, Known, Post, SimBackend, Upcoming, sim
 from dtimer import errors as errors_module
 from dtimer.cli.sim import add_arguments
 from dtimer.errors import REPEATABLE
@@ -39,7 +39,7 @@ def test_every_public_name_is_there() -> None:
     assert set(dtimer.__all__) <= NAMED
 
 
-@pytest.mark.parametrize("kind", [DTimer, Event, Exhausted, Upcoming, DeadEvent, Counters, Post])
+@pytest.mark.parametrize("kind", [DTimer, Event, Ended, Upcoming, DeadEvent, Counters, Post])
 def test_every_public_attribute_is_there(kind: type[Any]) -> None:
     attributes = {name for name in dir(kind) if not name.startswith("_")} - {"of", "snapshot"}
 

@@ -84,8 +84,8 @@ async def confirmed_too_late(world: RedisWorld, server: Server) -> tuple[Node, t
 async def exhausted(world: RedisWorld, server: Server) -> tuple[Node, EndReason]:
     node = await world.node(confirm_timeout=0.05)
     await node.timer.post("p", 0, max_retries=1)
-    await world.until(lambda: node.exhausted)
-    return node, node.exhausted[0].reason
+    await world.until(lambda: node.ended)
+    return node, node.ended[0].reason
 
 
 async def expired(world: RedisWorld, server: Server) -> tuple[Node, EndReason]:
@@ -93,8 +93,8 @@ async def expired(world: RedisWorld, server: Server) -> tuple[Node, EndReason]:
     await world.timer().post("p", 0, expires_after=1)
     await world.passes(20)
     node = await world.node()
-    await world.until(lambda: node.exhausted)
-    return node, node.exhausted[0].reason
+    await world.until(lambda: node.ended)
+    return node, node.ended[0].reason
 
 
 async def handler_errors(world: RedisWorld, server: Server) -> tuple[Node, type[DTimerError]]:

@@ -193,7 +193,7 @@ class TestDelivery:
         last = store.claim()
 
         assert retries == [0, 1, 2]
-        assert [(ended.event.id, ended.reason, ended.kept) for ended in last.ended] == [
+        assert [(ended.event.id, ended.reason, ended.dead_letter) for ended in last.ended] == [
             ("e", EndReason.EXHAUSTED, False)
         ]
         assert store.look().live == 0

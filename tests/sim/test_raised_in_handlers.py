@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dtimer import DTimer, DTimerError, Event, Exhausted, HandlerFailed, JsonCodec, JsonValue, SimBackend
+from dtimer import DTimer, DTimerError, Ended, Event, HandlerFailed, JsonCodec, JsonValue, SimBackend
 from dtimer.sim import SimStuck, Simulation, World
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.untold import take_any
@@ -133,7 +133,7 @@ async def test_it_is_raised_at_the_end_of_a_block_if_no_call_moved_the_clock(
 
 
 @each_outcome
-@pytest.mark.parametrize("news", ["error", "exhausted", "ready"])
+@pytest.mark.parametrize("news", ["error", "ended", "ready"])
 @pytest.mark.parametrize("is_coroutine", [False, True])
 async def test_handlers_of_other_news_are_heard_as_well(
     sim: SimBackend, outcome: Callable[[], object], news: Any, is_coroutine: bool
@@ -174,8 +174,8 @@ async def test_a_codec_is_heard_as_well(sim: SimBackend, outcome: Callable[[], o
 
 
 async def test_a_codec_is_heard_when_an_event_has_ended(sim: SimBackend) -> None:
-    """Its payload is decoded for the handlers of `exhausted`, which are told None if it cannot be."""
-    ended: list[Exhausted[JsonValue]] = []
+    """Its payload is decoded for the handlers of `ended`, which are told None if it cannot be."""
+    ended: list[Ended[JsonValue]] = []
 
     class Picky(JsonCodec):
         strict = False
@@ -187,7 +187,7 @@ async def test_a_codec_is_heard_when_an_event_has_ended(sim: SimBackend) -> None
     codec = Picky()
     timer: DTimer[JsonValue] = DTimer(sim, codec=codec)
     timer.on("event", lambda event: None)
-    timer.on("exhausted", ended.append)
+    timer.on("ended", ended.append)
     await timer.join()
     await timer.post(1, 0, dead_letter=True, confirm_timeout=1)
     await sim.advance(500)

@@ -112,7 +112,7 @@ async def under_load(
 
         timer.on("event", take)
         timer.on("error", node.errors.append)
-        timer.on("exhausted", node.exhausted.append)
+        timer.on("ended", node.ended.append)
         await timer.join()
         nodes.append(node)
     yield Load(DTimer(make()), nodes)

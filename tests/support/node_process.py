@@ -96,7 +96,7 @@ def timer_of(backend: RedisBackend, node: str, go: asyncio.Event, max_events: in
 
     timer.on("event", handle)
     timer.on("error", failed)
-    timer.on("exhausted", lambda event: say(what="exhausted", node=node, id=event.id))
+    timer.on("ended", lambda event: say(what="ended", node=node, id=event.id))
     timer.on("ready", lambda: say(what="ready", node=node, clock=time.time()))
     return timer
 

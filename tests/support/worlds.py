@@ -15,7 +15,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from typing_extensions import override
 
-from dtimer import DTimer, DTimerError, Event, Exhausted, SimBackend
+from dtimer import DTimer, DTimerError, Ended, Event, SimBackend
 from dtimer.backends.redis import RedisBackend
 from dtimer.protocol.values import Inspection
 from support.waiting import TIMEOUT_S, until
@@ -34,13 +34,13 @@ class Node:
     Attributes:
         events: what its handler was given, in order.
         errors: what its error handler was given.
-        exhausted: what ended here without having been confirmed.
+        ended: what ended here without having been confirmed.
     """
 
     timer: DTimer
     events: list[Event] = field(factory=list)
     errors: list[DTimerError] = field(factory=list)
-    exhausted: list[Exhausted] = field(factory=list)
+    ended: list[Ended] = field(factory=list)
 
     @property
     def id(self) -> str:
@@ -145,7 +145,7 @@ class World(ABC):
 
         node.timer.on("event", take)
         node.timer.on("error", node.errors.append)
-        node.timer.on("exhausted", node.exhausted.append)
+        node.timer.on("ended", node.ended.append)
         await node.timer.join()
         return node
 

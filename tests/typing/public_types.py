@@ -16,10 +16,10 @@ from dtimer import (
     DeadEvent,
     DTimer,
     DTimerError,
+    Ended,
     Event,
     EventExists,
     Events,
-    Exhausted,
     JsonValue,
     Post,
     PostedId,
@@ -111,8 +111,8 @@ def handles(mails: DTimer[Mail]) -> None:
     def call(event: Event[Mail]) -> None:
         assert_type(plain(event), int)
 
-    @mails.on("exhausted")
-    async def exhausted(event: Exhausted[Mail]) -> None:
+    @mails.on("ended")
+    async def ended(event: Ended[Mail]) -> None:
         assert_type(event.payload, Mail | None)
 
     @mails.on("error")

@@ -14,11 +14,11 @@ async def test_after_its_last_retry_an_event_ends_and_somebody_is_told(world: Wo
     """What the original dtimer 0.3.3 did (P40): 1 + 2 deliveries, as here, and then it deleted the event in silence."""
     node = await world.node(confirm_timeout=0.2)
     await node.timer.post("p", 0, id="e", max_retries=2)
-    await world.until(lambda: node.exhausted)
+    await world.until(lambda: node.ended)
 
     assert node.attempts == [("e", 0), ("e", 1), ("e", 2)]
     assert all(200 <= gap < 200 + world.prompt_ms for gap in gaps_ms(node.events))
-    (ended,) = node.exhausted
+    (ended,) = node.ended
     assert (ended.id, ended.payload, ended.reason, ended.num_retries) == ("e", "p", EndReason.EXHAUSTED, 2)
     assert await node.timer.confirm("e") is ConfirmOutcome.NOT_FOUND
     assert await world.nothing_is_kept()
@@ -28,9 +28,9 @@ async def test_what_is_to_be_kept_is_not_deleted_at_its_end(world: World) -> Non
     """What the original dtimer 0.3.3 did (P40): there was no way to find out which events had not been confirmed."""
     node = await world.node(confirm_timeout=0.1)
     await node.timer.post("p", 0, id="e", max_retries=1, dead_letter=True)
-    await world.until(lambda: node.exhausted)
+    await world.until(lambda: node.ended)
 
-    assert node.exhausted[0].kept
+    assert node.ended[0].dead_letter
     assert [(letter.id, letter.payload) for letter in await node.timer.dead_letters()] == [("e", "p")]
 
 

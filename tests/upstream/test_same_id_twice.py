@@ -56,7 +56,7 @@ async def test_a_repost_does_not_touch_the_retries_of_others(world: World) -> No
     node = await four_unconfirmed(world)
 
     await node.timer.post("again", 0, id="d1", max_retries=2)
-    await world.until(lambda: len(node.exhausted) == 4)
+    await world.until(lambda: len(node.ended) == 4)
 
     for number in range(4):
         own = [event.num_retries for event in node.events if event.id == f"d{number}"]
@@ -75,8 +75,8 @@ async def test_a_strangers_post_at_that_moment_works_and_loses_nothing(world: Wo
     posted = await stranger.post("mine", 60_000)
 
     assert posted.outcome is PostOutcome.CREATED
-    await world.until(lambda: len(node.exhausted) == 3)
-    assert {ended.id for ended in node.exhausted} == {"d0", "d2", "d3"}
+    await world.until(lambda: len(node.ended) == 3)
+    assert {ended.id for ended in node.ended} == {"d0", "d2", "d3"}
 
 
 @pytest.mark.parametrize("max_retries", [0, 1])

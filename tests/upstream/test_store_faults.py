@@ -379,7 +379,7 @@ async def test_all_keys_of_a_namespace_are_in_one_slot(private_server: StartServ
     async with real(server) as world:
         node = await world.node(confirm_timeout=0.2)
         await node.timer.post("p", 0, id="e", max_retries=1, dead_letter=True)
-        await world.until(lambda: node.exhausted)
+        await world.until(lambda: node.ended)
 
         assert await node.timer.resend("e", 60_000)
         assert await node.timer.change_delay("e", 0)

@@ -74,7 +74,7 @@ async def test_changing_the_delay_of_an_unconfirmed_event_changes_nothing(world:
 
     assert outcome is ChangeOutcome.UNCONFIRMED
     assert int(outcome) == 0
-    await world.until(lambda: node.exhausted)
+    await world.until(lambda: node.ended)
     assert node.attempts == [("e", 0), ("e", 1), ("e", 2)]
     assert min(gaps_ms(node.events)) >= SHORT_S * 1_000
 

@@ -138,7 +138,7 @@ async def a_retry_policy_says_when_a_failed_event_comes_again(env: Environment) 
     await node.timer.post(None, 0, id="e", max_retries=3, confirm_timeout=60, retry=Retry(delay=20, factor=2))
 
     await env.until("it has come four times", lambda: len(node.events) == 4)
-    await env.until("it is reported as exhausted", lambda: node.exhausted)
+    await env.until("it is reported as exhausted", lambda: node.ended)
     assert_equal("the retries", [found.num_retries for found in node.events], [0, 1, 2, 3])
     pauses = [
         (b.due - a.delivered_at).total_seconds() * 1000 for a, b in zip(node.events, node.events[1:], strict=False)
@@ -177,10 +177,11 @@ async def a_node_that_forgets_to_confirm_gets_it_again(env: Environment) -> None
     node = await env.node(confirm_timeout=0.05)
     await node.timer.post("p", 0, id="e", max_retries=2)
 
-    await env.until("the node is told that it is exhausted", lambda: node.exhausted)
+    await env.until("the node is told that it is exhausted", lambda: node.ended)
     assert_equal("the retries", [found.num_retries for found in node.events], [0, 1, 2])
-    told = node.exhausted[0]
-    assert_equal("what is told of it", (told.id, told.payload, told.num_retries, told.kept), ("e", "p", 2, False))
+    told = node.ended[0]
+    assert_equal("what is told of it", (told.id, told.payload, told.num_retries), ("e", "p", 2))
+    assert_that("it is told to be no dead letter", not told.dead_letter)
 
 
 @scenario("N1", "D1")

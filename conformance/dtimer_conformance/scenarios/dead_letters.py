@@ -47,7 +47,7 @@ async def bury(store: Client, id: str, detail: str = "why", payload: bytes = b""
 async def what_was_to_be_kept_becomes_a_dead_letter(env: Environment) -> None:
     """An exhausted event posted with `dead_letter` becomes one, with its reason and counts; others are dropped.
 
-    Troubleshooting: does the claim that ends it keep it in the same step, and say so in `kept`?
+    Troubleshooting: does the claim that ends it keep it in the same step, and say so in `dead_letter`?
     """
     store = env.store
     await store.enter("a")
@@ -61,7 +61,9 @@ async def what_was_to_be_kept_becomes_a_dead_letter(env: Environment) -> None:
     ended_us = store.last.at_us
     (letter,) = await letters_of(store)
 
-    assert_equal("what was reported", {found.event.id: found.kept for found in ended}, {"kept": True, "dropped": False})
+    assert_equal(
+        "what was reported", {end.event.id: end.dead_letter for end in ended}, {"kept": True, "dropped": False}
+    )
     assert letter.event is not None, "the shape of the reply was checked"
     shown = (letter.id, letter.event.payload, letter.event.headers, letter.reason, letter.num_counted, letter.buried_us)
     assert_equal("the dead letter", shown, ("kept", b"\x00p", b"h", EndReason.EXHAUSTED, 2, ended_us))
@@ -269,10 +271,10 @@ async def an_operator_handles_dead_letters_by_a_timer(env: Environment) -> None:
     """
     node = await env.node(confirm_timeout=0.03)
     await node.timer.post({"n": 1}, 0, id="e", dead_letter=True)
-    await env.until("it is exhausted", lambda: node.exhausted)
+    await env.until("it is exhausted", lambda: node.ended)
     (letter,) = await node.timer.dead_letters()
     assert_equal("the letter", (letter.id, letter.payload, letter.reason), ("e", {"n": 1}, EndReason.EXHAUSTED))
-    assert_that("the node was told that it is kept", node.exhausted[0].kept)
+    assert_that("the node was told that it is a dead letter", node.ended[0].dead_letter)
 
     await node.timer.post(None, 60_000, id="e")
     try:
@@ -282,6 +284,6 @@ async def an_operator_handles_dead_letters_by_a_timer(env: Environment) -> None:
     else:
         raise RuleBroken("a resend over a live event raised no EventExists")
     assert_equal("sent again", await node.timer.resend("e"), ResendOutcome.REPLACED)
-    await env.until("it comes again, and is a dead letter again", lambda: len(node.exhausted) == 2)
+    await env.until("it comes again, and is a dead letter again", lambda: len(node.ended) == 2)
     assert_equal("discarded", await node.timer.discard("e"), DiscardOutcome.DISCARDED)
     assert_equal("what is left", await node.timer.dead_letters(), [])

@@ -89,7 +89,7 @@ async def an_expired_event_that_is_kept_is_a_dead_letter(env: Environment) -> No
 
     assert_equal(
         "what a claim reports",
-        {found.event.id: (found.reason, found.kept) for found in ended},
+        {found.event.id: (found.reason, found.dead_letter) for found in ended},
         {
             "exhausted": (EndReason.EXHAUSTED, True),
             "expired": (EndReason.EXPIRED, True),

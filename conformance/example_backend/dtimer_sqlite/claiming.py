@@ -10,7 +10,7 @@ from dtimer.protocol import (
     Claimed,
     ClaimStatus,
     Delivery,
-    Ended,
+    EndedEvent,
     EndReason,
     EventData,
     Parked,
@@ -67,7 +67,7 @@ class _Taking:
     _confirm_timeout_us: int
     _nonce: str
     deliveries: list[Delivery] = field(factory=list)
-    ended: list[Ended] = field(factory=list)
+    ended: list[EndedEvent] = field(factory=list)
     unreadable: list[Unreadable] = field(factory=list)
     more: bool = False
     _num_bytes: int = 0
@@ -112,7 +112,9 @@ class _Taking:
 
     def _end(self, row: Row, event: EventData, why: EndReason) -> None:
         self.ended.append(
-            Ended(event=event, reason=why, number=row["number"], num_counted=row["counted"], kept=event.dead_letter)
+            EndedEvent(
+                event=event, reason=why, number=row["number"], num_counted=row["counted"], dead_letter=event.dead_letter
+            )
         )
         if event.dead_letter:
             letters.bury(self._turn, row, why, counted=row["counted"])

@@ -31,7 +31,7 @@ from dtimer.protocol.values import (
     Claimed,
     Delivery,
     Due,
-    Ended,
+    EndedEvent,
     EndReason,
     EventData,
     EventState,
@@ -280,7 +280,7 @@ class Ledger:
             self._set(self.live, id, None)
         self.on_delivery(host, delivery)
 
-    def _ended(self, host: str, ended: Ended, at_us: int) -> None:
+    def _ended(self, host: str, ended: EndedEvent, at_us: int) -> None:
         id = ended.event.id
         entry = self.live.get(id)
         if entry is None:

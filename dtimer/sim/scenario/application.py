@@ -49,7 +49,7 @@ class Application:
             return self._watched(watch, event)
 
         timer.on("event", handle)
-        timer.on("exhausted", lambda ended: host.note("exhausted", id=ended.id, reason=ended.reason.value))
+        timer.on("ended", lambda ended: host.note("ended", id=ended.id, reason=ended.reason.value))
         self.on_timer(host, timer)
         async with timer:
             await host.forever()

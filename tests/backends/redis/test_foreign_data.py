@@ -147,7 +147,7 @@ async def test_fields_of_a_later_minor_version_are_kept(world: RedisWorld, stran
     await world.until(lambda: len(node.events) == 1)
 
     assert stranger.hget(RECORDS, "e") == record
-    await world.until(lambda: node.exhausted)
+    await world.until(lambda: node.ended)
     assert [event.payload for event in node.events] == ["p", "p"]
     assert not node.errors
 
@@ -433,7 +433,7 @@ async def test_a_dead_letter_that_nobody_can_read_hides_no_other(world: RedisWor
     """It is shown with its bytes, and can be discarded."""
     node = await world.node(confirm_timeout=0.05)
     await node.timer.post("p", 0, id="mine", dead_letter=True)
-    await world.until(lambda: node.exhausted)
+    await world.until(lambda: node.ended)
     buried = float(stranger.zscore(PREFIX + "buried", "mine") or 0)
     for id, letter in {"bad": b"garbage", "none": None, "cut": b"1 exhausted 1 0\ngarbage"}.items():
         stranger.zadd(PREFIX + "buried", {id: buried - 1})

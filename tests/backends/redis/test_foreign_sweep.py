@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from redis import Redis as Client
 
-from dtimer import DTimer, Event, Exhausted, Failure, LastError, NodeDisturbed, Post, RecordUnreadable
+from dtimer import DTimer, Ended, Event, Failure, LastError, NodeDisturbed, Post, RecordUnreadable
 from dtimer.limits import BATCH_MAX_BYTES, EVENT_MAX_BYTES, UNREADABLE_SHOWN_BYTES
 from support.servers import Server
 from support.worlds import NAMESPACE, RedisWorld
@@ -110,7 +110,7 @@ def stranger(server: Server) -> Iterator[Client]:
         yield client
 
 
-def looked_at(event: Event | Exhausted) -> list[object]:
+def looked_at(event: Event | Ended) -> list[object]:
     """All that a handler can ask for."""
     return [
         getattr(event, name) for name in dir(event) if not name.startswith("_") and not callable(getattr(event, name))
@@ -125,7 +125,7 @@ class Nodes:
         self.ids: list[str] = []
         self.errors: list[Exception] = []
         self.timer.on("event", self._take)
-        self.timer.on("exhausted", looked_at)
+        self.timer.on("ended", looked_at)
         self.timer.on("error", self.errors.append)
 
     async def _take(self, event: Event) -> None:

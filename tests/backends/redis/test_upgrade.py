@@ -12,7 +12,7 @@ from attrs import define, field
 from redis import Redis as Client
 from redis.asyncio import Redis
 
-from dtimer import DTimer, Event, Exhausted, SchemaMismatch, StoreRefused, StoreUnreachable
+from dtimer import DTimer, Ended, Event, SchemaMismatch, StoreRefused, StoreUnreachable
 from dtimer.backends.redis import RedisBackend, Upgraded, upgrade_namespace
 from dtimer.backends.redis.pool import Pool
 from support.guide import more_rights, rights_of_the_guide
@@ -74,15 +74,15 @@ class Taken:
     """What a node was given and told."""
 
     events: dict[str, Event] = field(factory=dict)
-    ended: dict[str, Exhausted] = field(factory=dict)
+    ended: dict[str, Ended] = field(factory=dict)
 
     async def take(self, event: Event) -> None:
         async with event:
             assert event.id not in self.events, "it was confirmed"
             self.events[event.id] = event
 
-    def end(self, exhausted: Exhausted) -> None:
-        self.ended[exhausted.id] = exhausted
+    def end(self, ended: Ended) -> None:
+        self.ended[ended.id] = ended
 
     @property
     def ids(self) -> set[str]:
@@ -107,7 +107,7 @@ async def test_ten_thousand_events_outlast_the_upgrade(looking: Client, client: 
         assert await everything(backend) == (live, dead)
         timer: DTimer = DTimer(backend, max_events=1_000)
         timer.on("event", taken.take)
-        timer.on("exhausted", taken.end)
+        timer.on("ended", taken.end)
         async with timer:
             await timer.post("now", 0, id="now")
             await until(lambda: "now" in taken.events)

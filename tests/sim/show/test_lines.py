@@ -75,7 +75,7 @@ def test_everything_that_a_storm_writes_can_be_said() -> None:
 
     assert len(shown) == len(run.trace)
     assert {"applied", "call_failed", "announce", "handled", "down", "fault_end"} <= {r["what"] for r in run.trace}
-    assert bare <= {"handler", "exhausted"}, "the first says so in words; the second is the application's own"
+    assert bare <= {"handler", "ended"}, "the first says so in words; the second is the application's own"
 
 
 @pytest.mark.parametrize(

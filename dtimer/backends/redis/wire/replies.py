@@ -34,7 +34,7 @@ from dtimer.protocol.values import (
     DeadLetterCursor,
     DeadLetterPage,
     Delivery,
-    Ended,
+    EndedEvent,
     EndReason,
     EventData,
     EventState,
@@ -167,14 +167,14 @@ def _deliveries(text: bytes, nonce: str) -> tuple[Delivery, ...]:
     return tuple(deliveries)
 
 
-def _ended(row: list[Reply]) -> Ended:
-    id, record, reason, number, counted, kept = row
-    return Ended(
+def _ended(row: list[Reply]) -> EndedEvent:
+    id, record, reason, number, counted, dead_letter = row
+    return EndedEvent(
         event=read_record(_id(id), as_bytes(record)),
         reason=EndReason(_text(reason)),
         number=as_int(number),
         num_counted=as_int(counted),
-        kept=kept == 1,
+        dead_letter=dead_letter == 1,
     )
 
 
