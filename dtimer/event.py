@@ -169,7 +169,7 @@ class Event(Generic[PayloadT]):
 
     @override
     def __repr__(self) -> str:
-        return f"Event(id={self.id!r}, delivery={self.delivery}, num_retries={self.num_retries})"
+        return f"Event(id={self.id!r}, delivery_number={self.delivery_number}, num_retries={self.num_retries})"
 
     # --- what it is ----------------------------------------------------------------------------------
 
@@ -202,9 +202,9 @@ class Event(Generic[PayloadT]):
         return self._delivery.num_retries
 
     @property
-    def delivery(self) -> int:
+    def delivery_number(self) -> int:
         """Which delivery of the event this is, from 1, counted or not."""
-        return self._delivery.receipt.number
+        return self._delivery.receipt.delivery_number
 
     @property
     def requires_confirm(self) -> bool:

@@ -6,11 +6,13 @@ import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
 
 import dtimer
+import dtimer.protocol
 import dtimer_conformance
 
 RETIRED: Final = {
@@ -99,3 +101,16 @@ def test_no_retired_name_of_the_public_api_comes_back() -> None:
                     found.add(f"{file_name}: {name}: say {RETIRED_API[name]}")
 
     assert not found
+
+
+@pytest.mark.parametrize("module", [dtimer, dtimer.protocol])
+def test_which_delivery_it_is_has_one_name(module: ModuleType) -> None:
+    """`delivery`, `deliveries` and `number` all were names of `delivery_number` once."""
+    found = {
+        f"{name}.{member}"
+        for name in module.__all__
+        for member in ("delivery", "deliveries", "number")
+        if isinstance(kind := getattr(module, name), type) and hasattr(kind, member)
+    }
+
+    assert found == ({"Claimed.deliveries"} if module is dtimer.protocol else set())

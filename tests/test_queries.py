@@ -53,9 +53,9 @@ async def test_peek_shows_an_event_as_it_stands(sim: SimBackend, timer: DTimer) 
     assert scheduled is not None
     assert (scheduled.state, scheduled.payload, scheduled.num_retries) == (EventState.SCHEDULED, "p", 0)
     assert abs(scheduled.time_left - timedelta(milliseconds=600)) < timedelta(milliseconds=1)
-    assert (scheduled.deadline, scheduled.deliveries) == (None, 0)
+    assert (scheduled.deadline, scheduled.delivery_number) == (None, 0)
     assert unconfirmed is not None
-    assert (unconfirmed.state, unconfirmed.due, unconfirmed.deliveries) == (EventState.UNCONFIRMED, None, 1)
+    assert (unconfirmed.state, unconfirmed.due, unconfirmed.delivery_number) == (EventState.UNCONFIRMED, None, 1)
     assert abs(unconfirmed.time_left - timedelta(seconds=10)) < timedelta(milliseconds=5)
 
 
@@ -142,11 +142,11 @@ async def test_a_dead_letter_tells_what_went_wrong_last(sim: SimBackend) -> None
         assert letter.last_error.failure is not None
         assert letter.last_error.failure.type.endswith("Sour")
         assert letter.last_error.failure.text == "the milk"
-        assert (letter.last_error.node, letter.last_error.delivery) == ("n", letter.deliveries)
+        assert (letter.last_error.node, letter.last_error.delivery_number) == ("n", letter.delivery_number)
         assert letter.due - start < timedelta(milliseconds=1)
         assert "Sour: the milk (delivery" in letter.detail
     policy = letters["policy"]
-    assert (policy.headers, policy.max_retries, policy.deliveries, policy.num_retries) == ({"h": "1"}, 1, 2, 1)
+    assert (policy.headers, policy.max_retries, policy.delivery_number, policy.num_retries) == ({"h": "1"}, 1, 2, 1)
 
 
 async def test_of_a_node_that_died_a_dead_letter_says_so(sim: SimBackend) -> None:
@@ -249,7 +249,7 @@ async def test_what_is_printed_names_the_event_and_not_its_payload(sim: SimBacke
         (letter,) = await timer.dead_letters()
         assert repr(letter).startswith("DeadEvent(id='dead', reason=buried, detail='why', buried_at=")
         assert "secret" not in repr(letter)
-        assert [repr(event) for event in given] == ["Event(id='dead', delivery=1, num_retries=0)"]
+        assert [repr(event) for event in given] == ["Event(id='dead', delivery_number=1, num_retries=0)"]
         timer.on("ended", given.append)
         await timer.post("secret", 0, id="over", dead_letter=True)
         await sim.run_until_idle()

@@ -87,7 +87,7 @@ def test_no_message_has_control_characters(text: str) -> None:
 def test_the_text_that_is_kept_is_the_error_s_own() -> None:
     """A dead letter has it whole, with its lines; in a message it is one line."""
     assert text_of(ValueError(TITLE), 1_000) == TITLE
-    assert str(LastError(delivery=1, node="n", at_us=1, failure=Failure("ValueError", TITLE))).isprintable()
+    assert str(LastError(delivery_number=1, node="n", at_us=1, failure=Failure("ValueError", TITLE))).isprintable()
 
 
 def test_what_is_escaped_is_cut_as_well() -> None:

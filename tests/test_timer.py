@@ -63,7 +63,7 @@ async def test_an_event_comes_when_it_is_due_with_what_was_posted(sim: SimBacken
     (event,) = events
     assert (posted, posted.outcome) == ("mail", PostOutcome.CREATED)
     assert (event.id, event.payload, event.headers) == ("mail", {"to": "Ann"}, {"trace": "7"})
-    assert (event.max_retries, event.num_retries, event.delivery, event.deadline) == (0, 0, 1, None)
+    assert (event.max_retries, event.num_retries, event.delivery_number, event.deadline) == (0, 0, 1, None)
     assert event.due - start == timedelta(milliseconds=500)
     assert timedelta(0) <= event.lateness < timedelta(milliseconds=5)
     assert event.delivered_at == event.due + event.lateness
@@ -242,7 +242,7 @@ async def test_an_unconfirmed_event_comes_again_at_its_deadline_and_is_counted(s
         await timer.post("p", 0, id="x", max_retries=2)
         await sim.advance(20_000)
 
-    assert [(event.num_retries, event.delivery) for event in events] == [(0, 1), (1, 2), (2, 3)]
+    assert [(event.num_retries, event.delivery_number) for event in events] == [(0, 1), (1, 2), (2, 3)]
     gaps = [later.delivered_at - earlier.delivered_at for earlier, later in pairwise(events)]
     assert all(timedelta(seconds=2) <= gap < timedelta(seconds=2, milliseconds=5) for gap in gaps)
     (end,) = ended

@@ -181,7 +181,7 @@ async def test_an_event_to_confirm_that_nobody_takes_goes_back(sim: SimBackend) 
 
         again = await anext(events)
         assert (again.payload, again.num_retries) == ("p", 0)
-        assert again.delivery == 1 + len(watched.count("release"))
+        assert again.delivery_number == 1 + len(watched.count("release"))
         await events.aclose()
 
 

@@ -125,9 +125,9 @@ async def test_release_extend_and_bury_do_what_they_say(sim: SimBackend, timer: 
 
     @timer.on("event")
     async def handle(event: Event) -> None:
-        if event.delivery == 1:
+        if event.delivery_number == 1:
             outcomes.append(await event.release(200))
-        elif event.delivery == 2:
+        elif event.delivery_number == 2:
             outcomes.append(await event.extend(100))
         else:
             outcomes.append(await event.bury("no use"))

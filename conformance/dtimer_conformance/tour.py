@@ -215,7 +215,7 @@ def _operations(event: EventData, which: int, letter: int) -> list[Step]:
         *(OnDelivery(which, operation) for operation in of_delivery),
         op.Confirm((forged,)),
         op.Confirm((evolve(forged, nonce="-"),)),
-        op.Confirm((evolve(forged, number=2),)),
+        op.Confirm((evolve(forged, delivery_number=2),)),
         op.Extend((Extension(forged, SECOND_US),)),
         *(op.Resend(LetterName(id), After(300 * MILLISECOND_US), if_exists) for if_exists in IfExists),
         op.Discard((LetterName(id), LetterName(id))),

@@ -414,7 +414,7 @@ class Dispatcher(Generic[PayloadT]):
                 EndedEvent(
                     event=event.data,
                     reason=EndReason.EXHAUSTED,
-                    number=event.delivery,
+                    delivery_number=event.delivery_number,
                     num_counted=counted,
                     dead_letter=event.data.dead_letter,
                 )

@@ -163,12 +163,12 @@ class Receipt:
     """Names one delivery: needed to confirm, release or extend it (rule E1).
 
     Attributes:
-        number: which delivery of the event it is, from 1, counted or not.
+        delivery_number: which delivery of the event it is, from 1, counted or not.
         nonce: the claim's own random token, so that no delivery of a replaced event has the same receipt.
     """
 
     id: str
-    number: int
+    delivery_number: int
     nonce: str
 
 
@@ -204,14 +204,14 @@ class EndedEvent:
     """An event that a claim found exhausted or expired, reported to this one node (rules E5 and P7).
 
     Attributes:
-        number: how many deliveries it had.
+        delivery_number: of its last delivery; 0 if it had none.
         num_counted: how many of them counted.
         dead_letter: it is a dead letter now.
     """
 
     event: EventData
     reason: EndReason
-    number: int
+    delivery_number: int
     num_counted: int
     dead_letter: bool
 
@@ -287,14 +287,14 @@ class Pending:
     Attributes:
         next_us: its due time, or its deadline when it is unconfirmed.
         num_retries: counted deliveries before the one that is next (scheduled) or out (unconfirmed).
-        number: how many deliveries it has had.
+        delivery_number: of its newest delivery; 0 if it has had none.
     """
 
     event: EventData
     state: EventState
     next_us: int
     num_retries: int
-    number: int
+    delivery_number: int
 
 
 @frozen
@@ -335,13 +335,13 @@ class LastError:
     """What went wrong with an event last.
 
     Attributes:
-        delivery: which delivery of the event it was, from 1.
+        delivery_number: of the delivery that failed, from 1.
         node: the node that had it.
         at_us: when the node told it, or the deadline that passed.
         failure: what the node told; None if the delivery was not confirmed in time, and nothing was told.
     """
 
-    delivery: int
+    delivery_number: int
     node: str
     at_us: int
     failure: Failure | None
@@ -349,7 +349,7 @@ class LastError:
     def __str__(self) -> str:
         """In one line, for people."""
         what = "not confirmed in time" if self.failure is None else f"{self.failure.type}: {self.failure.text}"
-        return printable(f"{what} (delivery {self.delivery}, node {self.node})")
+        return printable(f"{what} (delivery {self.delivery_number}, node {self.node})")
 
 
 @frozen(kw_only=True)
@@ -361,7 +361,7 @@ class DeadLetter:
         detail: the reason that a handler gave for burying it.
         buried_us: a microsecond of its own (rule T4): together with the id it names the letter.
         due_us: when it was due: by its post, or the last change of its delay.
-        number: how many deliveries it had.
+        delivery_number: of its last delivery; 0 if it had none.
         num_counted: how many of them counted.
         last_error: None if nothing went wrong, or if the store could not read what is kept of it.
     """
@@ -373,7 +373,7 @@ class DeadLetter:
     detail: str
     buried_us: int
     due_us: int
-    number: int
+    delivery_number: int
     num_counted: int
     last_error: LastError | None
 

@@ -69,9 +69,9 @@ class Upcoming(Generic[PayloadT]):
         return self._pending.num_retries
 
     @property
-    def deliveries(self) -> int:
-        """How many it has had, counted or not."""
-        return self._pending.number
+    def delivery_number(self) -> int:
+        """Of its newest delivery, from 1, counted or not; 0 if it has had none."""
+        return self._pending.delivery_number
 
     @property
     def time_left(self) -> timedelta:
@@ -165,9 +165,9 @@ class DeadEvent(Generic[PayloadT]):
         return 0 if self.letter.event is None else self.letter.event.max_retries
 
     @property
-    def deliveries(self) -> int:
-        """How many it had, counted or not."""
-        return self.letter.number
+    def delivery_number(self) -> int:
+        """Of its last delivery, from 1, counted or not; 0 if it had none."""
+        return self.letter.delivery_number
 
     @property
     def num_retries(self) -> int:

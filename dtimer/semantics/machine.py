@@ -150,15 +150,15 @@ class _Entry:
 
     def holds(self, receipt: Receipt) -> bool:
         """Whether the receipt is for the newest delivery, and that is out (E1)."""
-        return self.nonce != "" and (self.number, self.nonce) == (receipt.number, receipt.nonce)
+        return self.nonce != "" and (self.number, self.nonce) == (receipt.delivery_number, receipt.nonce)
 
     def failed(self, at_us: int, failure: Failure | None) -> None:
         """What is known of its newest delivery (E5)."""
-        self.error = LastError(delivery=self.number, node=self.node, at_us=at_us, failure=failure)
+        self.error = LastError(delivery_number=self.number, node=self.node, at_us=at_us, failure=failure)
 
     def missed(self) -> None:
         """Its deadline has passed, and it is claimed: if nothing was told of the delivery, that is its error."""
-        if self.nonce and (self.error is None or self.error.delivery < self.number):
+        if self.nonce and (self.error is None or self.error.delivery_number < self.number):
             self.failed(self.next_us, None)
 
 
@@ -601,7 +601,7 @@ class Machine:
         return EndedEvent(
             event=entry.event,
             reason=reason,
-            number=entry.number,
+            delivery_number=entry.number,
             num_counted=entry.counted,
             dead_letter=entry.event.dead_letter,
         )
@@ -619,7 +619,7 @@ class Machine:
                 detail=detail,
                 buried_us=self._tick(),
                 due_us=entry.due_us,
-                number=entry.number,
+                delivery_number=entry.number,
                 num_counted=entry.counted,
                 last_error=entry.error,
             ),
@@ -655,5 +655,5 @@ def _pending(entry: _Entry) -> Pending | None:
         state=EventState.UNCONFIRMED if entry.nonce else EventState.SCHEDULED,
         next_us=entry.next_us,
         num_retries=entry.counted - 1 if entry.nonce else entry.counted,
-        number=entry.number,
+        delivery_number=entry.number,
     )

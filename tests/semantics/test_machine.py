@@ -179,7 +179,7 @@ class TestDelivery:
         store.wait(1)
         retried = store.take("b")
 
-        assert (retried.num_retries, retried.receipt.number) == (1, 2)
+        assert (retried.num_retries, retried.receipt.delivery_number) == (1, 2)
 
     def test_there_are_no_more_deliveries_than_one_and_max_retries(self) -> None:
         """D2, E5."""
@@ -400,8 +400,8 @@ class TestEnding:
         store.release(again, Release.COUNTED)
         counted = store.take()
 
-        assert (again.num_retries, again.receipt.number) == (0, 2)
-        assert (counted.num_retries, counted.receipt.number) == (1, 3)
+        assert (again.num_retries, again.receipt.delivery_number) == (0, 2)
+        assert (counted.num_retries, counted.receipt.delivery_number) == (1, 3)
         assert store.release(counted, Release.COUNTED) is ReleaseOutcome.EXHAUSTED
         assert store.look().live == 0
 
@@ -461,7 +461,7 @@ class TestDeadLetters:
         (letter,) = store.do(op.ListDeadLetters(None, 10)).items
 
         assert outcomes == [ReleaseOutcome.RELEASED, ReleaseOutcome.RELEASED, ReleaseOutcome.BURIED]
-        assert (letter.reason, letter.number, letter.num_counted) == (EndReason.REFUSED, 3, 0)
+        assert (letter.reason, letter.delivery_number, letter.num_counted) == (EndReason.REFUSED, 3, 0)
         assert letter.last_error is not None
         assert letter.last_error.failure == error
 
@@ -547,8 +547,8 @@ class TestReading:
 
         assert before is not None
         assert after is not None
-        assert (before.state, before.num_retries, before.number) == (EventState.SCHEDULED, 0, 0)
-        assert (after.state, after.num_retries, after.number) == (EventState.UNCONFIRMED, 0, 1)
+        assert (before.state, before.num_retries, before.delivery_number) == (EventState.SCHEDULED, 0, 0)
+        assert (after.state, after.num_retries, after.delivery_number) == (EventState.UNCONFIRMED, 0, 1)
         assert after.next_us == delivery.deadline_us
         assert store.do(op.Peek("none")) is None
 

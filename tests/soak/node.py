@@ -69,7 +69,7 @@ class Worker:
             Got(
                 node=self._node,
                 id=event.id,
-                number=event.delivery,
+                number=event.delivery_number,
                 num_retries=event.num_retries,
                 due_us=_us(event.due.timestamp()),
                 at_us=_us(event.delivered_at.timestamp()),
@@ -80,7 +80,7 @@ class Worker:
         )
         if not event.requires_confirm:
             return
-        chance = 0.0 if self.calm else random.Random(f"{self._seed} {event.id} {event.delivery}").random()
+        chance = 0.0 if self.calm else random.Random(f"{self._seed} {event.id} {event.delivery_number}").random()
         await asyncio.sleep(WORK_S * chance)
         if chance < 0.75:
             await self._do(event, Deed.CONFIRMED)
@@ -96,7 +96,7 @@ class Worker:
         elif chance < 0.92:
             await self._do(event, Deed.BURIED)
         elif chance < 0.97:
-            self._pen.write(Did(event.id, event.delivery, Deed.RAISED, now_us(), now_us()))
+            self._pen.write(Did(event.id, event.delivery_number, Deed.RAISED, now_us(), now_us()))
             # Without a retry policy it comes again at its deadline.
             raise ODD[round(chance * 1e6) % len(ODD)]()
         # else: it forgets to confirm.
@@ -104,7 +104,7 @@ class Worker:
     async def _do(self, event: Event[JsonValue], deed: Deed) -> None:
         begin_us = now_us()
         # Before the call as well: whoever is killed in it may have been heard.
-        self._pen.write(Did(event.id, event.delivery, Deed.UNKNOWN, begin_us, begin_us))
+        self._pen.write(Did(event.id, event.delivery_number, Deed.UNKNOWN, begin_us, begin_us))
         try:
             if deed is Deed.CONFIRMED:
                 worked = bool(await event.confirm())
@@ -119,7 +119,7 @@ class Worker:
         else:
             done = deed if worked else Deed.TOO_LATE
         extended_us = _us(EXTENSION_S) if done is Deed.EXTENDED else 0
-        self._pen.write(Did(event.id, event.delivery, done, begin_us, now_us(), extended_us))
+        self._pen.write(Did(event.id, event.delivery_number, done, begin_us, now_us(), extended_us))
 
 
 def payload(id: str) -> JsonValue:

@@ -35,7 +35,7 @@ class Shop:
         @timer.on("event")
         async def handle(event: Event[JsonValue]) -> None:
             async with event:
-                self.handled.append((host.name, event.id, event.delivery))
+                self.handled.append((host.name, event.id, event.delivery_number))
 
         async with timer:
             await host.forever()

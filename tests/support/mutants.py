@@ -171,7 +171,7 @@ MUTANTS: Final = (
     _machine(
         "E1",
         "accept an old receipt",
-        "(self.number, self.nonce) == (receipt.number, receipt.nonce)",
+        "(self.number, self.nonce) == (receipt.delivery_number, receipt.nonce)",
         "True",
         original=True,
     ),
@@ -214,7 +214,7 @@ MUTANTS: Final = (
         "        if operation.failure is not None:\n",
         "        if operation.failure is not None and operation.how is Release.COUNTED:\n",
     ),
-    _machine("E5", "a silent delivery hides behind an error", "self.error.delivery < self.number", "False"),
+    _machine("E5", "a silent delivery hides behind an error", "self.error.delivery_number < self.number", "False"),
     _machine(
         "E5",
         "a second burial replaces the first",
@@ -337,8 +337,8 @@ MUTANTS: Final = (
     _machine(
         "F4",
         "a join begins no new round",
-        "before.number + 1 if before.joins == joins else 1",
-        "before.number + 1",
+        "before.delivery_number + 1 if before.joins == joins else 1",
+        "before.delivery_number + 1",
         file="refusals",
     ),
     _machine(

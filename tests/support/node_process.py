@@ -71,7 +71,7 @@ def timer_of(backend: RedisBackend, node: str, go: asyncio.Event, max_events: in
             what="got",
             node=node,
             id=event.id,
-            number=event.delivery,
+            number=event.delivery_number,
             num_retries=event.num_retries,
             lateness_ms=event.lateness.total_seconds() * 1_000,
             at=event.delivered_at.timestamp(),

@@ -65,12 +65,13 @@ def shown_event(pending: Any) -> Shown:
         "max_retries": event.max_retries,
         "confirm_timeout_us": event.confirm_timeout_us,
         "expires_after_us": event.expires_after_us,
-        "keep": event.keep if hasattr(event, "keep") else event.dead_letter,  # its name in schema 1
+        # These two had other names then.
+        "keep": event.keep if hasattr(event, "keep") else event.dead_letter,
         "retry": None if event.retry is None else [event.retry.delay_us, event.retry.factor, event.retry.delay_max_us],
         "state": pending.state.value,
         "next_us": pending.next_us,
         "num_retries": pending.num_retries,
-        "number": pending.number,
+        "number": pending.number if hasattr(pending, "number") else pending.delivery_number,
     }
 
 

@@ -39,7 +39,7 @@ async def test_an_unconfirmed_event_can_be_seen(world: World) -> None:
     listed = await node.timer.upcoming()
 
     assert peeked is not None
-    assert (peeked.state, peeked.payload, peeked.deliveries) == (EventState.UNCONFIRMED, {"m": 1}, 1)
+    assert (peeked.state, peeked.payload, peeked.delivery_number) == (EventState.UNCONFIRMED, {"m": 1}, 1)
     assert timedelta(0) < peeked.time_left <= timedelta(seconds=LONG_S)
     assert [(entry.id, entry.state) for entry in listed] == [("e", EventState.UNCONFIRMED)]
 

@@ -130,12 +130,12 @@ async def a_release_gives_a_delivery_back(env: Environment) -> None:
     seen: list[tuple[int, int]] = []
     for how in (Release.UNCOUNTED, Release.COUNTED, Release.UNCOUNTED):
         delivery = await store.take("a")
-        seen.append((delivery.num_retries, delivery.receipt.number))
+        seen.append((delivery.num_retries, delivery.receipt.delivery_number))
         assert_equal("the outcome", await store.give_back(delivery, how), ReleaseOutcome.RELEASED)
         assert_equal("a second release", await store.give_back(delivery, how), ReleaseOutcome.STALE)
         assert_equal("its state then", (await store.see("e")).state, EventState.SCHEDULED)
     last = await store.take("a")
-    seen.append((last.num_retries, last.receipt.number))
+    seen.append((last.num_retries, last.receipt.delivery_number))
 
     assert_equal("retries and number of each delivery", seen, [(0, 1), (0, 2), (1, 3), (1, 4)])
     assert_equal(
@@ -248,7 +248,7 @@ async def handlers_release_and_extend(env: Environment) -> None:
     """
 
     async def handler(taken: Event[Any]) -> None:
-        if taken.id == "released" and taken.delivery == 1:
+        if taken.id == "released" and taken.delivery_number == 1:
             await taken.release(20)
         elif taken.id == "extended":
             await taken.extend(60)
@@ -259,7 +259,7 @@ async def handlers_release_and_extend(env: Environment) -> None:
 
     await env.until("the released event comes again", lambda: node.ids.count("released") == 2)
     again = next(event for event in reversed(node.events) if event.id == "released")
-    assert_equal("its retries and number", (again.num_retries, again.delivery), (0, 2))
+    assert_equal("its retries and number", (again.num_retries, again.delivery_number), (0, 2))
     await env.wait(800 * MILLISECOND_US)
     assert_equal("how often the extended one came", node.ids.count("extended"), 1)
 

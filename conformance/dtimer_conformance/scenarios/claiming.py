@@ -41,7 +41,7 @@ async def nobody_else_gets_an_unconfirmed_event(env: Environment) -> None:
     assert_equal("what further claims bring", brought, [NOTHING] * 3)
     await store.give_back(delivery, Release.UNCOUNTED)
     await env.wait(OVERDUE_US)
-    assert_equal("what another node gets once it is given back", (await store.take("b")).receipt.number, 2)
+    assert_equal("what another node gets once it is given back", (await store.take("b")).receipt.delivery_number, 2)
 
 
 @scenario("D1", own_clock=True)
@@ -76,13 +76,13 @@ async def deliveries_are_counted(env: Environment) -> None:
     seen: list[tuple[int, int]] = []
     for _ in range(3):
         delivery = await store.take("a", timeout_us=1)
-        seen.append((delivery.num_retries, delivery.receipt.number))
+        seen.append((delivery.num_retries, delivery.receipt.delivery_number))
         await env.wait(OVERDUE_US)
 
     last, after = await store.come("a"), await store.come("a")
 
     assert_equal("retries and number of each delivery", seen, [(0, 1), (1, 2), (2, 3)])
-    ended = [(found.event.payload, found.reason, found.number, found.num_counted) for found in last.ended]
+    ended = [(found.event.payload, found.reason, found.delivery_number, found.num_counted) for found in last.ended]
     assert_equal(
         "what the claim after them reports", (ids(last), ended), (NOTHING, [(b"p", EndReason.EXHAUSTED, 3, 3)])
     )

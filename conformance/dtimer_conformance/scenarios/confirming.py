@@ -50,7 +50,7 @@ async def an_old_receipt_confirms_nothing(env: Environment) -> None:
     await env.wait(4 * SHORT_US)
     new = await store.take("a")
 
-    forged = [evolve(new.receipt, nonce="forged"), evolve(new.receipt, number=new.receipt.number + 1)]
+    forged = [evolve(new.receipt, nonce="forged"), evolve(new.receipt, delivery_number=new.receipt.delivery_number + 1)]
     outcomes = (await store.confirm([old.receipt, *forged])).value
 
     assert_equal("the outcomes of an old receipt and of forged ones", outcomes, (ConfirmOutcome.STALE,) * 3)

@@ -117,7 +117,7 @@ async def a_dead_letter_is_sent_again_as_new(env: Environment) -> None:
     assert_equal("under replace", sent, ResendOutcome.REPLACED)
     assert_equal(
         "payload, retries, number",
-        (delivery.event.payload, delivery.num_retries, delivery.receipt.number),
+        (delivery.event.payload, delivery.num_retries, delivery.receipt.delivery_number),
         (b"old", 0, 1),
     )
     assert_equal("the letters in the end", await letters_of(store), [])
@@ -202,11 +202,11 @@ async def a_dead_letter_tells_what_went_wrong_last(env: Environment) -> None:
 
     def shown(id: str) -> tuple[object, ...]:
         letter = letters[id]
-        return (letter.reason, letter.due_us, letter.number, letter.num_counted, letter.last_error)
+        return (letter.reason, letter.due_us, letter.delivery_number, letter.num_counted, letter.last_error)
 
     def last(delivery: int, node: str, at_us: int | None, failure: Failure | None = None) -> LastError:
         assert at_us is not None, "all of them require a confirm"
-        return LastError(delivery=delivery, node=node, at_us=at_us, failure=failure)
+        return LastError(delivery_number=delivery, node=node, at_us=at_us, failure=failure)
 
     exhausted = EndReason.EXHAUSTED
     assert_equal(

@@ -140,12 +140,14 @@ async def a_replacement_starts_afresh(env: Environment) -> None:
     stale_again = (await store.confirm([old.receipt])).value[0]
 
     assert_equal(
-        "state, counts of the replacement", (fresh.state, fresh.num_retries, fresh.number), (EventState.SCHEDULED, 0, 0)
+        "state, counts of the replacement",
+        (fresh.state, fresh.num_retries, fresh.delivery_number),
+        (EventState.SCHEDULED, 0, 0),
     )
     assert_equal(
         "the old receipt, before and after the new delivery", (stale, stale_again), (ConfirmOutcome.STALE,) * 2
     )
-    assert_equal("retries and number of its delivery", (new.num_retries, new.receipt.number), (0, 1))
+    assert_equal("retries and number of its delivery", (new.num_retries, new.receipt.delivery_number), (0, 1))
 
 
 @scenario("P3", needs=Feature.DEAD_LETTERS)

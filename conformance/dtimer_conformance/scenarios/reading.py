@@ -28,7 +28,7 @@ async def peek_shows_an_event_through_its_life(env: Environment) -> None:
     await store.confirm([delivery.receipt])
     gone = (await store.peek("e")).value
 
-    seen = [(found.state, found.num_retries, found.number) for found in (scheduled, failed, unconfirmed)]
+    seen = [(found.state, found.num_retries, found.delivery_number) for found in (scheduled, failed, unconfirmed)]
     before, out = EventState.SCHEDULED, EventState.UNCONFIRMED
     assert_equal("state, retries, deliveries", seen, [(before, 0, 0), (before, 1, 1), (out, 1, 2)])
     assert_equal("the time of an unconfirmed event", unconfirmed.next_us, delivery.deadline_us)

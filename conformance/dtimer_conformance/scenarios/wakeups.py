@@ -262,7 +262,9 @@ async def a_lost_claim_comes_again_at_its_deadline(env: Environment) -> None:
     await env.wait(100 * MILLISECOND_US)
 
     assert_equal(
-        "what came", [(event.id, event.num_retries, event.delivery) for event in node.events], [("tracked", 1, 2)]
+        "what came",
+        [(event.id, event.num_retries, event.delivery_number) for event in node.events],
+        [("tracked", 1, 2)],
     )
 
 

@@ -113,7 +113,11 @@ class _Taking:
     def _end(self, row: Row, event: EventData, why: EndReason) -> None:
         self.ended.append(
             EndedEvent(
-                event=event, reason=why, number=row["number"], num_counted=row["counted"], dead_letter=event.dead_letter
+                event=event,
+                reason=why,
+                delivery_number=row["number"],
+                num_counted=row["counted"],
+                dead_letter=event.dead_letter,
             )
         )
         if event.dead_letter:

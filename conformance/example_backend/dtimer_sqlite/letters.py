@@ -96,7 +96,7 @@ def _letter_of(row: Row) -> DeadLetter:
         detail=row["detail"],
         buried_us=row["buried_us"],
         due_us=row["due_us"],
-        number=row["number"],
+        delivery_number=row["number"],
         num_counted=row["counted"],
         last_error=last_error_of(row),
     )

@@ -26,7 +26,7 @@ from dtimer_sqlite.turn import Row, Turn
 
 def _holds(row: Row, receipt: Receipt) -> bool:
     """Whether the receipt is for the newest delivery, and that is unconfirmed."""
-    return bool(row["unconfirmed"]) and (row["number"], row["claim"]) == (receipt.number, receipt.nonce)
+    return bool(row["unconfirmed"]) and (row["number"], row["claim"]) == (receipt.delivery_number, receipt.nonce)
 
 
 def confirm(turn: Turn, receipts: Sequence[Receipt]) -> tuple[ConfirmOutcome, ...]:

@@ -70,7 +70,7 @@ def pending_of(row: Row, event: EventData) -> Pending:
         state=EventState.UNCONFIRMED if unconfirmed else EventState.SCHEDULED,
         next_us=row["next_us"],
         num_retries=row["counted"] - unconfirmed,
-        number=row["number"],
+        delivery_number=row["number"],
     )
 
 
@@ -104,4 +104,6 @@ def last_error_of(row: Row) -> LastError | None:
     if row["error_delivery"] is None:
         return None
     failure = None if row["error_type"] is None else Failure(row["error_type"], row["error_text"])
-    return LastError(delivery=row["error_delivery"], node=row["error_node"], at_us=row["error_us"], failure=failure)
+    return LastError(
+        delivery_number=row["error_delivery"], node=row["error_node"], at_us=row["error_us"], failure=failure
+    )

@@ -135,7 +135,7 @@ def _due(due: Due) -> bytes:
 
 
 def _flat(receipts: Sequence[Receipt]) -> list[Argument]:
-    return [part for receipt in receipts for part in (receipt.id, receipt.number, receipt.nonce)]
+    return [part for receipt in receipts for part in (receipt.id, receipt.delivery_number, receipt.nonce)]
 
 
 def _with_timeouts(extensions: Sequence[Extension]) -> list[Argument]:

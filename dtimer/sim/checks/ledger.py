@@ -231,7 +231,7 @@ class Ledger:
             self._complain("F4", host, unreadable.id, "a record could not be read, and nobody spoiled it")
 
     def _delivered(self, host: str, operation: op.Claim, delivery: Delivery) -> None:
-        id, number = delivery.event.id, delivery.receipt.number
+        id, number = delivery.event.id, delivery.receipt.delivery_number
         entry = self.live.get(id)
         if entry is None:
             self._complain("E1 E2", host, id, f"delivery {number} of an event that had ended or never was")
@@ -457,4 +457,5 @@ def _expiry(data: EventData, due_us: int) -> int | None:
 
 
 def _early(delivery: Delivery, entry: Entry) -> str:
-    return f"delivery {delivery.receipt.number} came {max(entry.due_us, delivery.due_us) - delivery.at_us} us early"
+    early_us = max(entry.due_us, delivery.due_us) - delivery.at_us
+    return f"delivery {delivery.receipt.delivery_number} came {early_us} us early"

@@ -29,7 +29,8 @@ def taken_by(claim: op.Claim, claimed: Claimed) -> dict[str, Field]:
     fields: dict[str, Field] = {
         "status": claimed.status.value,
         "got": [
-            [delivery.receipt.id, delivery.receipt.number, delivery.num_retries] for delivery in claimed.deliveries
+            [delivery.receipt.id, delivery.receipt.delivery_number, delivery.num_retries]
+            for delivery in claimed.deliveries
         ],
     }
     if claimed.extended:

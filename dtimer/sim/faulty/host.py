@@ -204,7 +204,7 @@ class Host:
         """A reply is here."""
         if isinstance(applied.value, Claimed):
             for delivery in applied.value.deliveries:
-                self._got[delivery.receipt.id] = (delivery.receipt.number, delivery.num_retries)
+                self._got[delivery.receipt.id] = (delivery.receipt.delivery_number, delivery.num_retries)
             while len(self._got) > GOT_REMEMBERED:
                 self._got.popitem(last=False)
 

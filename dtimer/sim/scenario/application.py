@@ -67,7 +67,7 @@ class Application:
         if self.calm:
             await self._confirm(host, event)
             return
-        rng = Rng(self._seed, "handler", event.id, event.receipt.nonce, event.delivery)
+        rng = Rng(self._seed, "handler", event.id, event.receipt.nonce, event.delivery_number)
         deed = rng.below(100)
         await asyncio.sleep(rng.below(500) / 1_000)
         if deed < 68:

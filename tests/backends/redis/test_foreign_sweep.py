@@ -270,10 +270,10 @@ async def test_no_dead_letter_hides_another(world: RedisWorld, stranger: Client)
 
     assert letters[-1].id == "good"
     assert letters[-1].detail == "why"
-    assert letters[-1].last_error == LastError(delivery=1, node="n", at_us=1, failure=Failure("E", "x"))
+    assert letters[-1].last_error == LastError(delivery_number=1, node="n", at_us=1, failure=Failure("E", "x"))
     for letter in letters:
         _ = (letter.payload_bytes, letter.detail, letter.buried_at, letter.reason, letter.due, letter.headers)
-        _ = (letter.last_error, letter.failed_at, letter.deliveries)
+        _ = (letter.last_error, letter.failed_at, letter.delivery_number)
     assert {f"odd {number}" for number in range(len(LETTERS))} < {letter.id for letter in letters}
     for number in range(len(LETTERS)):
         assert await timer.discard(f"odd {number}")

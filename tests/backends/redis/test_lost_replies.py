@@ -482,4 +482,4 @@ async def test_what_a_receipt_fences_leaves_alone_what_another_has_posted(scene:
                 await task
         seen = (await scene.near.peek("e")).value
         assert seen is not None
-        assert (seen.number, seen.state) == (0, EventState.SCHEDULED)
+        assert (seen.delivery_number, seen.state) == (0, EventState.SCHEDULED)

@@ -161,7 +161,7 @@ async def test_the_dead_can_be_listed_sent_again_and_discarded(looking: Client, 
             shown = await timer.peek(letter.id)
             assert shown is not None
             assert shown.payload == letter.payload
-            assert shown.deliveries == 0
+            assert shown.delivery_number == 0
         assert all([await timer.discard(letter) for letter in readable[1::50]])
         assert len(await timer.dead_letters()) == DEAD - len(readable[::50]) - len(readable[1::50])
 

@@ -153,7 +153,7 @@ def more_than_room(book: Book) -> None:
 def expired_too_soon(book: Book) -> None:
     data = evolve(A, expires_after_us=60 * SECOND)
     book.post(data)
-    told = EndedEvent(event=data, reason=EndReason.EXPIRED, number=0, num_counted=0, dead_letter=True)
+    told = EndedEvent(event=data, reason=EndReason.EXPIRED, delivery_number=0, num_counted=0, dead_letter=True)
     book.claim(lie=value(lambda claimed: evolve(claimed, deliveries=(), ended=(told,))))
 
 
@@ -171,7 +171,7 @@ def delivered_after_expiry(book: Book) -> None:
 
 def exhausted_too_soon(book: Book) -> None:
     book.take()
-    told = EndedEvent(event=A, reason=EndReason.EXHAUSTED, number=1, num_counted=1, dead_letter=True)
+    told = EndedEvent(event=A, reason=EndReason.EXHAUSTED, delivery_number=1, num_counted=1, dead_letter=True)
     book.claim(after_s=11, lie=value(lambda claimed: evolve(claimed, deliveries=(), ended=(told,))))
 
 

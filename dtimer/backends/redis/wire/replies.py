@@ -172,7 +172,7 @@ def _ended(row: list[Reply]) -> EndedEvent:
     return EndedEvent(
         event=read_record(_id(id), as_bytes(record)),
         reason=EndReason(_text(reason)),
-        number=as_int(number),
+        delivery_number=as_int(number),
         num_counted=as_int(counted),
         dead_letter=dead_letter == 1,
     )
@@ -192,7 +192,7 @@ def _pending(id: str, row: list[Reply]) -> Pending:
         state=EventState.UNCONFIRMED if unconfirmed else EventState.SCHEDULED,
         next_us=as_int(next_us),
         num_retries=as_int(counted) - as_int(unconfirmed),
-        number=as_int(number),
+        delivery_number=as_int(number),
     )
 
 
@@ -231,7 +231,7 @@ def _dead_letter(id: str, letter: bytes) -> DeadLetter:
         detail=detail.decode(errors="replace"),
         buried_us=int(buried_us),
         due_us=int(due_us),
-        number=int(number),
+        delivery_number=int(number),
         num_counted=int(num_counted),
         last_error=_last_error(error),
     )
@@ -246,7 +246,7 @@ def _last_error(error: bytes) -> LastError | None:
     failure: Failure | None = None
     if (split := int(length)) >= 0:
         failure = Failure(words[:split].decode(errors="replace"), words[split:].decode(errors="replace"))
-    return LastError(delivery=int(delivery), node=node, at_us=int(at_us), failure=failure)
+    return LastError(delivery_number=int(delivery), node=node, at_us=int(at_us), failure=failure)
 
 
 def branches(reply: Reply) -> tuple[Branch, ...]:
