@@ -1,6 +1,6 @@
 """Every error of dtimer, split by whose fault it is and by what is known about the outcome.
 
-* Yours: :class:`InvalidArgument` and its kin, raised before any I/O; nothing was done.
+* Yours: :class:`InvalidArgument` and its kin, raised at the caller; nothing was done.
 * The store's: :class:`BackendError`, which names the operation and says whether it may have been applied.
 * Reports: what a node meets on its own, handed to the ``error`` handlers or logged, never raised at a caller.
 """
@@ -47,6 +47,19 @@ class PayloadNotEncodable(InvalidArgument):
 
 class PayloadTooLarge(InvalidArgument):
     """The encoded payload is over the limit (rule P6)."""
+
+
+class PayloadNotDecodable(DTimerError):
+    """The codec refused the payload of an event that was looked at; the original error is the cause.
+
+    Attributes:
+        payload: the bytes; of a dead letter whose record could not be read they are the record's.
+    """
+
+    def __init__(self, id: str, payload: bytes, problem: str) -> None:
+        super().__init__(f"the payload of event {id!r} cannot be decoded: {problem}")
+        self.id = id
+        self.payload = payload
 
 
 class EventExists(DTimerError):

@@ -17,6 +17,7 @@ from dtimer import (
     Event,
     ExtendOutcome,
     InvalidArgument,
+    PayloadNotDecodable,
     PayloadRefused,
     ReleaseOutcome,
     Retry,
@@ -218,8 +219,10 @@ async def test_a_payload_that_cannot_be_decoded_is_buried_after_an_hour(sim: Sim
     assert "dead letter" in str(refused[-1])
     assert (letter.reason, letter.payload_bytes) == (EndReason.REFUSED, b'"text"')
     assert "invalid literal" in letter.detail
-    with pytest.raises(PayloadRefused):
+    with pytest.raises(PayloadNotDecodable, match="the codec refused it") as caught:
         letter.payload  # noqa: B018
+    assert (caught.value.id, caught.value.payload) == (letter.id, b'"text"')
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 async def test_how_long_refused_events_are_kept_is_the_timers_to_set(sim: SimBackend) -> None:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from dtimer._validation import from_instant
 from dtimer.codecs.codec import Codec, PayloadT, decode_headers
-from dtimer.errors import PayloadRefused
+from dtimer.errors import PayloadNotDecodable
 from dtimer.protocol.values import DeadLetter, EndReason, EventData, EventState, LastError, Pending
 from dtimer.user_code import ends_the_program
 
@@ -43,7 +43,7 @@ class Upcoming(Generic[PayloadT]):
         """Decoded when asked for, so that one bad payload spoils no list.
 
         Raises:
-            PayloadRefused: the codec refused it.
+            PayloadNotDecodable: the codec refused it.
         """
         return _decoded(self._codec, self._pending.event)
 
@@ -116,9 +116,9 @@ class DeadEvent(Generic[PayloadT]):
 
     @property
     def payload(self) -> PayloadT:
-        """Raises :class:`dtimer.PayloadRefused` if the codec refuses it, or the store could not read the record."""
+        """Raises `PayloadNotDecodable` if the codec refuses it, or the store could not read the record."""
         if self.letter.event is None:
-            raise PayloadRefused(self.letter.id, self.letter.raw, "its record could not be read")
+            raise PayloadNotDecodable(self.letter.id, self.letter.raw, "its record could not be read")
         return _decoded(self._codec, self.letter.event)
 
     @property
@@ -181,4 +181,4 @@ def _decoded(codec: Codec[PayloadT], event: EventData) -> PayloadT:
     except BaseException as error:
         if ends_the_program(error):
             raise
-        raise PayloadRefused(event.id, event.payload, "the store has it still") from error
+        raise PayloadNotDecodable(event.id, event.payload, "the codec refused it") from error
