@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
+from dtimer.cli.errors import UsageError
 from dtimer.cli.files import check_writable
-from dtimer.cli.targets import UnknownTarget, find_target
-from dtimer.errors import InvalidArgument
+from dtimer.cli.targets import find_target
 from dtimer.safe_repr import printable
 from dtimer_conformance.report import Unreached, make_report
 from dtimer_conformance.runner import Result, Status
@@ -34,7 +34,7 @@ def run_conformance(target: str, *, json_path: str | None = None, name: str | No
     try:
         check_writable(json_path)
         found = find_target(target)
-    except (InvalidArgument, UnknownTarget) as error:
+    except UsageError as error:
         print(f"dtimer conformance: {error}", file=sys.stderr)
         return 2
     try:

@@ -1,10 +1,10 @@
-"""Files that a user names on the command line; what is wrong with one is an `InvalidArgument`."""
+"""Files that a user names on the command line; what is wrong with one is a `UsageError`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from dtimer.errors import InvalidArgument
+from dtimer.cli.errors import UsageError
 from dtimer.safe_repr import printable
 
 
@@ -12,7 +12,7 @@ def check_writable(*paths: str | None) -> None:
     """Before anything is run: what is found in an hour must have a place to go.
 
     Raises:
-        InvalidArgument: one of them cannot be written.
+        UsageError: one of them cannot be written.
     """
     for path in paths:
         if path is None:
@@ -20,31 +20,27 @@ def check_writable(*paths: str | None) -> None:
         try:
             existed = Path(path).exists()
             if Path(path).is_dir() or not Path(path).parent.is_dir():
-                raise InvalidArgument(
-                    printable(path), "cannot be written: it must be a file in a directory that exists"
-                )
+                raise UsageError(f"{printable(path)} cannot be written: it must be a file in a directory that exists")
             with Path(path).open("ab"):
                 pass
             if not existed:
                 Path(path).unlink()
-        except InvalidArgument:
-            raise
         except (OSError, ValueError) as error:
-            raise InvalidArgument(printable(path), f"cannot be written: {_reason(error)}") from error
+            raise UsageError(f"{printable(path)} cannot be written: {_reason(error)}") from error
 
 
 def read(path: str) -> str:
     """Its text.
 
     Raises:
-        InvalidArgument: it cannot be read as text.
+        UsageError: it cannot be read as text.
     """
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidArgument(printable(path), f"cannot be read as text: {error}") from error
+        raise UsageError(f"{printable(path)} cannot be read as text: {error}") from error
     except (OSError, ValueError) as error:
-        raise InvalidArgument(printable(path), f"cannot be read: {_reason(error)}") from error
+        raise UsageError(f"{printable(path)} cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: OSError | ValueError) -> str:

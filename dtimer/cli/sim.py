@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import evolve, fields
 
+from dtimer.cli.errors import UsageError
 from dtimer.cli.files import check_writable, read
 from dtimer.errors import InvalidArgument
 from dtimer.safe_repr import printable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from dtimer.sim.scenario.case import Case
     from dtimer.sim.scenario.runner import Outcome
     from dtimer.sim.scenario.steps import Step
+
+T = TypeVar("T")
 
 SEEDS_MAX: Final = 1_000_000
 LINES_SHOWN: Final = 60
@@ -56,7 +59,7 @@ def run_sim(given: argparse.Namespace) -> int:
         if given.replay is not None:
             return _replay(_read_case(given.replay), given)
         return _campaign(given)
-    except InvalidArgument as error:
+    except (UsageError, InvalidArgument) as error:
         print(f"dtimer sim: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -69,18 +72,19 @@ def run_sim(given: argparse.Namespace) -> int:
 def _campaign(given: argparse.Namespace) -> int:
     from dtimer.sim.faulty.plan import Faults
     from dtimer.sim.scenario.campaign import cores, run_seeds
+    from dtimer.sim.scenario.case import Case
     from dtimer.sim.scenario.options import Options
 
     if not 1 <= given.seeds <= SEEDS_MAX:
-        raise InvalidArgument("--seeds", f"must be from 1 to {SEEDS_MAX:,}, not {given.seeds}")
+        raise UsageError(f"--seeds must be from 1 to {SEEDS_MAX:,}, not {given.seeds}")
     jobs = cores() if given.jobs is None else given.jobs
     if jobs < 1:
-        raise InvalidArgument("--jobs", f"must be at least 1, not {jobs}")
+        raise UsageError(f"--jobs must be at least 1, not {jobs}")
     if given.seed is not None and given.seed < 0:
-        raise InvalidArgument("--seed", f"must not be negative, as {given.seed} is")
+        raise UsageError(f"--seed must not be negative, as {given.seed} is")
     options = Options(nodes=given.nodes, hours=given.hours, rate=given.rate)
     if given.faults is not None:
-        options = evolve(options, faults=Faults.from_json(read(given.faults)))
+        options = evolve(options, faults=_read_as(Faults.from_json, given.faults))
     first = secrets.randbelow(2**32) if given.seed is None else given.seed
     seeds = range(first, first + given.seeds)
     print(
@@ -100,7 +104,7 @@ def _campaign(given: argparse.Namespace) -> int:
     print(_table(reports, given.nodes, time.monotonic() - began_s))
     failed = next((report for report in reports if report.violations), None)
     if failed is not None:
-        return _explain(_case_of(failed.case_json), given)
+        return _explain(Case.from_json(failed.case_json), given)
     if given.timeline is not None:
         from dtimer.sim.scenario.runner import run_seed
 
@@ -212,13 +216,18 @@ def _draw(outcome: Outcome, path: str) -> None:
 
 
 def _read_case(path: str) -> Case:
-    return _case_of(read(path))
-
-
-def _case_of(text: str) -> Case:
     from dtimer.sim.scenario.case import Case
 
-    return Case.from_json(text)
+    return _read_as(Case.from_json, path)
+
+
+def _read_as(from_json: Callable[[str], T], path: str) -> T:
+    """What a file holds; what is wrong with its text is said of the file."""
+    text = read(path)
+    try:
+        return from_json(text)
+    except InvalidArgument as error:
+        raise UsageError(f"{printable(path)} {error.problem}") from error
 
 
 # --- progress -------------------------------------------------------------------------------------------------

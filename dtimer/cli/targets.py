@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, cast
 from attrs import define, field, frozen
 
 from dtimer import RedisBackend, SimBackend
+from dtimer.cli.errors import UsageError
 from dtimer.errors import InvalidArgument
 from dtimer.protocol.backend import TimerBackend
 from dtimer.safe_repr import safe_repr
@@ -41,7 +42,7 @@ SIM_FEATURES: Final = _BOTH | {Feature.ADVANCE, Feature.STEP}
 REDIS_FEATURES: Final = _BOTH | {Feature.CLOCK, Feature.FOREIGN_SCHEMA}
 
 
-class UnknownTarget(ValueError):
+class UnknownTarget(UsageError):
     """A target that cannot be judged; the message says why."""
 
 

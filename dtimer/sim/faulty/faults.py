@@ -42,9 +42,11 @@ def to_us(seconds: float) -> int:
 
 
 def seconds(value: Seconds) -> float:
-    """The converter of all times of faults."""
-    number: object = value.total_seconds() if isinstance(value, timedelta) else value
-    return round(_validation.finite(number, "a time of a fault, in seconds or as a timedelta,") * SECOND_US) / SECOND_US
+    """The converter of all times of faults. What is no number is left to the validator, which knows the argument."""
+    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return number  # type: ignore[no-any-return]
+    return round(number * SECOND_US) / SECOND_US
 
 
 def optional_seconds(value: Seconds | None) -> float | None:
@@ -53,6 +55,10 @@ def optional_seconds(value: Seconds | None) -> float | None:
 
 def _lost_seconds(value: Seconds | Literal["all"]) -> float | Literal["all"]:
     return ALL if value == ALL else seconds(value)
+
+
+def _finite(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    _validation.finite(value, attribute.name)
 
 
 def not_negative(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -78,7 +84,7 @@ def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
 
 
 def _losable(_: object, attribute: attrs.Attribute[Any], value: float | Literal["all"]) -> None:
-    if value != ALL and not 0 <= value <= LOSE_MAX_US / SECOND_US:
+    if value != ALL and not 0 <= _validation.finite(value, attribute.name) <= LOSE_MAX_US / SECOND_US:
         raise InvalidArgument(
             attribute.name, f"must be 'all', or 0 to {LOSE_MAX_US // SECOND_US} s, not {safe_repr(value)}"
         )
@@ -200,7 +206,7 @@ class SetWallClock(NodeFault):
 
     kind = "set_wall_clock"
     choices: ClassVar[Mapping[str, Choices]] = {"offset_s": (-100_000.0, 100_000.0)}
-    offset_s: float = field(default=0.0, converter=seconds)
+    offset_s: float = field(default=0.0, converter=seconds, validator=_finite)
 
 
 # --- the way to the store -----------------------------------------------------------------------------
@@ -246,8 +252,8 @@ class Slow(NodeFault):
 
     kind = "slow"
     choices: ClassVar[Mapping[str, Choices]] = {"min_s": (0.001, 0.5), "max_s": (0.5, 6.0), "for_s": (0.1, 30.0)}
-    min_s: float = field(converter=seconds)
-    max_s: float = field(converter=seconds)
+    min_s: float = field(converter=seconds, validator=_finite)
+    max_s: float = field(converter=seconds, validator=_finite)
     for_s: float | None = field(default=None, converter=optional_seconds, validator=not_negative)
 
     def __attrs_post_init__(self) -> None:
@@ -323,7 +329,7 @@ class ForgeAnnouncement(NodeFault):
 
     kind = "forge_announcement"
     choices: ClassVar[Mapping[str, Choices]] = {"due_s": (-10.0, 100.0), "ahead": (-5.0, 1_000_000.0)}
-    due_s: float = field(default=0.0, converter=seconds)
+    due_s: float = field(default=0.0, converter=seconds, validator=_finite)
     ahead: int = 1
 
 
@@ -388,7 +394,7 @@ class Failover(StoreFault):
     }
     lose_s: float | Literal["all"] = field(default=0.0, converter=_lost_seconds, validator=_losable)
     down_s: float = field(default=1.0, converter=seconds, validator=not_negative)
-    clock_by_s: float = field(default=0.0, converter=seconds)
+    clock_by_s: float = field(default=0.0, converter=seconds, validator=_finite)
 
 
 @frozen
@@ -414,7 +420,7 @@ class StepClock(StoreFault):
 
     kind = "step_clock"
     choices: ClassVar[Mapping[str, Choices]] = {"by_s": (-5.0, 5.0)}
-    by_s: float = field(converter=seconds)
+    by_s: float = field(converter=seconds, validator=_finite)
 
 
 # --- all of them -----------------------------------------------------------------------------------------

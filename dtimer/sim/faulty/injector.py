@@ -79,7 +79,7 @@ class Injector:
         self.stopped: dict[str, float | None] = {}
         self.healed = False
         for index, (at_s, fault) in enumerate(faults.script):
-            self._check(fault)
+            self._check(fault, "faults")
             self._plan((to_us(at_s), _BEGINS, 1 + index, ""), partial(self._inject_scripted, fault))
         for kind, usual in faults.rates.items():
             swarm = rng.of("swarm", kind).pick(SWARM) if faults.swarm else 1.0
@@ -96,7 +96,7 @@ class Injector:
         Raises:
             InvalidArgument: there is no such node.
         """
-        self._check(fault)
+        self._check(fault, "fault")
         effect = self._effects.of(fault)
         if effect is None:
             return False
@@ -169,9 +169,10 @@ class Injector:
 
     # --- what -----------------------------------------------------------------------------------------------
 
-    def _check(self, fault: Fault) -> None:
+    def _check(self, fault: Fault, argument: str) -> None:
         if isinstance(fault, NodeFault) and fault.node not in self._hosts:
-            raise InvalidArgument("node", f"must be one of {', '.join(self._hosts)}, not {safe_repr(fault.node)}")
+            hosts = ", ".join(self._hosts)
+            raise InvalidArgument(argument, f"must be about one of {hosts}, not {safe_repr(fault.node)}")
 
     def _end(self, number: int) -> None:
         active = self._active.pop(number, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from dtimer._validation import many
+from dtimer._validation import finite, many
 from dtimer.errors import InvalidArgument
 from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.faults import (
@@ -50,7 +50,7 @@ def _moment(moment: Any) -> tuple[float, Fault]:
     try:
         at, fault = moment
         if isinstance(fault, Fault):
-            return seconds(at), fault
+            return finite(seconds(at), "script"), fault
     except (TypeError, ValueError) as error:
         if isinstance(error, InvalidArgument):
             raise
@@ -116,9 +116,12 @@ class Faults:
             script = script_from_json(parts.pop("script", []))
             return cls(script=script, rates=rates, **parts)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument("faults", f"are not what Faults.to_json writes: {safe_repr(error)}") from error
+            raise InvalidArgument("text", f"is not what Faults.to_json writes: {what_is_wrong(error)}") from error
+
+
+def what_is_wrong(error: Exception) -> str:
+    """With JSON, for people: one of our own errors says it best."""
+    return str(error) if isinstance(error, InvalidArgument) else safe_repr(error)
 
 
 def script_to_json(script: Iterable[tuple[float, Fault]]) -> list[dict[str, object]]:
@@ -133,8 +136,8 @@ def script_from_json(script: Iterable[Mapping[str, Any]]) -> list[tuple[float, F
         parameters = dict(moment)
         at_s, kind = parameters.pop("at_s"), parameters.pop("fault")
         if kind not in KINDS:
-            raise InvalidArgument("fault", f"must be one of {', '.join(KINDS)}, not {safe_repr(kind)}")
-        faults.append((seconds(at_s), KINDS[kind](**parameters)))
+            raise InvalidArgument("script", f"must have faults of {', '.join(KINDS)}, not {safe_repr(kind)}")
+        faults.append((finite(seconds(at_s), "script"), KINDS[kind](**parameters)))
     return faults
 
 

@@ -8,9 +8,8 @@ from typing import Final, Self
 from attrs import evolve, field, frozen
 
 from dtimer.errors import InvalidArgument
-from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.faults import Fault
-from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.faulty.plan import Faults, what_is_wrong
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.steps import Step, draw_steps, steps_from_json
 
@@ -63,13 +62,11 @@ class Case:
         try:
             parts = json.loads(text)
             if parts["dtimer_case"] != FORMAT:
-                raise InvalidArgument("case", f"is of another format than {FORMAT}")
+                raise ValueError(f"its format is not {FORMAT}")
             return cls(
                 seed=int(parts["seed"]),
                 options=Options.from_json(parts["options"]),
                 steps=steps_from_json(parts["steps"]),
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            if isinstance(error, InvalidArgument):
-                raise
-            raise InvalidArgument("case", f"is not what Case.to_json writes: {safe_repr(error)}") from error
+            raise InvalidArgument("text", f"is not what Case.to_json writes: {what_is_wrong(error)}") from error

@@ -9,7 +9,7 @@ from attrs import asdict, field, frozen
 
 from dtimer.errors import InvalidArgument
 from dtimer.safe_repr import safe_repr
-from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.faulty.plan import Faults, what_is_wrong
 
 HOUR_S: Final = 3_600.0
 FAULTS_PER_HOUR: Final = 60.0
@@ -56,5 +56,5 @@ class Options:
         try:
             figures = {name: value for name, value in parts.items() if name != "faults"}
             return cls(**figures, faults=Faults.from_json(json.dumps(parts["faults"])))
-        except (TypeError, KeyError) as error:
-            raise InvalidArgument("options", f"are not what Options.to_json writes: {safe_repr(error)}") from error
+        except (TypeError, KeyError, AttributeError, InvalidArgument) as error:
+            raise InvalidArgument("parts", f"are not what Options.to_json writes: {what_is_wrong(error)}") from error
