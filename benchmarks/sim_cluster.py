@@ -27,7 +27,7 @@ class Cluster:
     """Nodes that confirm whatever they get."""
 
     def __init__(self, nodes: int, *, record: bool, max_events: int = 8) -> None:
-        self.simulation = Simulation(1, nodes=nodes, record=record)
+        self.simulation = Simulation(seed=1, nodes=nodes, record=record)
         self.handled = 0
 
         @self.simulation.node

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final, Generic
 
+from attrs import field
 from typing_extensions import override
 
 from dtimer import _validation
@@ -47,22 +48,22 @@ class PostedId(str):
         return str.__repr__(self) if outcome is None else f"PostedId({str.__repr__(self)}, {outcome.value})"
 
 
-@frozen(kw_only=True)
+@frozen
 class Post(Generic[PayloadT]):
     """One item of :meth:`dtimer.DTimer.post_many`; its fields are the arguments of :meth:`dtimer.DTimer.post`."""
 
     payload: PayloadT
     delay: Delay | None = None
-    at: datetime | None = None
-    id: str | None = None
-    max_retries: int = 0
-    confirm_timeout: Timeout | None = None
-    max_run: Timeout | None = None
-    retry: Retry | None = None
-    expires_after: Delay | None = None
-    dead_letter: bool = False
-    if_exists: IfExistsName = "replace"
-    headers: Mapping[str, str] | None = None
+    at: datetime | None = field(default=None, kw_only=True)
+    id: str | None = field(default=None, kw_only=True)
+    max_retries: int = field(default=0, kw_only=True)
+    confirm_timeout: Timeout | None = field(default=None, kw_only=True)
+    max_run: Timeout | None = field(default=None, kw_only=True)
+    retry: Retry | None = field(default=None, kw_only=True)
+    expires_after: Delay | None = field(default=None, kw_only=True)
+    dead_letter: bool = field(default=False, kw_only=True)
+    if_exists: IfExistsName = field(default="replace", kw_only=True)
+    headers: Mapping[str, str] | None = field(default=None, kw_only=True)
 
 
 class PostEncoder(Generic[PayloadT]):

@@ -12,6 +12,7 @@ from typing import Final, Self, cast
 from typing_extensions import override
 
 from dtimer import _validation
+from dtimer._validation import Timeout
 from dtimer.epochs import epoch_after_reset
 from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, StoreRefused, WrongProcessOrLoop
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
@@ -19,7 +20,6 @@ from dtimer.loop_local import LoopRef
 from dtimer.protocol.backend import OperationMethods, Runtime
 from dtimer.protocol.operations import Claim, Operation, ReplyT_co, Upcoming
 from dtimer.protocol.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
-from dtimer.safe_repr import safe_repr
 from dtimer.semantics import Machine, StoreClock
 from dtimer.semantics.clock import CLOCK_BEYOND
 from dtimer.sim.runtime import SimRuntime
@@ -52,7 +52,7 @@ class SimBackend(SimClock, OperationMethods):
         namespace: as for any backend.
         seed: the same seed and the same calls give the same run, ids and jitters included.
         start: the time of day at which the simulation starts; aware, from 1970 to 2200.
-        hang_after: so many seconds of real time without any progress make a :class:`SimStuck`.
+        hang_after: seconds, or a timedelta, of real time without any progress after which :class:`SimStuck` is raised.
         raise_asserts: an AssertionError that a handler raises reaches the test, as pytest's outcomes always do; else it
             merely fails the event, like any other error.
 
@@ -62,20 +62,18 @@ class SimBackend(SimClock, OperationMethods):
 
     def __init__(
         self,
-        *,
         namespace: str = NAMESPACE_DEFAULT,
+        *,
         seed: int = 0,
         start: datetime = START,
-        hang_after: float = HANG_AFTER_S,
+        hang_after: Timeout = HANG_AFTER_S,
         raise_asserts: bool = True,
     ) -> None:
         self._namespace = _validation.name(namespace, "namespace")
-        hang_after_s = _validation.finite(hang_after, "hang_after")
-        if hang_after_s <= 0:
-            raise InvalidArgument("hang_after", f"must be a positive number of seconds, not {safe_repr(hang_after)}")
+        hang_after_us = _validation.timeout_us(hang_after, "hang_after")
         world = World(
             start_us=_start_us(start),
-            hang_after_s=hang_after_s,
+            hang_after_s=hang_after_us / SECOND_US,
             raise_asserts=_validation.flag(raise_asserts, "raise_asserts"),
         )
         super().__init__(world, self._first_us)

@@ -109,6 +109,7 @@ async def test_the_time_of_day_is_the_stores(sim: SimBackend) -> None:
         ("hang_after", 0),
         ("hang_after", float("nan")),
         ("hang_after", float("inf")),
+        ("hang_after", timedelta()),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(argument: str, value: Any) -> None:

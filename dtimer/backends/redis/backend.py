@@ -47,7 +47,7 @@ class RedisBackend(RedisPartition):
         namespace: str = NAMESPACE_DEFAULT,
         *,
         partitions: int = 1,
-        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
+        request_timeout: Timeout = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
         repeat_within: Timeout = REPEAT_WITHIN_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,
@@ -59,7 +59,7 @@ class RedisBackend(RedisPartition):
                 ``master_for`` gives, or a ``RedisCluster``.
             namespace: an independent set of events and nodes; ``[A-Za-z0-9_.-]{1,64}``.
             partitions: in how many the namespace is kept; the first use decides, and any other number is refused.
-            request_timeout: seconds that one request may take as a whole.
+            request_timeout: seconds, or a timedelta, that one request may take as a whole.
             durability: how far every post must have got before it returns, unless the post says;
                 by default, acknowledged by the primary.
             repeat_within: seconds, or a timedelta, for which a timer repeats a call, unless the call says; 0 is one try
@@ -85,7 +85,7 @@ class RedisBackend(RedisPartition):
         namespace: str,
         partitions: int,
         *,
-        request_timeout: float,
+        request_timeout: Timeout,
         durability: Durable | None,
         repeat_within: Timeout,
         clock_for_tests: Callable[[], int] | None,
@@ -132,7 +132,7 @@ class RedisBackend(RedisPartition):
         namespace: str = NAMESPACE_DEFAULT,
         *,
         partitions: int = 1,
-        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
+        request_timeout: Timeout = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
         repeat_within: Timeout = REPEAT_WITHIN_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,
@@ -161,7 +161,7 @@ class RedisBackend(RedisPartition):
         namespace: str = NAMESPACE_DEFAULT,
         *,
         partitions: int = 1,
-        request_timeout: float = REQUEST_TIMEOUT_DEFAULT_S,
+        request_timeout: Timeout = REQUEST_TIMEOUT_DEFAULT_S,
         durability: Durable | None = None,
         repeat_within: Timeout = REPEAT_WITHIN_DEFAULT_S,
         clock_for_tests: Callable[[], int] | None = None,

@@ -109,8 +109,8 @@ class Simulation:
 
     def __init__(
         self,
-        seed: int = 0,
         *,
+        seed: int = 0,
         nodes: int | Sequence[str] = 3,
         faults: Faults | None = None,
         record: bool = True,

@@ -12,7 +12,7 @@ from dtimer.protocol import operations as op
 from dtimer.protocol.values import Inspection
 from dtimer.sim.faulty import faults as f
 from dtimer.sim.faulty.backend import LinkedBackend
-from dtimer.sim.faulty.faults import Direction, Fault, Loss, Moment, Seconds
+from dtimer.sim.faulty.faults import Direction, Fault, Loss, Moment, Seconds, seconds
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.injector import Injector
 from dtimer.sim.faulty.server import Server, Watcher
@@ -88,12 +88,12 @@ class World:
         self,
         condition: Callable[[], object],
         *,
-        within_s: float = UNTIL_WITHIN_S,
-        every_s: float = UNTIL_EVERY_S,
+        within_s: Seconds = UNTIL_WITHIN_S,
+        every_s: Seconds = UNTIL_EVERY_S,
     ) -> None:
         """Wait until a condition holds, looking every so often; raises TimeoutError if it does not come to."""
-        every = _validation.finite(every_s, "every_s")
-        async with asyncio.timeout(_validation.finite(within_s, "within_s")):
+        every = _validation.finite(seconds(every_s), "every_s")
+        async with asyncio.timeout(_validation.finite(seconds(within_s), "within_s")):
             while not condition():  # noqa: ASYNC110 - in virtual time looking costs next to nothing
                 await asyncio.sleep(every)
 

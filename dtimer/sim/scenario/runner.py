@@ -78,7 +78,7 @@ def run_case(
     """
     court = Court(checked=checked)
     simulation = Simulation(
-        case.seed,
+        seed=case.seed,
         nodes=case.options.nodes,
         faults=case.options.faults,
         record=record,

@@ -23,7 +23,7 @@ Scenario = Callable[[World, Promptness, list[str]], Awaitable[None]]
 def watched(scenario: Scenario, *, nodes: int = 2, joins: bool = True) -> list[str]:
     """What is complained of while a scenario runs; the nodes are real and sound, or do nothing."""
     complaints: list[str] = []
-    simulation = Simulation(1, nodes=nodes)
+    simulation = Simulation(seed=1, nodes=nodes)
 
     @simulation.node
     async def program(host: Host) -> None:

@@ -35,7 +35,7 @@ async def failure(call: Awaitable[object], world: World) -> tuple[type[BackendEr
 
 
 def run(scenario: Callable[[World], Awaitable[None]], seed: int = 0) -> None:
-    simulation = Simulation(seed, nodes=0)
+    simulation = Simulation(seed=seed, nodes=0)
     simulation.run(scenario)
 
 

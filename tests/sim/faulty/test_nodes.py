@@ -53,7 +53,7 @@ def posted(simulation: Simulation, faults: Faults, *, max_retries: int = 5) -> t
 
 
 def crashed_at(moment: str, count: int) -> tuple[Run[None], Shop]:
-    return posted(Simulation(7, nodes=2), Faults(script=[(0, Crash("n1", 1.0, moment, count))]))  # type: ignore[arg-type]
+    return posted(Simulation(seed=7, nodes=2), Faults(script=[(0, Crash("n1", 1.0, moment, count))]))  # type: ignore[arg-type]
 
 
 def test_a_node_may_die_before_any_of_its_steps() -> None:
@@ -91,7 +91,9 @@ def test_a_node_may_die_at_any_of_its_calls(moment: str) -> None:
 def test_what_is_not_tracked_is_lost_with_its_node_at_most_once() -> None:
     """Nobody gets it twice, whenever the node dies."""
     for count in range(1, 12):
-        _, shop = posted(Simulation(7, nodes=2), Faults(script=[(0, Crash("n1", 1.0, "reply", count))]), max_retries=0)
+        _, shop = posted(
+            Simulation(seed=7, nodes=2), Faults(script=[(0, Crash("n1", 1.0, "reply", count))]), max_retries=0
+        )
         ids = [id for _, id, _ in shop.handled]
         assert len(ids) == len(set(ids))
 
@@ -104,7 +106,7 @@ class TestAnnouncements:
     @pytest.mark.parametrize("seed", range(5))
     def test_without_any_an_event_is_late_by_a_second_at_most(self, seed: int) -> None:
         """D7, W1."""
-        simulation = Simulation(seed, nodes=2)
+        simulation = Simulation(seed=seed, nodes=2)
         shop = Shop(simulation)
 
         async def scenario(world: World) -> None:
@@ -122,7 +124,7 @@ class TestAnnouncements:
 
     def test_late_repeated_and_forged_ones_do_no_harm(self) -> None:
         """W3: who comes in vain is told when to come."""
-        simulation = Simulation(1, nodes=2)
+        simulation = Simulation(seed=1, nodes=2)
         shop = Shop(simulation)
 
         async def scenario(world: World) -> None:
@@ -378,7 +380,7 @@ class TestProcesses:
         """T1: nobody reads them."""
 
         def run(offset_s: float) -> tuple[list[tuple[str, str, int]], str]:
-            simulation = Simulation(3, nodes=3)
+            simulation = Simulation(seed=3, nodes=3)
             shop = Shop(simulation)
 
             async def scenario(world: World) -> str:

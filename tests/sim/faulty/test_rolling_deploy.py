@@ -59,7 +59,7 @@ def deploy(
         work_s: how long handlers take.
     """
     names = [f"n{number}" for number in range(len(nodes))]
-    simulation = Simulation(seed, nodes=names, record=False)
+    simulation = Simulation(seed=seed, nodes=names, record=False)
     came: dict[str, datetime] = {}
 
     def program(stays: Sequence[Stay]) -> Callable[[Host], Awaitable[None]]:

@@ -37,7 +37,7 @@ async def storm(world: World) -> int:
 
 
 def stormy(seed: int, faults: Faults = STORM) -> Run[int]:
-    simulation = Simulation(seed, nodes=3, faults=faults)
+    simulation = Simulation(seed=seed, nodes=3, faults=faults)
     Shop(simulation)
     return simulation.run(storm)
 
@@ -151,7 +151,7 @@ def test_the_same_trace_comes_out_of_every_python() -> None:
 
 
 def test_a_run_without_a_trace_is_the_same_run() -> None:
-    simulation = Simulation(4, nodes=3, faults=STORM, record=False)
+    simulation = Simulation(seed=4, nodes=3, faults=STORM, record=False)
     Shop(simulation)
 
     run = simulation.run(storm)

@@ -88,7 +88,7 @@ class FirstJoin(Witness):
 def run(seed: int) -> Witness:
     """Two hosts call at random, and a third takes what is due at once. One reply in five or so is lost."""
     witness = Witness()
-    simulation = Simulation(seed, nodes=["one", "other", "taker"])
+    simulation = Simulation(seed=seed, nodes=["one", "other", "taker"])
 
     @simulation.node
     async def program(host: Host) -> None:
@@ -138,7 +138,7 @@ def test_the_net_holds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_join_that_is_repeated_fences_nobody_who_came_later() -> None:
     """N1: the early one hears that it is fenced, as if it had been a moment after its join."""
-    simulation = Simulation(7, nodes=["early", "late"])
+    simulation = Simulation(seed=7, nodes=["early", "late"])
     errors: dict[str, list[type[Exception]]] = {"early": [], "late": []}
 
     @simulation.node

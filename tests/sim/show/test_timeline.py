@@ -56,7 +56,7 @@ def test_what_anybody_named_stays_data() -> None:
 
 
 def test_a_run_draws_itself(tmp_path: Path) -> None:
-    simulation = Simulation(5, nodes=2)
+    simulation = Simulation(seed=5, nodes=2)
     Shop(simulation)
 
     async def scenario(world: World) -> None:
