@@ -51,6 +51,8 @@ RETIRED_API: Final = {
     "Exhausted": "Ended",
     "keep": "dead_letter",
     "NotTracked": "ConfirmNotRequired",
+    "SimulationRefused": "SimMisuse",
+    "SimulationStuck": "SimStuck",
 }
 """Whole identifiers that the public API has given up, and what each is called now; not in the simulator either."""
 OTHER_MEANINGS: Final = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from dtimer.sim.backend import SimBackend
-    from dtimer.sim.errors import SimMisuse, SimStuck, SimulationRefused, SimulationStuck
+    from dtimer.sim.errors import SimMisuse, SimStuck
     from dtimer.sim.faulty.backend import LinkedBackend
     from dtimer.sim.faulty.faults import (
         Accept,
@@ -90,8 +90,6 @@ _MODULES: Final = {
     "SimMisuse": "errors",
     "SimStuck": "errors",
     "Simulation": "faulty.simulation",
-    "SimulationRefused": "errors",
-    "SimulationStuck": "errors",
     "Slow": "faulty.faults",
     "StepClock": "faulty.faults",
     "Stop": "faulty.faults",
@@ -146,8 +144,6 @@ __all__ = [
     "SimMisuse",
     "SimStuck",
     "Simulation",
-    "SimulationRefused",
-    "SimulationStuck",
     "Slow",
     "StepClock",
     "Stop",

@@ -52,7 +52,7 @@ class Autojump:
         """Move the clock during the block; raises what ended it."""
         self._world.refuse_within_work("autojump")
         if self._world.turns is not None:
-            raise SimMisuse("autojump() was called within the block of another one: time jumps already")
+            raise SimMisuse("autojump()", "was called within the block of another one: time jumps already")
         self._world.turns = self._turns
         try:
             async with asyncio.timeout(None) as scope:

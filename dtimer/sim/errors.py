@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dtimer.errors import DTimerError
 
 
 class SimStuck(DTimerError):
-    """Virtual time cannot move, because work that it waits for does not end.
+    """Virtual time cannot move: work does not end, all tasks wait and no timer is set, or work goes on at one instant.
 
     Attributes:
-        pieces: one description for each piece of work: its name, and where it hangs.
+        waiting: one description for each task or other piece of work: its name, and the places where it waits,
+            outermost first.
+        now_us: in a simulation the virtual time, in microseconds since the start; None with a `SimBackend`.
     """
 
-    def __init__(self, problem: str, pieces: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((problem, *(f"* {piece}" for piece in pieces))))
-        self.pieces = pieces
+    def __init__(self, problem: str, waiting: tuple[str, ...] = (), *, now_us: int | None = None) -> None:
+        at = "" if now_us is None else f"at {now_us / 1e6:.6f} s: "
+        super().__init__("\n".join((f"{at}{problem}", *(f"* {each}" for each in waiting))))
+        self.waiting = waiting
+        self.now_us = now_us
 
 
 class SimMisuse(DTimerError):
-    """A call that moves virtual time was made where it could never return, or while another one was under way."""
+    """A call that virtual time does not allow.
 
-
-class SimulationStuck(DTimerError):
-    """Virtual time stands still for ever: all wait and no timer is set, or one task runs on and on at one instant.
-
-    Attributes:
-        now_us: the virtual time, in microseconds since the start.
-        waiting: one description for each task: its process, its name, and the places where it waits, outermost first.
-    """
-
-    def __init__(self, problem: str, now_us: int, waiting: tuple[str, ...] = ()) -> None:
-        super().__init__("\n".join((f"at {now_us / 1e6:.6f} s: {problem}", *(f"* {task}" for task in waiting))))
-        self.now_us = now_us
-        self.waiting = waiting
-
-
-class SimulationRefused(DTimerError):
-    """The code under simulation reached for the real world: a socket, a thread, a subprocess, a wait in real time.
+    It moves time where it could never return, or while another call moves it; or, in a simulation, it reaches for the
+    real world: a socket, a thread, a subprocess, a wait in real time.
 
     Attributes:
         call: what was called.
-        instead: what to do in a simulation.
+        instead: what to do; empty if nothing takes its place.
     """
 
-    def __init__(self, call: str, instead: str) -> None:
-        super().__init__(f"{call} leaves the simulation: {instead}")
+    def __init__(self, call: str, problem: str, instead: str = "") -> None:
+        super().__init__(f"{call} {problem}: {instead}" if instead else f"{call} {problem}")
         self.call = call
         self.instead = instead
+
+
+LEAVES: Final = "leaves the simulation"
+"""The problem of a call that reaches for the real world."""

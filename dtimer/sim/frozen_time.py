@@ -19,7 +19,7 @@ def frozen(clock: VirtualClock, now: Callable[[], datetime]) -> Generator[None]:
         raise ModuleNotFoundError("frozen_time() needs another package: pip install freezegun") from missing
 
     if clock.on_move is not None:
-        raise SimMisuse("frozen_time() was called within the block of another one: the time is frozen already")
+        raise SimMisuse("frozen_time()", "was called within the block of another one: the time is frozen already")
     # Event loops go on by real time, so that an `asyncio.sleep` or a timeout of the test's own still ends.
     with freeze_time(now(), real_asyncio=True) as wall:
         clock.on_move = lambda: wall.move_to(now())

@@ -189,7 +189,9 @@ class World:
         own = self.work.of_caller()
         if own is not None:
             raise SimMisuse(
-                f"{call}() would wait for its own caller, which is part of {own.name}: wait there with sim.sleep()"
+                f"{call}()",
+                f"would wait for its own caller, which is part of {own.name}",
+                "wait there with sim.sleep()",
             )
 
     @asynccontextmanager
@@ -197,7 +199,7 @@ class World:
         self.refuse_within_work(call)
         if self._mover is not None:
             raise SimMisuse(
-                f"{call}() was called while {self._mover}() is under way: only one at a time moves the clock"
+                f"{call}()", f"was called while {self._mover}() is under way: only one at a time moves the clock"
             )
         self._mover = call
         self.work.stir()

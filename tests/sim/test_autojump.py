@@ -242,7 +242,7 @@ async def test_a_wait_for_what_never_comes_is_an_error_that_says_where(sim: SimB
     stuck = await stuck_in(body())
 
     assert "nothing to move to" in str(stuck)
-    (piece,) = stuck.pieces
+    (piece,) = stuck.waiting
     assert piece.startswith("the autojump block, in task")
     assert "in test_a_wait_for_what_never_comes_is_an_error_that_says_where" in piece
     assert "in next_of" in piece
@@ -270,8 +270,8 @@ async def test_a_handler_that_hangs_is_an_error_that_says_where_and_the_block_is
     stuck = await stuck_in(body())
 
     assert "has not moved for 0.2 s" in str(stuck)
-    assert "hang" in stuck.pieces[0]
-    assert "in for_ever" in stuck.pieces[0]
+    assert "hang" in stuck.waiting[0]
+    assert "in for_ever" in stuck.waiting[0]
 
 
 async def test_a_world_that_goes_round_and_round_ends_at_the_limit(sim: SimBackend) -> None:
@@ -290,7 +290,7 @@ async def test_a_world_that_goes_round_and_round_ends_at_the_limit(sim: SimBacke
     stuck = await stuck_in(body())
 
     assert "the autojump block is not over, and 2 days, 0:00:00" in str(stuck)
-    assert "in for_ever" in stuck.pieces[0]
+    assert "in for_ever" in stuck.waiting[0]
     assert passed(sim) <= 2 * DAY
 
 

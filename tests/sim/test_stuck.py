@@ -47,7 +47,7 @@ async def test_the_error_names_the_handler_and_where_it_hangs(world: World) -> N
 
     stuck = await stuck_on(world, asyncio.create_task(node(), name="node 1"))
 
-    (piece,) = stuck.pieces
+    (piece,) = stuck.waiting
     lines = piece.splitlines()
     assert lines[0] == "the handler of event 'a', in task 'node 1':"
     assert [line.rpartition(" in ")[2].rpartition(".")[2] for line in lines[1:]] == ["node", "on_event", "never"]
@@ -73,7 +73,7 @@ async def test_the_way_is_followed_through_iterators_and_tasks(world: World) -> 
 
     stuck = await stuck_on(world, asyncio.create_task(handler()))
 
-    lines = stuck.pieces[0].splitlines()[1:]
+    lines = stuck.waiting[0].splitlines()[1:]
     assert [line.rpartition(" in ")[2].rpartition(".")[2] for line in lines] == ["handler", "child", "rows", "never"]
 
 
@@ -93,7 +93,7 @@ async def test_all_that_hangs_is_named_and_nothing_else(world: World) -> None:
 
     stuck = await stuck_on(world, asyncio.create_task(both()))
 
-    assert [piece.partition(",")[0] for piece in stuck.pieces] == ["first", "second"]
+    assert [piece.partition(",")[0] for piece in stuck.waiting] == ["first", "second"]
 
 
 async def test_time_can_move_again_once_the_culprit_is_gone(world: World) -> None:

@@ -166,7 +166,7 @@ class Simulation:
         """Start the nodes and carry out a scenario; when it returns, all is over.
 
         Raises:
-            SimulationStuck: nothing can ever happen again.
+            SimStuck: nothing can ever happen again.
             BaseException: what the scenario raised, or a program.
         """
         run = self.attempt(scenario)

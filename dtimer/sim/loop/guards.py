@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from dtimer.sim.errors import SimulationRefused
+from dtimer.sim.errors import LEAVES, SimMisuse
 from dtimer.sim.loop.refusals import SOCKETS, SUBPROCESSES, THREADS
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _refuse(owner: Any, name: str, call: str, instead: str) -> tuple[Any, str, o
 
     def refuse(*args: Any, **options: Any) -> object:
         if _running() is not None:
-            raise SimulationRefused(call, instead)
+            raise SimMisuse(call, LEAVES, instead)
         return original(*args, **options)
 
     return owner, name, refuse

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 
 from typing_extensions import override
 
-from dtimer.sim.errors import SimulationRefused, SimulationStuck
+from dtimer.sim.errors import LEAVES, SimMisuse, SimStuck
 from dtimer.sim.loop.burial import bury
 from dtimer.sim.loop.failures import Failure, FailureLog, is_untaken, owner_of
 from dtimer.sim.loop.guards import guarded
@@ -46,7 +46,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
 
     Args:
         seed: of all that is drawn.
-        steps_max: more callbacks than this at one instant raise a :class:`dtimer.sim.SimulationStuck`.
+        steps_max: more callbacks than this at one instant raise a :class:`dtimer.sim.SimStuck`.
 
     Attributes:
         seed: as given.
@@ -98,7 +98,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         The loop is closed then, and cannot run another.
 
         Raises:
-            SimulationStuck: nothing can ever happen again, or a task goes on and on at one instant.
+            SimStuck: nothing can ever happen again, or a task goes on and on at one instant.
             BaseExceptionGroup: the program ended well, but there are :attr:`failures`.
                 Those of a process that has an exception handler (`loop.set_exception_handler`) are the handler's.
         """
@@ -225,7 +225,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
             self._settle(left)
             if self.world.has_generators:
                 self._settle([self.create_task(self.shutdown_asyncgens())])
-        except SimulationStuck as stuck:
+        except SimStuck as stuck:
             self._note("the tasks that were left did not end when they were cancelled", stuck)
         self._tell_last()
 
@@ -284,7 +284,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> SimHandle:
         if self._thread is not None and threading.get_ident() != self._thread:
-            raise SimulationRefused("loop.call_soon_threadsafe() in another thread", THREADS)
+            raise SimMisuse("loop.call_soon_threadsafe() in another thread", LEAVES, THREADS)
         return self.call_soon(callback, *args, context=context)
 
     @override
@@ -351,7 +351,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
     ) -> SimTask[T]:
         if options.pop("eager_start", False):
             coro.close()
-            raise SimulationRefused("a task that starts eagerly", "start it as usual; it takes its first step soon")
+            raise SimMisuse("a task that starts eagerly", LEAVES, "start it as usual; it takes its first step soon")
         if context is None:
             context = copy_context()
         process = context.get(process_of)
@@ -372,7 +372,7 @@ class SimLoop(Schedule, Refusals, asyncio.AbstractEventLoop):
     @override
     def set_task_factory(self, factory: object) -> None:
         if factory is not None:
-            raise SimulationRefused("loop.set_task_factory()", "its tasks are of a kind of their own, for their order")
+            raise SimMisuse("loop.set_task_factory()", LEAVES, "its tasks are of a kind of their own, for their order")
 
     @override
     def get_task_factory(self) -> None:

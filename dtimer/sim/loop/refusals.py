@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NoReturn
 
-from dtimer.sim.errors import SimulationRefused
+from dtimer.sim.errors import LEAVES, SimMisuse
 
 SOCKETS: Final = "there is no network; let nodes talk through the simulated store, or stand in for the other side"
 THREADS: Final = "there are no threads; call the function itself, or put a coroutine in its place"
@@ -15,7 +15,7 @@ FILES: Final = "no file can be waited for; use an asyncio.Queue"
 
 def _refused(call: str, instead: str) -> Any:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise SimulationRefused(call, instead)
+        raise SimMisuse(call, LEAVES, instead)
 
     return refuse
 

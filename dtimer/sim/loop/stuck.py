@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from dtimer.sim.errors import SimulationStuck
+from dtimer.sim.errors import SimStuck
 from dtimer.sim.loop.chains import await_chain, place
 from dtimer.sim.loop.handles import SimHandle, SimTimer, callback_name
 from dtimer.sim.loop.tasks import SimTask
@@ -23,13 +23,13 @@ SAMPLE: Final = 1_000
 """So many of the next callbacks are looked at, to see which task is at it."""
 
 
-def all_wait(processes: Sequence[Process], now_us: int) -> SimulationStuck:
+def all_wait(processes: Sequence[Process], now_us: int) -> SimStuck:
     """Nothing is left to do and no timer is set."""
     waiting = tuple(_waiting(process, task) for process in processes for task in process.tasks)
-    return SimulationStuck("all tasks wait, and nothing is left that could wake one", now_us, waiting)
+    return SimStuck("all tasks wait, and nothing is left that could wake one", waiting, now_us=now_us)
 
 
-def goes_on(process: Process, now_us: int, steps: int) -> SimulationStuck:
+def goes_on(process: Process, now_us: int, steps: int) -> SimStuck:
     """A process has something to do at one instant, for ever as it seems."""
     tasks: Counter[asyncio.Task[Any]] = Counter()
     others: Counter[str] = Counter()
@@ -39,10 +39,10 @@ def goes_on(process: Process, now_us: int, steps: int) -> SimulationStuck:
         elif step.callback is not None:
             others[f"{process.name}: callback {callback_name(step.callback)}"] += 1
     at_it = [_waiting(process, task) for task, _ in tasks.most_common()]
-    return SimulationStuck(
+    return SimStuck(
         f"process {process.name!r} goes on and on at this instant, for {steps} steps; does it wait by sleep(0)?",
-        now_us,
         (*at_it, *(name for name, _ in others.most_common())),
+        now_us=now_us,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dtimer import DTimer, DTimerError
-from dtimer.sim import Faults, Host, Run, Simulation, SimulationStuck, World
+from dtimer.sim import Faults, Host, Run, SimStuck, Simulation, World
 from support.cluster import Shop
 from support.digests import check_digests
 
@@ -209,5 +209,5 @@ class TestWhatIsRaised:
         async def scenario(world: World) -> None:
             await asyncio.get_running_loop().create_future()
 
-        with pytest.raises(SimulationStuck, match="the scenario"):
+        with pytest.raises(SimStuck, match="the scenario"):
             simulation.run(scenario)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dtimer.sim import SimulationStuck
+from dtimer.sim import SimStuck
 from dtimer.sim.loop import Process, SimLoop
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -528,7 +528,7 @@ def test_who_waits_for_the_dead_waits_for_ever(loop: SimLoop) -> None:
         loop.call_later(1, process.kill)
         await task
 
-    with pytest.raises(SimulationStuck, match=r"task 'main' waits for task 'the dead task' of dead, which was killed"):
+    with pytest.raises(SimStuck, match=r"task 'main' waits for task 'the dead task' of dead, which was killed"):
         loop.run(main())
 
 

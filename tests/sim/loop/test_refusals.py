@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from dtimer.sim import SimulationRefused
+from dtimer.sim import SimMisuse
 from dtimer.sim.loop import SimLoop
 
 
@@ -58,7 +58,7 @@ async def attempt(call: Callable[[], object]) -> None:
 @pytest.mark.parametrize("call", REFUSED)
 def test_what_leaves_the_simulation_is_refused_by_name(call: str) -> None:
     async def main() -> None:
-        with pytest.raises(SimulationRefused) as caught:
+        with pytest.raises(SimMisuse) as caught:
             await attempt(REFUSED[call])
         assert call in str(caught.value)
         assert call in caught.value.call
@@ -85,7 +85,7 @@ def test_a_call_from_another_thread_is_refused() -> None:
         go.wait(30)
         try:
             sim.call_soon_threadsafe(print)
-        except SimulationRefused as error:
+        except SimMisuse as error:
             errors.append(error)
         done.set()
 
@@ -146,7 +146,7 @@ def test_two_simulations_run_in_two_threads() -> None:
     async def main() -> int:
         for _ in range(2_000):
             await asyncio.sleep(1)
-        with pytest.raises(SimulationRefused):
+        with pytest.raises(SimMisuse):
             blocking()
         return sim_loop().now_us
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dtimer.sim import SimulationRefused
+from dtimer.sim import SimMisuse
 from dtimer.sim.loop import SimLoop
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -187,7 +187,7 @@ def test_no_task_runs_in_the_midst_of_another() -> None:
 
     async def main() -> None:
         options: dict[str, Any] = {"eager_start": True}
-        with pytest.raises(SimulationRefused, match="eagerly"):
+        with pytest.raises(SimMisuse, match="eagerly"):
             loop.create_task(asyncio.sleep(1), **options)
         options["eager_start"] = False
         await loop.create_task(asyncio.sleep(1), **options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dtimer.sim import SimulationStuck
+from dtimer.sim import SimStuck
 from dtimer.sim.loop import SimLoop
 
 
@@ -29,7 +29,7 @@ def test_who_waits_for_what_is_told_by_process() -> None:
             group.create_task(wait_for_something(event), name="the child")
 
     loop = SimLoop()
-    with pytest.raises(SimulationStuck) as caught:
+    with pytest.raises(SimStuck) as caught:
         loop.run(main())
 
     assert caught.value.now_us == 2_000_000
@@ -53,7 +53,7 @@ def test_the_program_ends_as_if_it_was_cancelled() -> None:
 
     said: list[str] = []
     loop = SimLoop()
-    with pytest.raises(SimulationStuck):
+    with pytest.raises(SimStuck):
         loop.run(main())
 
     assert said == ["ended at 1"]
@@ -82,7 +82,7 @@ def test_a_loop_that_never_ends_is_told_by_the_name_of_its_task(
         await asyncio.sleep(1)
 
     loop = SimLoop(steps_max=2_000)
-    with pytest.raises(SimulationStuck, match="process 'n1' goes on and on at this instant, for 2000 steps") as caught:
+    with pytest.raises(SimStuck, match="process 'n1' goes on and on at this instant, for 2000 steps") as caught:
         loop.run(main())
 
     assert caught.value.waiting[0].startswith("n1: task 'the busy one'")
@@ -97,7 +97,7 @@ def test_a_callback_that_calls_itself_is_told_by_name() -> None:
         await asyncio.sleep(1)
 
     loop = SimLoop(steps_max=1_000)
-    with pytest.raises(SimulationStuck) as caught:
+    with pytest.raises(SimStuck) as caught:
         loop.run(main())
 
     assert caught.value.waiting == (f"world: callback {again.__qualname__}",)

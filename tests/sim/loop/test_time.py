@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from dtimer.sim import SimulationStuck
+from dtimer.sim import SimStuck
 from dtimer.sim.loop import SimLoop
 
 
@@ -78,7 +78,7 @@ def test_whole_microseconds_can_be_given() -> None:
 
 
 def test_an_infinite_sleep_is_not_a_timer_that_could_ever_fire() -> None:
-    with pytest.raises(SimulationStuck):
+    with pytest.raises(SimStuck):
         SimLoop().run(asyncio.sleep(math.inf))
 
 
