@@ -195,6 +195,46 @@ def test_the_examples_for_users_are_typed(page: Path, tmp_path: Path, tmp_path_f
     assert checked.returncode == 0, checked.stdout
 
 
+PLACES: Final = {
+    "post": 1,
+    "change_delay": 1,
+    "Retry": 0,
+    "release": 0,
+    "extend": 0,
+    "advance": 0,
+    "sleep": 0,
+    "timeout": 0,
+}
+"""Where these calls take a duration in place."""
+DURATIONS: Final = {
+    "confirm_timeout", "delay", "duration", "expires_after", "hang_after", "max_delay", "max_run", "offset",
+    "refused_for", "repeat_within", "request_timeout", "timeout", "within",
+}  # fmt: skip
+
+
+def bare_durations(source: str) -> Generator[str]:
+    """Calls of ours that are given a number for a duration, other than 0, which needs no unit."""
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or ast.unparse(call.func).startswith("asyncio."):
+            continue
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+        given = [keyword.value for keyword in call.keywords if keyword.arg in DURATIONS]
+        given += call.args[PLACES[name] : PLACES[name] + 1] if name in PLACES else []
+        for duration in given:
+            operands = [duration.left, duration.right] if isinstance(duration, ast.BinOp) else [duration]
+            numbers = [part.value for part in operands if isinstance(part, ast.Constant)]
+            if len(numbers) == len(operands) and any(numbers):
+                yield ast.unparse(call)
+
+
+@pytest.mark.parametrize("page", with_examples(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_say_the_unit_of_every_duration(page: Path) -> None:
+    """A bare delay is in milliseconds and a bare timeout in seconds, which a reader of an example cannot see."""
+    sources = [str(example.parsed) for example in parsed(page) if example.region.evaluator is evaluate_python]
+
+    assert [found for source in sources for found in bare_durations(source)] == []
+
+
 @contextmanager
 def real_addresses(page: Path) -> Generator[dict[str, str]]:
     """The servers that a page is about."""
