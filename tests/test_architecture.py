@@ -189,3 +189,71 @@ def test_the_author_of_a_backend_imports_the_protocol_and_what_applications_do()
     }
 
     assert imported == {"dtimer", "dtimer.protocol"}
+
+
+# --- parts are whole when they are made --------------------------------------------------------------------
+
+ARGUMENTS_MAX = 7
+
+
+def _classes(*parts: str) -> list[tuple[str, ast.ClassDef]]:
+    """Those of some files and folders of `dtimer`, each with where it is."""
+    files = [file for part in parts for file in sorted(PACKAGES["dtimer"].glob(part))]
+    assert files
+    return [
+        (f"{file.name}: {node.name}", node)
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def _function(owner: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next((node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+
+
+def _bases(owner: ast.ClassDef) -> list[str]:
+    named = [base.value if isinstance(base, ast.Subscript) else base for base in owner.bases]
+    return [base for base in map(ast.unparse, named) if base not in {"Generic", "Protocol"}]
+
+
+def test_no_part_of_a_node_is_made_of_more_than_seven_things() -> None:
+    """More are something else that has no name yet: see `TimerContext`, and the protocols of owners."""
+    too_many = [
+        where
+        for where, owner in _classes("node/*.py", "queries/*.py", "event_iterator.py")
+        if (made := _function(owner, "__init__")) is not None
+        and len(made.args.posonlyargs + made.args.args + made.args.kwonlyargs) - 1 > ARGUMENTS_MAX
+    ]
+
+    assert too_many == []
+
+
+def test_every_part_of_a_node_is_whole_when_it_is_made() -> None:
+    """Its constructor sets all that it has, and no part sets a callback of another."""
+    unset: list[str] = []
+    for where, owner in _classes("node/*.py", "queries/*.py", "event_iterator.py", "posts.py", "timer.py"):
+        for node in ast.walk(owner):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute) and node.value is None:
+                unset.append(f"{where} leaves {ast.unparse(node.target)} unset")
+            elif isinstance(node, ast.Assign):
+                unset += [
+                    f"{where} sets {ast.unparse(target)}"
+                    for target in node.targets
+                    if isinstance(target, ast.Attribute) and target.attr.startswith("on_")
+                    if ast.unparse(target.value) != "self"
+                ]
+        if any(isinstance(node, ast.FunctionDef) and node.name.startswith("_init_") for node in owner.body):
+            unset.append(f"{where} is made in several calls")
+
+    assert unset == []
+
+
+def test_a_timer_has_its_parts_and_inherits_from_none() -> None:
+    inherited = [
+        where
+        for where, owner in _classes("node/*.py", "queries/*.py", "event_iterator.py", "posts.py", "timer.py")
+        if len(_bases(owner)) > 1 or (owner.name == "DTimer" and _bases(owner))
+    ]
+
+    assert inherited == []

@@ -7,10 +7,11 @@ Either way they are repeated for some seconds: a receipt counts once at most, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
-from dtimer.errors import OutcomeUnknown
+from dtimer.errors import ConfirmedTooLate, OutcomeUnknown
+from dtimer.event import DeliveryState
 from dtimer.node.batch import Batch, Submission
 from dtimer.node.batcher import Batcher
 from dtimer.node.context import TimerContext
@@ -34,13 +35,19 @@ class AckBatcher:
             answered=self.answered,
             kept=True,
         )
-        self.on_ineffective: Callable[[object, Receipt, ConfirmOutcome], None] | None = None
-        """Called with the submission's owner and its receipt for each confirm that ended nothing."""
         self._session = session
         self._counters = context.counters
+        self._reporter = context.reporter
 
-    def submit(self, receipt: Receipt, repeat_within_us: int | None = None) -> Submission[Receipt, ConfirmOutcome]:
-        return self.batcher.submit((receipt,), 0, repeat_within_us)
+    def submit(
+        self, receipt: Receipt, repeat_within_us: int | None = None, delivery: DeliveryState | None = None
+    ) -> Submission[Receipt, ConfirmOutcome]:
+        """
+        Args:
+            delivery: what is known of it here. Not the event: it would live until the answer, and the collector would
+                have more to look through.
+        """
+        return self.batcher.submit((receipt,), 0, repeat_within_us, delivery)
 
     async def newest(self, id: str, repeat_within_us: int | None = None) -> ConfirmOutcome:
         """End the event, whichever node holds its receipt."""
@@ -60,7 +67,7 @@ class AckBatcher:
         """The call that carried them was answered; each caller is told what is known."""
         if any(submission.lost for submission in batch.submissions):
             outcomes = self._after_lost_replies(batch, outcomes)
-        if self._count(outcomes) == len(outcomes) or self.on_ineffective is None:
+        if self._count(outcomes) == len(outcomes):
             batch.answer(outcomes)
             return
         notified = [(submission.owner, submission.items[0]) for submission in batch.submissions]
@@ -68,7 +75,17 @@ class AckBatcher:
         batch.answer(outcomes)
         for (owner, receipt), outcome in zip(notified, outcomes, strict=False):
             if not outcome:
-                self.on_ineffective(owner, receipt, outcome)
+                self._ineffective(owner, receipt, outcome)
+
+    def _ineffective(self, delivery: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
+        """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
+        if not isinstance(delivery, DeliveryState) or delivery.withdrawn or delivery.settled:
+            return
+        store_us = self._session.clock.store_us(self._session.runtime.now_us())
+        deadline_us = delivery.deadline_us
+        if store_us is not None and deadline_us is not None and store_us >= deadline_us:
+            self._counters.confirmed_too_late += 1
+            self._reporter.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _after_lost_replies(self, batch: AckBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
         """What is known of those for whom this was not the first try (rule F1)."""

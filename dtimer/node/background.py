@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from dtimer.event import Event
 from dtimer.loop_local import LoopLocal
+from dtimer.node.observers import Observers
 from dtimer.node.tasks import start_task
 from dtimer.protocol.backend import Runtime
 from dtimer.safe_repr import safe_repr
@@ -63,12 +64,17 @@ class BackgroundTasks:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._tasks: LoopLocal[dict[asyncio.Task[None], Errand]] = LoopLocal(dict)
-        self.on_done: Callable[[], None] | None = None
+        self._ends = LoopLocal(Observers)
 
     @property
     def tasks(self) -> dict[asyncio.Task[None], Errand]:
         """Those of the running loop, and the errand that each is on."""
         return self._tasks.here()
+
+    @property
+    def ends(self) -> Observers:
+        """Who is told when one of the running loop has ended."""
+        return self._ends.here()
 
     def start(
         self, work: Callable[[], Awaitable[object]], name: str, errand: Errand | None = None
@@ -94,5 +100,4 @@ class BackgroundTasks:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.pop(task, None)
-        if self.on_done is not None:
-            self.on_done()
+        self.ends.notify()

@@ -34,12 +34,12 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 
     __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "owner", "repeat_within_us", "size_bytes")
 
-    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> None:
+    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
         self.items = items
         self.size_bytes = size_bytes
         self.repeat_within_us = repeat_within_us
         self.lost = False
-        self.owner: object = None
+        self.owner = owner
         self.give_up_us: int | None = None
         self._answer: Sequence[ReplyT] | Exception | None = None
         # Only when somebody asks: who does not wait for a confirm should not pay for one.
@@ -111,8 +111,8 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
 
     __slots__ = ("_ended", "_waiters")
 
-    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> None:
-        super().__init__(items, size_bytes, repeat_within_us)
+    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
+        super().__init__(items, size_bytes, repeat_within_us, owner)
         self._waiters: list[asyncio.Future[Sequence[ReplyT]]] = []
         self._ended = False
 
@@ -240,10 +240,12 @@ class BatchQueue(Generic[ItemT, ReplyT]):
     def __len__(self) -> int:
         return len(self._submissions)
 
-    def submit(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int) -> Submission[ItemT, ReplyT]:
+    def submit(
+        self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object = None
+    ) -> Submission[ItemT, ReplyT]:
         """Hand in items, not more than one call takes."""
         # Not Submission[ItemT, ReplyT](…), which takes twice as long.
-        submission = self._submission(items, size_bytes, repeat_within_us)
+        submission = self._submission(items, size_bytes, repeat_within_us, owner)
         self._submissions.append(submission)
         return submission
 

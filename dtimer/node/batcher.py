@@ -71,15 +71,20 @@ class Batcher(Generic[ItemT, ReplyT]):
         return self.submit(items, size_bytes, repeat_within_us).future(self._loop)
 
     def submit(
-        self, items: Sequence[ItemT], size_bytes: int = 0, repeat_within_us: int | None = None
+        self,
+        items: Sequence[ItemT],
+        size_bytes: int = 0,
+        repeat_within_us: int | None = None,
+        owner: object = None,
     ) -> Submission[ItemT, ReplyT]:
         """Hand in items that travel together.
 
         Args:
             repeat_within_us: for how long they are sent again after failures; None leaves it to the batcher.
+            owner: in whose name.
         """
         within_us = self._repeat_within_us if repeat_within_us is None else repeat_within_us
-        submission = self.queue.submit(items, size_bytes, within_us)
+        submission = self.queue.submit(items, size_bytes, within_us, owner)
         if self._ring is None:
             self._start()
             if self._pause is not None and self._runtime.now_us() + within_us < self._pause_ends_us:

@@ -12,14 +12,13 @@ from dtimer._validation import Delay, Timeout
 from dtimer.codecs.codec import Codec, PayloadT
 from dtimer.errors import (
     BackendError,
-    ConfirmedTooLate,
     ConfirmNotRequired,
     HandlerFailed,
     InvalidArgument,
     PayloadRefused,
     RecordUnreadable,
 )
-from dtimer.event import ON_ITS_WAY, Asked, Confirming, DeliveryState, Event, decode_ended, delivery_state
+from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, decode_ended, delivery_state
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.loop_local import LoopAffinity
 from dtimer.node.batch import Submission
@@ -74,8 +73,6 @@ class Dispatcher(Generic[PayloadT]):
         self.extender = DeadlineExtender(
             context, partitions, self.consumers, max_run_us=settings.max_run_us, on_overrun=self._overran
         )
-        for partition in partitions.all:
-            partition.acks.on_ineffective = self._confirm_ineffective
         self._affinity = affinity
         self._partitions = partitions
         self._codec = codec
@@ -248,9 +245,7 @@ class Dispatcher(Generic[PayloadT]):
         self, event: Event[PayloadT], repeat_within_us: int | None = None
     ) -> Submission[Receipt, ConfirmOutcome]:
         receipt, its = event.receipt, delivery_state(event)
-        submission = self._partitions.of(receipt.id).acks.submit(receipt, repeat_within_us)
-        # Not the event: it would live until the answer, and the collector would have more to look through.
-        submission.owner = its
+        submission = self._partitions.of(receipt.id).acks.submit(receipt, repeat_within_us, its)
         if its.settling is not None:
             # The reply to an earlier confirm, which was given up, may be what this one meets the traces of (rule F1).
             submission.lost = any(isinstance(earlier, Submission) and earlier.lost for earlier in its.all)
@@ -382,16 +377,6 @@ class Dispatcher(Generic[PayloadT]):
         else:
             what = "has run for longer than max_run and cannot be cancelled here; its deadline is not extended any more"
         self._reporter.report(HandlerFailed(in_flight.event.id, what))
-
-    def _confirm_ineffective(self, owner: object, receipt: Receipt, outcome: ConfirmOutcome) -> None:
-        """A confirm ended nothing. That is an error if it came too late, and none if the event is another's by now."""
-        if not isinstance(owner, DeliveryState) or owner.withdrawn or owner.settled:
-            return
-        store_us = self._partitions.of(receipt.id).session.clock.store_us(self._background.runtime.now_us())
-        deadline_us = owner.deadline_us
-        if store_us is not None and deadline_us is not None and store_us >= deadline_us:
-            self._counters.confirmed_too_late += 1
-            self._reporter.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _check_requires_confirm(self, event: Event[PayloadT]) -> None:
         self._affinity.check()

@@ -115,6 +115,7 @@ class Fetcher:
         self._unwelcome = 0
         self._rejoin = False
         self._signal = self._runtime.signal(f"node {node}")
+        self._watch_no_longer = session.losses.add(self._lost_writes)
         self._task: asyncio.Task[None] | None = None
         self._alarm_us: int | None = None
         """When the alarm rings that is set while nothing is to be done."""
@@ -168,7 +169,7 @@ class Fetcher:
         """Something has changed: look again."""
         self._signal.set()
 
-    def lost_writes(self) -> None:
+    def _lost_writes(self) -> None:
         """The store may not know this member any more."""
         self._rejoin = True
         self._signal.set()
@@ -198,6 +199,10 @@ class Fetcher:
     async def close(self) -> None:
         """It does not begin, or has come to its end."""
         await self._subscriber.stop()
+        self._end()
+
+    def _end(self) -> None:
+        self._watch_no_longer()
         self._signal.close()
 
     # --- the loop ------------------------------------------------------------------------------------------
@@ -221,7 +226,7 @@ class Fetcher:
             raise
         finally:
             self.joined = False
-            self._signal.close()
+            self._end()
             self._prefetch.gone(self)
             self._acks.batcher.take_back()
         if self._out:

@@ -102,6 +102,8 @@ class Membership(Generic[PayloadT]):
         node, self.node = self.node, None
         # Of a loop that was closed while it had joined.
         self._left_behind = node is not None and (node.busy or node.left_behind)
+        if node is not None:
+            node.replaced()
         self.affinity.end()
         self.affinity = self._no_affinity()
         self._registry.leave_slots()

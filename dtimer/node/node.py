@@ -65,7 +65,6 @@ class Node(Generic[PayloadT]):
         self.prefetch = Prefetch(len(partitions.all), self.dispatcher.room, lambda: registry.max_events)
         self._registry = registry
         self._partitions = partitions
-        self._affinity = affinity
         self._runtime = context.runtime
         self._background = context.background
         self._reporter = context.reporter
@@ -77,9 +76,7 @@ class Node(Generic[PayloadT]):
         # Deliveries whose taker itself waits for `join` or `leave`, and background tasks that do: neither must wait for
         # the other. Once for each such call, as one may be over while another waits on.
         self._excused: list[Event[Any] | Errand] = []
-        context.background.on_done = self._background_done
-        for number, partition in enumerate(partitions.all):
-            partition.session.on_lost_writes = partial(self._lost_writes, number)
+        self._watch_no_longer = context.background.ends.add(self.changed)
 
     @property
     def busy(self) -> bool:
@@ -90,10 +87,9 @@ class Node(Generic[PayloadT]):
     def joined(self) -> bool:
         return bool(self._fetchers) and all(each.joined for each in self._fetchers)
 
-    def _background_done(self) -> None:
-        home = self._affinity.home
-        if home is not None and home.is_here():
-            self.changed()
+    def replaced(self) -> None:
+        """The timer has become another node."""
+        self._watch_no_longer()
 
     def changed(self) -> None:
         """Room or work under way may have changed."""
@@ -210,10 +206,6 @@ class Node(Generic[PayloadT]):
         self._reporter.report(NodeStopped(f"node {self.id!r} takes no more events: {why}"), error)
         if isinstance(error, BackendClosed):
             self.dispatcher.end_all()
-
-    def _lost_writes(self, number: int) -> None:
-        if self._fetchers:
-            self._fetchers[number].lost_writes()
 
     async def _tell_store(self, fetcher: Fetcher) -> None:
         try:

@@ -16,6 +16,7 @@ from dtimer.errors import (
 from dtimer.frozen import frozen
 from dtimer.limits import REPEAT_WITHIN_US
 from dtimer.node.context import TimerContext
+from dtimer.node.observers import Observers
 from dtimer.node.retry import retrying
 from dtimer.node.store_clock import ClockBound
 from dtimer.node.store_history import NOTHING, Done, HistoryBreak, StoreHistory
@@ -70,7 +71,7 @@ class StoreSession:
         clock: where the store's clock stands.
         history: its epoch and newest number.
         repeat_within_us: how long a call is repeated whose caller has not said (rule F1).
-        on_lost_writes: called after the store was found to have lost writes.
+        losses: is told after the store was found to have lost writes, or to have no members after a clock reset.
     """
 
     def __init__(self, backend: TimerBackend, context: TimerContext, history: StoreHistory) -> None:
@@ -81,7 +82,7 @@ class StoreSession:
         self.repeat_within_us = (
             backend.repeat_within_us if isinstance(backend, SupportsRepeatWithin) else REPEAT_WITHIN_US
         )
-        self.on_lost_writes: Callable[[], None] | None = None
+        self.losses = Observers()
         self._asking = False
         self._reporter = context.reporter
         self._counters = context.counters
@@ -134,13 +135,11 @@ class StoreSession:
             self._counters.lost_writes += 1
             self.clock.forget()
             self._reporter.report(StoreLostWrites(self.backend.namespace, finding.calls))
-            if self.on_lost_writes is not None:
-                self.on_lost_writes()
+            self.losses.notify()
         if finding.clock_reset:
             # Nothing is lost, but a node has no member there any more, and listens under another epoch.
             self.clock.forget()
-            if self.on_lost_writes is not None:
-                self.on_lost_writes()
+            self.losses.notify()
         if finding.restarted:
             self._counters.store_restarts += 1
             self.clock.forget()
