@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from attrs import define, evolve, field, frozen
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ from dtimer.protocol import operations as op
 from dtimer.protocol.backend import SupportsBranches, TimerBackend
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import (
+    EVENT_FIELDS,
     After,
     At,
     Claimed,
@@ -35,6 +37,7 @@ from dtimer.protocol.values import (
     EventData,
     Extension,
     Failure,
+    FieldKind,
     IfExists,
     LetterName,
     Member,
@@ -164,17 +167,25 @@ def _at(offset_us: int) -> At:
 
 
 _dues: st.SearchStrategy[Due] = st.one_of(_delays.map(After), _short.map(_at))
+_OF_KIND: dict[FieldKind, object] = {
+    FieldKind.WHOLE: 3_600 * SECOND_US,
+    FieldKind.FLAG: True,
+    FieldKind.RETRY: RetryPolicy(5, 1.5, 70),
+}
+_ANY_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    each.name: st.sampled_from((each.default, _OF_KIND[each.kind])) for each in EVENT_FIELDS
+}
 _events = st.builds(
     EventData,
     id=_ids,
     payload=st.sampled_from((b"", b"1", b"\n 1 r3\n", b"\x00\xff", b"[]")),
     headers=st.sampled_from((b"", b"h", b"\n\n")),
-    max_retries=st.sampled_from((0, 0, 1, 2)),
-    confirm_timeout_us=st.one_of(st.none(), _timeouts),
-    expires_after_us=st.one_of(st.none(), st.sampled_from((1, 50_000, 200_000))),
-    dead_letter=st.booleans(),
-    retry=st.sampled_from((None, RetryPolicy(5, 1.5, 70))),
-    max_run_us=st.sampled_from((None, 3_600 * SECOND_US)),
+    **_ANY_FIELDS
+    | {
+        "max_retries": st.sampled_from((0, 0, 1, 2)),
+        "confirm_timeout_us": st.one_of(st.none(), _timeouts),
+        "expires_after_us": st.one_of(st.none(), st.sampled_from((1, 50_000, 200_000))),
+    },
 )
 _new_events = st.builds(NewEvent, _events, _dues, st.sampled_from(IfExists))
 _which = st.integers(0, 3)

@@ -8,8 +8,9 @@ which alone tells the time (rule T1).
 from __future__ import annotations
 
 from enum import Enum
-from typing import Generic, TypeAlias
+from typing import Final, Generic, TypeAlias
 
+from attrs import field, fields
 from typing_extensions import TypeVar
 
 from dtimer.frozen import frozen
@@ -17,6 +18,7 @@ from dtimer.limits import DELAY_MAX_US, POLL_MAX_US, PULSE_JITTER_US, PULSE_SILE
 from dtimer.protocol.outcomes import ClaimStatus, ConfirmOutcome, ExtendOutcome
 from dtimer.safe_repr import printable
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -112,9 +114,47 @@ class RetryPolicy:
         return int(min(delay, self.delay_max_us))  # in this order: the product may be infinite
 
 
+class FieldKind(Enum):
+    """What values a field of an event has besides its default, and so how a store keeps them."""
+
+    WHOLE = "whole"
+    """A whole number, not negative."""
+    FLAG = "flag"
+    """True."""
+    RETRY = "retry"
+    """A :class:`RetryPolicy`."""
+
+
+WHOLE, FLAG, RETRY = FieldKind
+
+
+@frozen
+class EventField:
+    """What a store must know of a field to keep it.
+
+    Attributes:
+        letter: names it in a record; one that was used is not used again.
+        default: what is not kept.
+    """
+
+    name: str
+    letter: str
+    kind: FieldKind
+    default: object
+
+
+def kept(letter: str, kind: FieldKind, default: T) -> T:
+    """A field of an event that stores keep with it."""
+    made: T = field(default=default, metadata={"letter": letter, "kind": kind})
+    return made
+
+
 @frozen
 class EventData:
     """What was posted under an id. Stores keep all of it and interpret only what their rules name.
+
+    This is the one list of the fields of an event: the Redis backend keeps, and the conformance suite tries, what
+    `EVENT_FIELDS` reads off it. What a user gives for them is in :class:`dtimer.posts.PostOptions`.
 
     Attributes:
         id: 1 to 512 bytes of UTF-8.
@@ -131,12 +171,12 @@ class EventData:
     id: str
     payload: bytes
     headers: bytes = b""
-    max_retries: int = 0
-    confirm_timeout_us: int | None = None
-    expires_after_us: int | None = None
-    dead_letter: bool = False
-    retry: RetryPolicy | None = None
-    max_run_us: int | None = None
+    max_retries: int = kept("r", WHOLE, 0)
+    confirm_timeout_us: int | None = kept("c", WHOLE, None)
+    expires_after_us: int | None = kept("x", WHOLE, None)
+    dead_letter: bool = kept("k", FLAG, False)
+    retry: RetryPolicy | None = kept("p", RETRY, None)
+    max_run_us: int | None = kept("m", WHOLE, None)
 
     @property
     def requires_confirm(self) -> bool:
@@ -147,6 +187,14 @@ class EventData:
     def num_bytes(self) -> int:
         """What counts against the limits on a call and a reply (rule D5)."""
         return len(self.payload) + len(self.headers)
+
+
+EVENT_FIELDS: Final = tuple(
+    EventField(each.name, each.metadata["letter"], each.metadata["kind"], each.default)
+    for each in fields(EventData)
+    if each.metadata
+)
+"""Those that are kept beside id, payload and headers, in their order."""
 
 
 @frozen
@@ -593,6 +641,7 @@ class Finding:
 
 
 __all__ = [
+    "EVENT_FIELDS",
     "AcknowledgedCall",
     "After",
     "Announcement",
@@ -612,9 +661,11 @@ __all__ = [
     "EndReason",
     "EndedEvent",
     "EventData",
+    "EventField",
     "EventState",
     "Extension",
     "Failure",
+    "FieldKind",
     "Finding",
     "IfExists",
     "Inspection",

@@ -13,6 +13,7 @@ from redis.exceptions import NoPermissionError
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.keys import Keys
 from dtimer.protocol.values import (
+    EVENT_FIELDS,
     After,
     At,
     EventData,
@@ -37,6 +38,15 @@ def test_the_keys_are_listed_in_the_order_of_the_scripts() -> None:
     listed = re.findall(r"^\| `(\{dt\}:\w+)` \|", REFERENCE, re.MULTILINE)
 
     assert tuple(listed) == Keys("dt").all
+
+
+def test_each_field_of_a_record_is_listed() -> None:
+    """A letter has one meaning for good: ``n`` was the nonce of a post once."""
+    (fields,) = re.findall(r"^### Records\n(.*?)^###", REFERENCE, re.MULTILINE | re.DOTALL)
+    letters = [field.letter for field in EVENT_FIELDS] + ["h", "w"]
+
+    assert re.findall(r"^\| `(\w)`", fields, re.MULTILINE) == letters
+    assert len({*letters, "n"}) == len(letters) + 1
 
 
 def test_every_command_of_the_scripts_is_permitted_and_no_other() -> None:

@@ -5,7 +5,8 @@ When a script is loaded
 - a line ``--@include name`` is replaced by ``lua/lib/name.lua``, each file once a script;
 - comment lines go, and functions that it has no use for, since a server makes all of them anew in each run;
 - a line ``--@check KEY COMMAND`` becomes one that asks for the key's size, if the script uses the key;
-- ``LIMITS.NAME`` is replaced by that number of :mod:`dtimer.limits`, so that each limit is stated once.
+- ``LIMITS.NAME`` is replaced by that number of :mod:`dtimer.limits`, so that each limit is stated once;
+- ``FIELDS.WHOLE`` is replaced by the letters of the fields of a record that are whole numbers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from attrs import Factory, field, frozen
 from dtimer import limits
 from dtimer.backends.redis.errors import ScriptMissing
 from dtimer.backends.redis.pool import Route, Then
+from dtimer.backends.redis.wire.records import WHOLE_LETTERS
 from dtimer.backends.redis.wire.resp import Argument, Reply, pack_some
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
@@ -102,7 +104,8 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
         AttributeError: it names a limit that does not exist.
     """
     source = "".join(_lines(folder / f"{name}.lua", folder / "lib", included=set()))
-    return Script(name, _LIMIT.sub(_limit, _with_checks(_without_unused(source))))
+    source = _LIMIT.sub(_limit, _with_checks(_without_unused(source)))
+    return Script(name, source.replace("FIELDS.WHOLE", f"'{WHOLE_LETTERS}'"))
 
 
 def sharded(script: Script) -> Script:

@@ -32,6 +32,22 @@ def test_what_is_written_is_read(event: EventData, wall: bool) -> None:
     assert read_record(event.id, write_record(event, wall=wall)) == event
 
 
+BYTES = {
+    ("nothing asked for", False): b"1\n",
+    ("nothing asked for", True): b"1 w\n",
+    ("everything", False): b"1 r3 c1 x%d k p5,1.5,1000000000000000 m%d h10\n" % (DELAY_MAX_US, DELAY_MAX_US)
+    + b'{"n":"h9"}\x00\n\xff',
+    ("everything", True): b"1 r3 c1 x%d k p5,1.5,1000000000000000 m%d h10 w\n" % (DELAY_MAX_US, DELAY_MAX_US)
+    + b'{"n":"h9"}\x00\n\xff',
+}
+
+
+@pytest.mark.parametrize(("name", "wall"), BYTES)
+def test_an_event_is_kept_as_ever(name: str, wall: bool) -> None:
+    """Byte by byte: what another version of dtimer has written is read by this one, and the reverse."""
+    assert write_record(EVENTS[name], wall=wall) == BYTES[name, wall]
+
+
 @pytest.mark.parametrize("header", [b"1 n", b"1 n0123456789abcdef", b"1 r3 nx h2", b"1 r3 h2 zoo", b"1 r3 m7 h2"])
 async def test_fields_that_are_not_known_are_kept_and_ignored(server: Server, header: bytes) -> None:
     """F7. Earlier versions wrote one, ``n``, the nonce of the post."""

@@ -1,8 +1,7 @@
 -- Records and states of events.
--- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: r max_retries, c confirm
---         timeout in us, x expires after in us, k kept, p retry policy, m max_run in us,
---         h length of the headers, w posted for a time of day, by the skew that is given in us, or none (T6): the queue
---         has that time plus the skew. A change of delay takes it away.
+-- RECORDS id -> '1 field field ...\n' headers payload. A field is a letter and its value: those of EVENT_FIELDS in
+--         values.py, h length of the headers, w posted for a time of day, by the skew that is given in us, or none (T6):
+--         the queue has that time plus the skew. A change of delay takes it away.
 --         Fields not known here are kept as they are (F7); the payload is never looked at (P4).
 -- STATES  id -> 'number counted refusals nonce node due', for live events that have been delivered;
 --         refusals is 0 or 'number,since,joins' (see refusals.lua), nonce is - unless a delivery is unconfirmed,
@@ -20,7 +19,7 @@ local function read_line(line)
   if string.sub(line, 1, 2) ~= '1 ' or string.find(line, '[^\32-\126]') then return false end
   local found = {retries = 0, header_bytes = 0}
   for letter, value in string.gmatch(line, ' (%a)(%S*)') do
-    if string.find('rcxmh', letter, 1, true) then
+    if string.find(FIELDS.WHOLE, letter, 1, true) then
       if #value > 16 or not string.find(value, '^%d+$') then return false end
       local number = tonumber(value)
       if letter == 'r' and number > LIMITS.RETRIES_MAX then return false end
