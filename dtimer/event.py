@@ -231,7 +231,7 @@ class Event(Generic[PayloadT]):
 
     @property
     def deadline(self) -> datetime | None:
-        """Until when nobody else is given it, as far as is known here; None if it requires no confirm.
+        """Until when no other node is given it, as far as is known here; None if it requires no confirm.
 
         While it is worked on it is moved (rule D4).
         """

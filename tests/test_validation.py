@@ -287,6 +287,7 @@ async def calls() -> list[tuple[str, Callable[[Any], Any]]]:
         ("drain", lambda bad: timer.leave(drain=bad)),
         ("max_events", lambda bad: setattr(timer, "max_events", bad)),
         ("name", lambda bad: timer.on(bad, print)),
+        ("name", lambda _: timer.on(cast("Any", "exhausted"), print)),
         ("handler", lambda bad: timer.on("event", bad)),
         ("delay", event.release),
         ("counted", lambda bad: event.release(0, counted=bad)),

@@ -236,7 +236,7 @@ class Delivery:
         due_us: the time it was claimable from: the due time, or the deadline of the delivery before.
         at_us: when it was claimed, a microsecond of its own (rule T4).
         num_retries: earlier counted deliveries (rule D2).
-        deadline_us: until when nobody else is given it; None for an event that requires no confirm.
+        deadline_us: until when no other node is given it; None for an event that requires no confirm.
     """
 
     event: EventData

@@ -337,8 +337,8 @@ MUTANTS: Final = (
     _machine(
         "F4",
         "a join begins no new round",
-        "before.delivery_number + 1 if before.joins == joins else 1",
-        "before.delivery_number + 1",
+        "before.number + 1 if before.joins == joins else 1",
+        "before.number + 1",
         file="refusals",
     ),
     _machine(

@@ -181,7 +181,7 @@ async def a_node_that_forgets_to_confirm_gets_it_again(env: Environment) -> None
     assert_equal("the retries", [found.num_retries for found in node.events], [0, 1, 2])
     told = node.ended[0]
     assert_equal("what is told of it", (told.id, told.payload, told.num_retries), ("e", "p", 2))
-    assert_that("it is told to be no dead letter", not told.dead_letter)
+    assert_that("it is told that it is not a dead letter", not told.dead_letter)
 
 
 @scenario("N1", "D1")

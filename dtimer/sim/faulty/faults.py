@@ -42,7 +42,7 @@ def to_us(seconds: float) -> int:
 
 
 def seconds(value: Seconds) -> float:
-    """The converter of all times of faults. What is no number is left to the validator, which knows the argument."""
+    """The converter of all times of faults. Other values are left to the validator, which knows the argument."""
     number: Any = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         return number  # type: ignore[no-any-return]
