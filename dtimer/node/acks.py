@@ -12,8 +12,7 @@ from typing import TypeAlias
 
 from dtimer.errors import ConfirmedTooLate, OutcomeUnknown
 from dtimer.event import DeliveryState
-from dtimer.node.batch import Batch, Submission
-from dtimer.node.batcher import Batcher
+from dtimer.node.batcher import Batch, Batcher, Submission
 from dtimer.node.context import TimerContext
 from dtimer.node.session import StoreSession, did
 from dtimer.protocol.outcomes import ConfirmOutcome

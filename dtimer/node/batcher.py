@@ -1,16 +1,24 @@
-"""A sender for an queue: one batch in flight at a time, so items reach the store in the order they were handed in.
+"""What callers hand in during one turn of the loop goes out together (rules P5 and F1).
 
-What a batch brought back because its call failed goes first in the next one, before what was handed in since (rule F1).
+An item's result, or its failure, reaches its own caller and no other. One batch is in flight at a time, so items reach
+the store in the order they were handed in. What a batch brought back because its call failed goes first in the next
+one, before what was handed in since.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
-from dtimer.node.batch import Batch, BatchQueue, Submission
+from typing_extensions import override
+
+from dtimer.errors import REPEATABLE, BackendError, Known, OutcomeUnknown
+from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS
 from dtimer.node.fetch_schedule import Backoff
+from dtimer.node.retry import TRANSIENT, restated
 from dtimer.node.tasks import cancel, start_task
 from dtimer.protocol.backend import Runtime
 from dtimer.user_code import ends_the_task
@@ -22,6 +30,282 @@ SIDE_BY_SIDE_MIN: Final = 32
 """So many callers are worth a call of their own: the store works on it while the others' callers do.
 With fewer, a call costs more than what goes on side by side.
 """
+
+
+class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
+    """A caller's items, which travel together; awaiting it gives their replies, in order.
+
+    Attributes:
+        repeat_within_us: for how long they are sent again, from the first time on.
+        owner: in whose name they are sent, for the code that answers; dropped then, since it may hold this submission.
+        lost: they were in a call whose outcome is unknown.
+        give_up_us: until when they are sent again after failures; None before the first one.
+    """
+
+    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "owner", "repeat_within_us", "size_bytes")
+
+    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
+        self.items = items
+        self.size_bytes = size_bytes
+        self.repeat_within_us = repeat_within_us
+        self.lost = False
+        self.owner = owner
+        self.give_up_us: int | None = None
+        self._answer: Sequence[ReplyT] | Exception | None = None
+        # Only when somebody asks: who does not wait for a confirm should not pay for one.
+        self._future: asyncio.Future[Sequence[ReplyT]] | None = None
+
+    @override
+    def __await__(self) -> Generator[object, None, Sequence[ReplyT]]:
+        return (yield from self.future())
+
+    def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
+        """What an awaiting caller waits for, in the running loop."""
+        if self._future is None:
+            self._future = (loop or asyncio.get_running_loop()).create_future()
+            if isinstance(self._answer, Exception):
+                _raise_in(self._future, self._answer)
+            elif self._answer is not None:
+                self._future.set_result(self._answer)
+        return self._future
+
+    @property
+    def outcome(self) -> ReplyT | None:
+        """The reply to its first item; None if it has not been answered, or failed."""
+        future = self._future
+        if future is not None:
+            answered = future.done() and not future.cancelled() and future.exception() is None
+            return future.result()[0] if answered else None
+        return None if self._answer is None or isinstance(self._answer, Exception) else self._answer[0]
+
+    @property
+    def done(self) -> bool:
+        """Answered, failed, or its caller was cancelled."""
+        return self._answer is not None if self._future is None else self._future.done()
+
+    @property
+    def failed(self) -> bool:
+        """It was failed or cancelled."""
+        return self.done and self.outcome is None
+
+    def answer(self, replies: Sequence[ReplyT]) -> None:
+        self.owner = None
+        future = self._future
+        if future is None:
+            self._answer = replies if self._answer is None else self._answer
+        elif not future.done():
+            future.set_result(replies)
+
+    def fail(self, error: Exception) -> bool:
+        """Whether somebody who waits will hear of it."""
+        self.owner = None
+        future = self._future
+        if future is None:
+            self._answer = error if self._answer is None else self._answer
+            return False
+        if not future.done():
+            _raise_in(future, error)
+        return True
+
+    def cancel(self) -> None:
+        """Nobody will answer."""
+        if self._future is not None:
+            cancel(self._future)
+        else:
+            with suppress(RuntimeError):  # no loop runs any more, so no caller will wait
+                self.future().cancel()
+
+
+class KeptSubmission(Submission[ItemT, ReplyT]):
+    """It goes on when a caller that awaits it is cancelled, since it was on its way before; any number may await it."""
+
+    __slots__ = ("_ended", "_waiters")
+
+    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
+        super().__init__(items, size_bytes, repeat_within_us, owner)
+        self._waiters: list[asyncio.Future[Sequence[ReplyT]]] = []
+        self._ended = False
+
+    @override
+    def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
+        """One caller's own."""
+        waiter: asyncio.Future[Sequence[ReplyT]] = (loop or asyncio.get_running_loop()).create_future()
+        if isinstance(self._answer, Exception):
+            _raise_in(waiter, self._answer)
+        elif self._answer is not None:
+            waiter.set_result(self._answer)
+        elif self._ended:
+            waiter.cancel()
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    @property
+    @override
+    def done(self) -> bool:
+        return self._answer is not None or self._ended
+
+    @override
+    def answer(self, replies: Sequence[ReplyT]) -> None:
+        self.owner = None
+        if not self.done:
+            self._answer = replies
+        for waiter in self._waiting():
+            waiter.set_result(replies)
+
+    @override
+    def fail(self, error: Exception) -> bool:
+        self.owner = None
+        if not self.done:
+            self._answer = error
+        waiting = self._waiting()
+        for waiter in waiting:
+            _raise_in(waiter, error)
+        return bool(waiting)
+
+    @override
+    def cancel(self) -> None:
+        self._ended = True
+        for waiter in self._waiting():
+            cancel(waiter)
+
+    def _waiting(self) -> list[asyncio.Future[Sequence[ReplyT]]]:
+        """Those that have not been cancelled, for the last time."""
+        waiting = [waiter for waiter in self._waiters if not waiter.done()]
+        self._waiters.clear()
+        return waiting
+
+
+def _raise_in(future: asyncio.Future[Sequence[ReplyT]], error: Exception) -> None:
+    future.set_exception(error)
+    # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
+    future.exception()
+
+
+class Batch(Generic[ItemT, ReplyT]):
+    """What goes out in one call. Exactly one of `answer`, `fail`, `cancel` ends it, or it is put back."""
+
+    def __init__(
+        self,
+        submissions: Sequence[Submission[ItemT, ReplyT]],
+        operation: str,
+        report_failure: Callable[[Exception], None],
+    ):
+        self.submissions = submissions
+        self.items: list[ItemT] = [item for submission in submissions for item in submission.items]
+        self.operation = operation
+        self._report_failure = report_failure
+
+    def answer(self, replies: Sequence[ReplyT]) -> None:
+        """One reply for each item, in order."""
+        if len(replies) != len(self.items):
+            problem = f"the backend answered {len(replies)} outcomes for {len(self.items)} items"
+            self.fail(OutcomeUnknown(self.operation, problem))
+            return
+        start = 0
+        for submission in self.submissions:
+            end = start + len(submission.items)
+            submission.answer(replies[start:end])
+            start = end
+
+    def halves(self) -> tuple[Batch[ItemT, ReplyT], Batch[ItemT, ReplyT]]:
+        """Split the submissions, in their order, into two batches."""
+        middle = len(self.submissions) // 2
+        return (
+            Batch(self.submissions[:middle], self.operation, self._report_failure),
+            Batch(self.submissions[middle:], self.operation, self._report_failure),
+        )
+
+    def fail(self, error: BaseException) -> None:
+        """The call failed: each caller gets an error of its own; what nobody awaits is reported."""
+        for submission in self.submissions:
+            self.fail_one(submission, error)
+
+    def fail_one(self, submission: Submission[ItemT, ReplyT], error: BaseException) -> None:
+        own = restated(error, self.operation, lost=submission.lost)
+        if not submission.fail(own):
+            self._report_failure(own)
+
+    def cancel(self) -> None:
+        """The sender itself was cancelled."""
+        for submission in self.submissions:
+            submission.cancel()
+
+
+class BatchQueue(Generic[ItemT, ReplyT]):
+    """The items that wait to be sent, in the order they came."""
+
+    def __init__(self, operation: str, report_failure: Callable[[Exception], None], *, kept: bool = False) -> None:
+        """
+        Args:
+            operation: what is asked for; errors are named after it.
+            report_failure: is given the failure of a submission that is not awaited.
+            kept: a caller that is cancelled before its items are sent does not take them back.
+        """
+        self._operation = operation
+        self._submission: type[Submission[ItemT, ReplyT]] = KeptSubmission if kept else Submission
+        self._report_failure = report_failure
+        self._submissions: deque[Submission[ItemT, ReplyT]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._submissions)
+
+    def submit(
+        self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object = None
+    ) -> Submission[ItemT, ReplyT]:
+        """Hand in items, not more than one call takes."""
+        # Not Submission[ItemT, ReplyT](…), which takes twice as long.
+        submission = self._submission(items, size_bytes, repeat_within_us, owner)
+        self._submissions.append(submission)
+        return submission
+
+    def take(self) -> Batch[ItemT, ReplyT] | None:
+        """What goes out next, within the limits of a call (rule D5); a larger submission goes alone."""
+        taken: list[Submission[ItemT, ReplyT]] = []
+        count = size = 0
+        while self._submissions:
+            submission = self._submissions[0]
+            if not submission.done:
+                count += len(submission.items)
+                size += submission.size_bytes
+                if taken and (count > BATCH_MAX_ITEMS or size > BATCH_MAX_BYTES):
+                    break
+                taken.append(submission)
+            # else: its caller was cancelled before it was sent, and so it is not.
+            self._submissions.popleft()
+        return Batch(taken, self._operation, self._report_failure) if taken else None
+
+    def failed(self, batch: Batch[ItemT, ReplyT], error: BaseException, *, began_us: int, again_us: int) -> bool:
+        """A call failed: what may be sent again goes first, in its order; the others' callers are told (rule F1).
+
+        Each caller gives up alone, by its own limit; what nobody waits for any more is not sent again.
+
+        Args:
+            began_us: when the call was made.
+            again_us: when the next one is made at the earliest.
+
+        Returns:
+            Whether there is something to be sent again.
+        """
+        lost = isinstance(error, BackendError) and error.known is Known.PERHAPS_APPLIED
+        again = isinstance(error, TRANSIENT) and (not lost or self._operation in REPEATABLE)
+        left: list[Submission[ItemT, ReplyT]] = []
+        for submission in batch.submissions:
+            submission.lost = submission.lost or lost
+            if submission.give_up_us is None:
+                submission.give_up_us = began_us + submission.repeat_within_us
+            if again and again_us <= submission.give_up_us:
+                left.append(submission)
+            else:
+                batch.fail_one(submission, error)
+        self._submissions.extendleft(reversed(left))
+        return bool(left)
+
+    def cancel(self) -> None:
+        """Nobody will send any more."""
+        for submission in self._submissions:
+            submission.cancel()
+        self._submissions.clear()
 
 
 class Batcher(Generic[ItemT, ReplyT]):
@@ -180,3 +464,21 @@ class Batcher(Generic[ItemT, ReplyT]):
 
 def _hand_out(batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
     batch.answer(replies)
+
+
+def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[Sequence[ItemT], int]]:
+    """A long list split in order into what one call takes, with the bytes of each part."""
+    sizes = list(map(size_of, items))
+    if 0 < len(items) <= BATCH_MAX_ITEMS and (total := sum(sizes)) <= BATCH_MAX_BYTES:
+        yield items, total
+        return
+    part: list[ItemT] = []
+    part_size = 0
+    for item, size in zip(items, sizes, strict=True):
+        if part and (len(part) == BATCH_MAX_ITEMS or part_size + size > BATCH_MAX_BYTES):
+            yield part, part_size
+            part, part_size = [], 0
+        part.append(item)
+        part_size += size
+    if part:
+        yield part, part_size

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from enum import Enum
 from functools import partial
-from typing import Any, Generic, Protocol
+from types import CoroutineType
+from typing import Any, Generic, Protocol, cast
 
 from attrs import define
 
@@ -279,7 +280,10 @@ class Consumers(Generic[PayloadT]):
                 context = given.copy() if plain else given
                 try:
                     if not plain:
-                        work = to_await(handler(event))
+                        # Mostly that is a coroutine, of which nothing need be asked.
+                        result = handler(event)
+                        is_coroutine = type(result) is CoroutineType
+                        work = cast("Coroutine[Any, Any, object]", result) if is_coroutine else to_await(result)
                     elif self._threads is not None:
                         work = self._threads.call(context, handler, event)
                     else:

@@ -21,7 +21,7 @@ from dtimer.node.partitions import Partitions
 from dtimer.node.session import StoreSession, did
 from dtimer.protocol.backend import Cancellable
 from dtimer.protocol.outcomes import ExtendOutcome
-from dtimer.protocol.values import Delivery, Extension
+from dtimer.protocol.values import Extension
 
 LOOKS: Final = 12
 """In each confirm timeout."""
@@ -64,10 +64,9 @@ class DeadlineExtender:
         self._alarm: Cancellable | None = None
         self._riding: dict[StoreSession, list[InFlight[Any]]] = {}
 
-    def span_us(self, delivery: Delivery, deadline_us: int) -> int:
-        """What is over first: its timeout, or the time that its handler may run for."""
-        max_run_us = delivery.event.max_run_us
-        return min(deadline_us - delivery.at_us, self._max_run_us if max_run_us is None else max_run_us)
+    def span_us(self, timeout_us: int, max_run_us: int | None) -> int:
+        """What is over first: a delivery's timeout, or the time that its handler may run for if that is its own."""
+        return min(timeout_us, self._max_run_us if max_run_us is None else max_run_us)
 
     def watch(self, timeout_us: int) -> None:
         """A delivery is about to be handed out of which this much, its `span_us`, is over first."""

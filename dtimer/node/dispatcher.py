@@ -21,7 +21,7 @@ from dtimer.errors import (
 from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, decode_ended, delivery_state
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.loop_local import LoopAffinity
-from dtimer.node.batch import Submission
+from dtimer.node.batcher import Submission
 from dtimer.node.consumers import Consumers, Ending, InFlight
 from dtimer.node.context import TimerContext
 from dtimer.node.deadline_extender import DeadlineExtender
@@ -152,7 +152,7 @@ class Dispatcher(Generic[PayloadT]):
                 # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
-                span_us = extender.span_us(delivery, delivery.deadline_us)
+                span_us = extender.span_us(delivery.deadline_us - delivery.at_us, delivery.event.max_run_us)
                 if span_us < extender.shortest_us:
                     extender.watch(span_us)
             counters.delivered += 1

@@ -17,9 +17,8 @@ from dtimer.node.health import ConnectionHealth
 from dtimer.node.partitions import Partition
 from dtimer.node.prefetch import Prefetch
 from dtimer.node.retry import TRANSIENT
-from dtimer.node.session import did
+from dtimer.node.session import Done, did
 from dtimer.node.settings import NodeSettings
-from dtimer.node.store_history import Done
 from dtimer.node.subscriber import Subscriber
 from dtimer.node.tasks import start_task
 from dtimer.protocol.outcomes import ClaimStatus, JoinOutcome

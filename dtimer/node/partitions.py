@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from operator import attrgetter
+from typing import Final, TypeVar
 
-from attrs import frozen
-
+from dtimer.errors import Unsupported
 from dtimer.loop_local import LoopRef
 from dtimer.node.acks import AckBatcher
+from dtimer.node.batcher import Batcher, Submission, in_calls
 from dtimer.node.context import TimerContext
-from dtimer.node.request_batchers import RequestBatchers
-from dtimer.node.session import StoreSession
-from dtimer.node.store_history import StoreHistory
-from dtimer.protocol.backend import Runtime, SupportsPartitions, TimerBackend
+from dtimer.node.session import StoreHistory, StoreSession
+from dtimer.protocol.backend import SupportsDurability, SupportsPartitions, TimerBackend
 from dtimer.protocol.outcomes import CancelOutcome, PostOutcome
 from dtimer.protocol.partitioning import partition_of
 from dtimer.protocol.values import Durability, NewEvent
@@ -22,19 +22,78 @@ from dtimer.protocol.values import Durability, NewEvent
 ItemT = TypeVar("ItemT")
 OutcomeT = TypeVar("OutcomeT")
 
+_num_bytes: Final[Callable[[NewEvent], int]] = attrgetter("event.num_bytes")
 
-@frozen(eq=False)
+
 class Partition:
-    """One of them, as one timer sees it.
+    """One of them, as one timer sees it in one event loop.
+
+    Posts and cancels of one turn of the loop travel in one call (rules P5 and F1). How long that is repeated is the
+    caller's to say, or else the store's.
 
     Attributes:
         label: what reports add to tell it from the others; empty if there are none.
     """
 
-    label: str
-    session: StoreSession
-    acks: AckBatcher
-    requests: RequestBatchers
+    def __init__(self, label: str, backend: TimerBackend, context: TimerContext, history: StoreHistory) -> None:
+        self.label = label
+        self.session = session = StoreSession(backend, context, history)
+        self.acks = AckBatcher(session, context)
+        self._report_failure = context.reporter.report
+        self._posts = self._batcher("post", session.post)
+        self._durable: dict[Durability, Batcher[NewEvent, PostOutcome]] = {}
+        self._cancels = self._batcher("cancel", session.cancel)
+
+    def posts(self, durability: Durability | None) -> Batcher[NewEvent, PostOutcome]:
+        """Takes what is to be posted. Posts that wait for as much as each other go together, and no others with them.
+
+        Raises:
+            Unsupported: the backend knows no durability.
+        """
+        if durability is None:
+            return self._posts
+        posts = self._durable.get(durability)
+        if posts is None:
+            backend = self.session.backend
+            if not isinstance(backend, SupportsDurability):
+                raise Unsupported(f"{type(backend).__name__} keeps no replicas: it is no SupportsDurability")
+            send = partial(self.session.post_durably, backend, durability)
+            posts = self._durable[durability] = self._batcher("post", send)
+        return posts
+
+    async def post_many(
+        self, events: Sequence[NewEvent], durability: Durability | None, repeat_within_us: int | None
+    ) -> list[PostOutcome]:
+        posts = self.posts(durability)
+        return await _in_order(
+            [posts.submit(part, size, repeat_within_us) for part, size in in_calls(events, _num_bytes)]
+        )
+
+    async def cancel(self, ids: Sequence[str], repeat_within_us: int | None) -> list[CancelOutcome]:
+        return await _in_order(
+            [self._cancels.submit(part, size, repeat_within_us) for part, size in in_calls(ids, len)]
+        )
+
+    def _batcher(
+        self, operation: str, request: Callable[[Sequence[ItemT]], Awaitable[Sequence[OutcomeT]]]
+    ) -> Batcher[ItemT, OutcomeT]:
+        session = self.session
+        return Batcher(
+            operation, request, self._report_failure, runtime=session.runtime, repeat_within_us=session.repeat_within_us
+        )
+
+
+async def _in_order(submissions: Sequence[Submission[ItemT, OutcomeT]]) -> list[OutcomeT]:
+    """All replies; the first error once all parts have been answered, so that nothing is under way any more."""
+    if len(submissions) == 1:
+        return list(await submissions[0])
+    replies: list[OutcomeT] = []
+    # When its caller is cancelled it cancels all at once, so what has not been sent is not sent.
+    for part in await asyncio.gather(*(submission.future() for submission in submissions), return_exceptions=True):
+        if isinstance(part, BaseException):
+            raise part
+        replies.extend(part)
+    return replies
 
 
 class Histories:
@@ -68,13 +127,10 @@ class Partitions:
     def __init__(self, backend: TimerBackend, context: TimerContext, histories: Histories) -> None:
         """For the running loop."""
         backends = backend.partitions if isinstance(backend, SupportsPartitions) else (backend,)
-        self.runtime: Runtime = backend.runtime
         self.all: list[Partition] = []
         for number, (each, history) in enumerate(zip(backends, histories.take(len(backends)), strict=True)):
             label = f" of partition {number}" if len(backends) > 1 else ""
-            session = StoreSession(each, context, history)
-            requests = RequestBatchers(session, context.reporter.report)
-            self.all.append(Partition(label, session, AckBatcher(session, context), requests))
+            self.all.append(Partition(label, each, context, history))
 
     def of(self, id: str) -> Partition:
         """Where the event with this id is, if it is anywhere."""
@@ -87,11 +143,11 @@ class Partitions:
         return await self._spread(
             events,
             lambda new: new.event.id,
-            lambda partition, part: partition.requests.post_many(part, durability, repeat_within_us),
+            lambda partition, part: partition.post_many(part, durability, repeat_within_us),
         )
 
     async def cancel(self, ids: Sequence[str], repeat_within_us: int | None) -> list[CancelOutcome]:
-        return await self._spread(ids, str, lambda partition, part: partition.requests.cancel(part, repeat_within_us))
+        return await self._spread(ids, str, lambda partition, part: partition.cancel(part, repeat_within_us))
 
     async def _spread(
         self,

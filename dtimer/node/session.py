@@ -1,10 +1,15 @@
-"""The way to the backend. Every reply passes here, so what they tell beside their values is seen in one place."""
+"""The way to the backend. Every reply passes here, so what they tell beside their values is seen in one place.
+
+That is whether they belong to one history, and which calls have not come along in it (rules O1, O2 and T2).
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
+from dtimer.epochs import epoch_after_reset
 from dtimer.errors import (
     BackendError,
     OutcomeUnknown,
@@ -14,19 +19,191 @@ from dtimer.errors import (
     StoreRestarted,
 )
 from dtimer.frozen import frozen
-from dtimer.limits import REPEAT_WITHIN_US
+from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX, REPEAT_WITHIN_US
 from dtimer.node.context import TimerContext
 from dtimer.node.observers import Observers
 from dtimer.node.retry import retrying
 from dtimer.node.store_clock import ClockBound
-from dtimer.node.store_history import NOTHING, Done, HistoryBreak, StoreHistory
-from dtimer.protocol.backend import Runtime, SupportsBranches, SupportsRepeatWithin, TimerBackend
-from dtimer.protocol.values import Applied
+from dtimer.protocol.backend import Runtime, SupportsBranches, SupportsDurability, SupportsRepeatWithin, TimerBackend
+from dtimer.protocol.outcomes import CancelOutcome, PostOutcome
+from dtimer.protocol.values import AcknowledgedCall, Applied, Branch, Durability, NewEvent
 
 T = TypeVar("T")
 
+Done: TypeAlias = tuple[str, Sequence[str]]
+"""What a call was: an operation, and the ids that it was about."""
 Did: TypeAlias = Callable[[T], Sequence[Done]]
 """What was acknowledged, given the value of a reply."""
+
+
+@frozen
+class HistoryMark:
+    """What was known when a request was sent: its reply must not show less."""
+
+    seq: int
+    breaks: int
+
+
+@frozen
+class HistoryBreak:
+    """What a reply showed.
+
+    Attributes:
+        lost_writes: the store has gone back, or is another one.
+        clock_reset: an operator has put its clock right; nothing is lost.
+        calls: of ours, those that are lost with that.
+        step_us: its host's clock was set back by this since the last reply.
+        elsewhere: the reply is from a branch that is not known: the branches must be asked for
+            (:meth:`StoreHistory.told`).
+        restarted: another server answers, and nothing is lost that is known of.
+        perhaps_lost: calls of ours of which the server does not tell.
+    """
+
+    lost_writes: bool = False
+    clock_reset: bool = False
+    calls: tuple[AcknowledgedCall, ...] = ()
+    step_us: int = 0
+    elsewhere: bool = False
+    restarted: bool = False
+    perhaps_lost: tuple[AcknowledgedCall, ...] = ()
+
+
+_Remembered: TypeAlias = tuple[str, int, str, tuple[str, ...]]
+"""The server that acknowledged it, the number, the operation and the ids: most are never looked at again."""
+
+NOTHING: Final = HistoryBreak()
+_ELSEWHERE: Final = HistoryBreak(elsewhere=True)
+
+
+class StoreHistory:
+    """The place of the newest reply seen, and the calls that were acknowledged.
+
+    Attributes:
+        epoch: the namespace's; None before the first reply.
+        branch: the name of the server whose branch of the history it is; empty if there are none.
+        breaks: how often the history was broken.
+        skew_us: by how much the store's time is ahead of its host's clock (rule T2).
+    """
+
+    def __init__(self) -> None:
+        self.epoch: str | None = None
+        self.branch = ""
+        self.breaks = 0
+        self._seq = 0
+        self.skew_us = 0
+        self._branches: tuple[Branch, ...] = ()
+        self._left: set[str] = set()
+        self._calls: deque[_Remembered] = deque()
+        self._num_ids = 0
+
+    def mark(self) -> HistoryMark:
+        """Before a request is sent."""
+        return HistoryMark(self._seq, self.breaks)
+
+    def saw(self, applied: Applied[T], mark: HistoryMark, done: Sequence[Done] = ()) -> HistoryBreak:
+        """A reply is here. Replies may overtake each other, so it is judged by what was known when it was asked for.
+
+        Args:
+            done: what was acknowledged with it; nothing of a read.
+        """
+        if self.epoch is None:
+            self._go_on(applied)
+        elif applied.epoch != self.epoch and applied.epoch == epoch_after_reset(self.epoch):
+            self.breaks += 1
+            self.epoch, self.skew_us = applied.epoch, applied.skew_us
+            # If another server answers, too, the next reply shows it.
+            self._seq = applied.seq if applied.branch == self.branch else 0
+            self._remember(applied, done)
+            return HistoryBreak(clock_reset=True)
+        if applied.epoch != self.epoch:
+            if mark.breaks != self.breaks:
+                # Sent before the break and answered from the old history: it says nothing about the new one.
+                calls = tuple(AcknowledgedCall(operation, tuple(ids), applied.seq) for operation, ids in done)
+                return HistoryBreak(lost_writes=True, calls=calls) if calls else NOTHING
+            return self._broke(applied, self._forget(_none), done)
+        if applied.branch != self.branch:
+            self._remember(applied, done)
+            return self._elsewhere(applied, went_back=applied.seq < mark.seq and mark.breaks == self.breaks)
+        if applied.seq < mark.seq and mark.breaks == self.breaks:
+            return self._broke(applied, self._forget(lambda _, seq: seq < applied.seq), done)
+        self._remember(applied, done)
+        self._seq = max(self._seq, applied.seq)
+        if applied.skew_us > self.skew_us:
+            step_us, self.skew_us = applied.skew_us - self.skew_us, applied.skew_us
+            return HistoryBreak(step_us=step_us)
+        return NOTHING
+
+    def compare_branches(self, found: Applied[tuple[Branch, ...]]) -> HistoryBreak:
+        """What the branches say about a reply that was from elsewhere."""
+        branches = found.value
+        if self.epoch is not None and found.epoch == epoch_after_reset(self.epoch):
+            return NOTHING  # that comes first, with the next reply
+        if found.epoch != self.epoch:
+            return self._broke(found, self._forget(_none))
+        if not branches or found.branch != branches[-1].server or found.branch == self.branch:
+            return NOTHING
+        if _place(self._branches, found.branch) is not None:
+            # Answered by a server that was left, which lives on.
+            return NOTHING
+        place = _place(branches, self.branch)
+        begins = branches[-1] if place is None else branches[place + 1]
+        calls = self._forget(lambda branch, seq: _is_kept(branches, branch, seq))
+        if len(branches) == BRANCHES_MAX:
+            # The next branch takes the place of the first, in which they stand as well.
+            first, second = branches[0].server, branches[1].server
+            self._calls = deque((second if call[0] == first else call[0], *call[1:]) for call in self._calls)
+        self._branches = branches
+        if calls or self._seq > begins.seq:
+            return self._broke(found, calls)
+        restarted = _process(found.branch) != _process(self.branch)
+        self._go_on(found)
+        return HistoryBreak(restarted=restarted)
+
+    def _elsewhere(self, applied: Applied[T], *, went_back: bool) -> HistoryBreak:
+        """Another server has answered than the newest that is known of."""
+        if _place(self._branches, applied.branch) is not None:
+            # Sent to the one before, which has acknowledged it too late for the newest to know.
+            calls = self._forget(lambda branch, seq: _is_kept(self._branches, branch, seq))
+            return HistoryBreak(lost_writes=True, calls=calls) if calls else NOTHING
+        if not (applied.branch.startswith("?") or self.branch.startswith("?")):
+            return _ELSEWHERE
+        late = applied.branch in self._left
+        calls = self._forget(lambda branch, _: (branch == applied.branch) is not late)
+        if not late:
+            self._left.add(self.branch)
+            if went_back:
+                return self._broke(applied, calls)
+            self._go_on(applied)
+        return HistoryBreak(restarted=bool(calls), perhaps_lost=calls)
+
+    def _broke(
+        self, applied: Applied[T], calls: tuple[AcknowledgedCall, ...], done: Sequence[Done] = ()
+    ) -> HistoryBreak:
+        self.breaks += 1
+        self._go_on(applied)
+        self._remember(applied, done)
+        return HistoryBreak(lost_writes=True, calls=calls)
+
+    def _go_on(self, applied: Applied[T]) -> None:
+        """From here."""
+        self.epoch, self.branch, self._seq = applied.epoch, applied.branch, applied.seq
+        self.skew_us = applied.skew_us
+
+    # --- the calls ------------------------------------------------------------------------------------------
+
+    def _remember(self, applied: Applied[T], done: Sequence[Done]) -> None:
+        for operation, ids in done:
+            self._calls.append((applied.branch, applied.seq, operation, tuple(ids)))
+            self._num_ids += max(1, len(ids))
+        while self._num_ids > CALLS_REMEMBERED_MAX and len(self._calls) > 1:
+            self._num_ids -= max(1, len(self._calls.popleft()[3]))
+
+    def _forget(self, is_kept: Callable[[str, int], bool]) -> tuple[AcknowledgedCall, ...]:
+        """Those that are not kept."""
+        lost = [call for call in self._calls if not is_kept(call[0], call[1])]
+        self._calls = deque(call for call in self._calls if is_kept(call[0], call[1]))
+        self._num_ids = sum(max(1, len(ids)) for _, _, _, ids in self._calls)
+        return tuple(AcknowledgedCall(operation, ids, seq) for _, seq, operation, ids in lost)
 
 
 @frozen
@@ -118,6 +295,20 @@ class StoreSession:
         applied, lost = await retrying(self.runtime, lambda: self.once(request, done), within_us)
         return SessionReply(applied.value, applied.at_us, applied.skew_us, lost)
 
+    async def post(self, events: Sequence[NewEvent]) -> Sequence[PostOutcome]:
+        """One call, which a batcher repeats."""
+        return (await self.once(lambda: self.backend.post(events), _posted(events))).value
+
+    async def post_durably(
+        self, backend: SupportsDurability, durability: Durability, events: Sequence[NewEvent]
+    ) -> Sequence[PostOutcome]:
+        """One call, which a batcher repeats; the backend is that of the session."""
+        return (await self.once(lambda: backend.post_durably(events, durability), _posted(events))).value
+
+    async def cancel(self, ids: Sequence[str]) -> Sequence[CancelOutcome]:
+        """One call, which a batcher repeats."""
+        return (await self.once(lambda: self.backend.cancel(ids), did("cancel", *ids))).value
+
     async def _elsewhere(self) -> HistoryBreak:
         """Another server answers: what has come along to it (rule O2)?"""
         if self._asking or not isinstance(self.backend, SupportsBranches):
@@ -151,3 +342,32 @@ class StoreSession:
         if finding.step_us:
             self._counters.clock_steps += 1
             self._reporter.report(StoreClockStepped(finding.step_us))
+
+
+def _posted(events: Sequence[NewEvent]) -> Did[object]:
+    return did("post", *[new.event.id for new in events])
+
+
+# --- of the history ----------------------------------------------------------------------------------------
+
+
+def _none(_: str, __: int) -> bool:
+    return False
+
+
+def _place(branches: Sequence[Branch], server: str) -> int | None:
+    """Of the branch that this server has made, if that has ended."""
+    return next((place for place, branch in enumerate(branches[:-1]) if branch.server == server), None)
+
+
+def _is_kept(branches: Sequence[Branch], server: str, seq: int) -> bool:
+    """Whether a call that this server has acknowledged under this number is in the history with these branches."""
+    if branches[-1].server == server:
+        return True
+    place = _place(branches, server)
+    return place is not None and seq <= branches[place + 1].seq
+
+
+def _process(server: str) -> str:
+    """The part of a name that changes only with a restart: the other does, too, when a replica is promoted."""
+    return server.partition("-")[0]

@@ -11,8 +11,7 @@ import pytest
 
 from dtimer.errors import BackendError, OutcomeUnknown, StoreFull, StoreUnreachable
 from dtimer.limits import BATCH_MAX_BYTES, BATCH_MAX_ITEMS, SECOND_US
-from dtimer.node.batch import BatchQueue, in_calls
-from dtimer.node.batcher import Batcher
+from dtimer.node.batcher import Batcher, BatchQueue, in_calls
 from dtimer.runtime import AsyncioRuntime
 
 Reports = list[Exception]

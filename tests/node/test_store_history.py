@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX, CLOCK_WINDOW_US
+from dtimer.node.session import HistoryBreak, StoreHistory
 from dtimer.node.store_clock import ClockBound
-from dtimer.node.store_history import HistoryBreak, StoreHistory
 from dtimer.protocol.values import AcknowledgedCall, Applied, Branch
 
 

@@ -595,7 +595,7 @@ MUTANTS: Final = (
     _node(
         "F1",
         "repeat what is not safe to repeat",
-        "node/batch",
+        "node/batcher",
         "(not lost or self._operation in REPEATABLE)",
         "True",
     ),

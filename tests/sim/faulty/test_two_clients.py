@@ -11,7 +11,7 @@ import pytest
 from attrs import define, field
 
 from dtimer import BackendError, DTimer, Event, Known, NodeFenced, NodeIdDisputed
-from dtimer.node import batch
+from dtimer.node import batcher
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied
@@ -131,7 +131,7 @@ def test_what_each_is_told_is_what_happened(seed: int) -> None:
 
 def test_the_net_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     """With posts and cancels repeated after lost replies, as they once were, somebody is lied to."""
-    monkeypatch.setattr(batch, "REPEATABLE", {"post", "cancel"})
+    monkeypatch.setattr(batcher, "REPEATABLE", {"post", "cancel"})
 
     assert any(run(seed).lies for seed in range(3))
 

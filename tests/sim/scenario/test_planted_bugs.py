@@ -91,7 +91,7 @@ OWN: Final = (
     _node(
         "E1",
         "a confirm whose reply is lost has worked",
-        "node/batch",
+        "node/batcher",
         "                batch.fail_one(submission, error)\n",
         "                if self._operation == 'confirm':\n"
         "                    from dtimer.protocol.outcomes import ConfirmOutcome\n"
