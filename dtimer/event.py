@@ -105,8 +105,10 @@ class DeliveryState:
     @property
     def asked(self) -> bool:
         """A confirm, a release or a burial was asked for, and has not failed."""
-        # Most often nothing was, and this is asked often.
-        return self.settling is not None and not all(settling.failed for settling in self.all)
+        settling = self.settling
+        if settling is None or not settling.failed:  # as nearly always, and this is asked often
+            return settling is not None
+        return not all(earlier.failed for earlier in self._earlier)
 
     @property
     def pending(self) -> bool:
@@ -274,7 +276,7 @@ class Event(Generic[PayloadT]):
         Args:
             repeat_within: as for :meth:`dtimer.DTimer.confirm`.
         """
-        return self._actions.confirm(self, repeat_within_us(repeat_within))
+        return self._actions.confirm(self, None if repeat_within is None else repeat_within_us(repeat_within))
 
     async def release(self, delay: Delay = 0, *, counted: bool = False) -> ReleaseOutcome:
         """Give it back, due after a delay in milliseconds or a timedelta (rule E4).

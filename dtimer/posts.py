@@ -142,7 +142,8 @@ class PostEncoder(Generic[PayloadT]):
             _validation.due(delay, at),
             _validation.if_exists(if_exists),
         )
-        self._runtime.posting(new)
+        if self._runtime.simulator is not None:
+            self._runtime.simulator.posting(new)
         return new
 
     def _token(self) -> str:

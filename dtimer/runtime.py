@@ -8,15 +8,12 @@ import secrets
 import socket
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from dtimer.limits import HANDLER_THREADS_MAX
 from dtimer.protocol.backend import Cancellable, Signal
-from dtimer.protocol.values import EventData, NewEvent
 
 AWAKE_BEFORE_S: Final = 0.0005
-_NOTHING: Final = nullcontext()
 
 
 def process_name() -> str:
@@ -29,9 +26,7 @@ class AsyncioSignal:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-
-    def set(self) -> None:
-        self._event.set()
+        self.set: Callable[[], None] = self._event.set  # twice for each event, so without a call of our own
 
     async def wait(self) -> None:
         await self._event.wait()
@@ -69,6 +64,10 @@ class Alarm:
 class AsyncioRuntime:
     """The :class:`dtimer.protocol.Runtime` of every backend that lives in real time."""
 
+    @property
+    def simulator(self) -> None:
+        """Real time goes on by itself."""
+
     def now_us(self) -> int:
         return int(asyncio.get_running_loop().time() * 1e6)
 
@@ -78,30 +77,11 @@ class AsyncioRuntime:
     async def sleep(self, duration_us: int, *, within: str | None = None) -> None:
         await asyncio.sleep(duration_us / 1e6)
 
-    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
-        """Of a sleep that is asyncio's own nothing is known."""
-        return None
-
     def signal(self, name: str) -> Signal:
         return AsyncioSignal()
 
-    def working(self, name: str) -> AbstractContextManager[None]:
-        return _NOTHING
-
     def executor(self) -> Executor | None:
         return ThreadPoolExecutor(HANDLER_THREADS_MAX, thread_name_prefix="dtimer handler")
-
-    def caught(self, error: BaseException) -> None:
-        """It is reported, and that is all."""
-
-    def tell(self) -> None:
-        """There is nobody to tell."""
-
-    def posting(self, new: NewEvent) -> None:
-        """Real time goes on, however many there are."""
-
-    def handing(self, event: EventData) -> None:
-        """As above."""
 
     def process_name(self) -> str:
         return process_name()

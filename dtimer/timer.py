@@ -232,7 +232,7 @@ class DTimer(Generic[PayloadT]):
             WrongProcessOrLoop: it has joined in another loop of this process, which is not closed (rule F8).
         """
         await self._leave(drain, timeout)
-        self._context.runtime.tell()
+        self._tell_simulator()
 
     async def _leave(self, drain: bool, lasting: Timeout = LEAVE_TIMEOUT_DEFAULT_US / SECOND_US) -> None:
         timeout_us = _validation.timeout_us(lasting, "timeout")
@@ -250,7 +250,13 @@ class DTimer(Generic[PayloadT]):
         # Who leaves with an error does not want to wait first: it may be about the very handlers that run.
         await self._leave(drain=kind is None or not issubclass(kind, Exception))
         if error is None:
-            self._context.runtime.tell()
+            self._tell_simulator()
+
+    def _tell_simulator(self) -> None:
+        """The timer was left."""
+        simulator = self._context.runtime.simulator
+        if simulator is not None:
+            simulator.tell()
 
     # --- taking events -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import asyncio
 import inspect
 from collections.abc import Coroutine
 from functools import partial
+from types import CoroutineType
 from typing import Any, TypeGuard, cast
 
 from dtimer.safe_repr import name_of
@@ -79,8 +80,8 @@ def to_await(result: object) -> Coroutine[Any, Any, object] | None:
     """
     if result is None:  # as every plain function returns
         return None
-    if inspect.iscoroutine(result):
-        return result
+    if isinstance(result, CoroutineType):  # as inspect.iscoroutine() looks
+        return cast("Coroutine[Any, Any, object]", result)
     if inspect.isawaitable(result):
         return _awaiting(result)
     if inspect.isgenerator(result) or inspect.isasyncgen(result):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -89,14 +89,20 @@ class BackgroundTasks:
     async def _run(self, work: Callable[[], Awaitable[object]], name: str, errand: Errand) -> None:
         task = asyncio.current_task()
         current_work.set(errand)
-        with self.runtime.working(name):
+        simulator = self.runtime.simulator
+        with nullcontext() if simulator is None else simulator.working(name):
             try:
                 await work()
             except BaseException as error:
                 if ends_the_task(error, task):
                     raise
-                self.runtime.caught(error)
+                self.caught(error)
                 log(logging.ERROR, "%s raised", name, error=error)
+
+    def caught(self, error: BaseException) -> None:
+        """Code of the application raised this where no caller hears of it; a simulator tells the test."""
+        if self.runtime.simulator is not None:
+            self.runtime.simulator.caught(error)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.pop(task, None)

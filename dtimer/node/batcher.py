@@ -39,16 +39,27 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         repeat_within_us: for how long they are sent again, from the first time on.
         owner: in whose name they are sent, for the code that answers; dropped then, since it may hold this submission.
         lost: they were in a call whose outcome is unknown.
+        failed: it was answered with an error, or its sender was cancelled.
         give_up_us: until when they are sent again after failures; None before the first one.
     """
 
-    __slots__ = ("_answer", "_future", "give_up_us", "items", "lost", "owner", "repeat_within_us", "size_bytes")
+    __slots__ = (
+        "_answer",
+        "_future",
+        "failed",
+        "give_up_us",
+        "items",
+        "lost",
+        "owner",
+        "repeat_within_us",
+        "size_bytes",
+    )
 
     def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
         self.items = items
         self.size_bytes = size_bytes
         self.repeat_within_us = repeat_within_us
-        self.lost = False
+        self.lost = self.failed = False
         self.owner = owner
         self.give_up_us: int | None = None
         self._answer: Sequence[ReplyT] | Exception | None = None
@@ -83,11 +94,6 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         """Answered, failed, or its caller was cancelled."""
         return self._answer is not None if self._future is None else self._future.done()
 
-    @property
-    def failed(self) -> bool:
-        """It was failed or cancelled."""
-        return self.done and self.outcome is None
-
     def answer(self, replies: Sequence[ReplyT]) -> None:
         self.owner = None
         future = self._future
@@ -99,6 +105,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
     def fail(self, error: Exception) -> bool:
         """Whether somebody who waits will hear of it."""
         self.owner = None
+        self.failed = self.failed or not self.done
         future = self._future
         if future is None:
             self._answer = error if self._answer is None else self._answer
@@ -108,7 +115,8 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         return True
 
     def cancel(self) -> None:
-        """Nobody will answer."""
+        """No answer will come."""
+        self.failed = self.failed or not self.done
         if self._future is not None:
             cancel(self._future)
         else:
@@ -119,12 +127,12 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 class KeptSubmission(Submission[ItemT, ReplyT]):
     """It goes on when a caller that awaits it is cancelled, since it was on its way before; any number may await it."""
 
-    __slots__ = ("_ended", "_waiters")
+    __slots__ = ("_waiters",)
 
     def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
         super().__init__(items, size_bytes, repeat_within_us, owner)
-        self._waiters: list[asyncio.Future[Sequence[ReplyT]]] = []
-        self._ended = False
+        # None until a caller awaits it, as most confirms are not.
+        self._waiters: list[asyncio.Future[Sequence[ReplyT]]] | None = None
 
     @override
     def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
@@ -134,8 +142,10 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
             _raise_in(waiter, self._answer)
         elif self._answer is not None:
             waiter.set_result(self._answer)
-        elif self._ended:
+        elif self.failed:
             waiter.cancel()
+        elif self._waiters is None:
+            self._waiters = [waiter]
         else:
             self._waiters.append(waiter)
         return waiter
@@ -143,21 +153,22 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
     @property
     @override
     def done(self) -> bool:
-        return self._answer is not None or self._ended
+        return self._answer is not None or self.failed
 
     @override
     def answer(self, replies: Sequence[ReplyT]) -> None:
         self.owner = None
-        if not self.done:
+        if self._answer is None and not self.failed:
             self._answer = replies
-        for waiter in self._waiting():
-            waiter.set_result(replies)
+        if self._waiters is not None:
+            for waiter in self._waiting():
+                waiter.set_result(replies)
 
     @override
     def fail(self, error: Exception) -> bool:
         self.owner = None
         if not self.done:
-            self._answer = error
+            self._answer, self.failed = error, True
         waiting = self._waiting()
         for waiter in waiting:
             _raise_in(waiter, error)
@@ -165,14 +176,14 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
 
     @override
     def cancel(self) -> None:
-        self._ended = True
+        self.failed = self._answer is None or self.failed
         for waiter in self._waiting():
             cancel(waiter)
 
     def _waiting(self) -> list[asyncio.Future[Sequence[ReplyT]]]:
         """Those that have not been cancelled, for the last time."""
-        waiting = [waiter for waiter in self._waiters if not waiter.done()]
-        self._waiters.clear()
+        waiting = [waiter for waiter in self._waiters or () if not waiter.done()]
+        self._waiters = None
         return waiting
 
 

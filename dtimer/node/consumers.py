@@ -21,6 +21,7 @@ from dtimer.node.context import TimerContext
 from dtimer.node.handler_threads import HandlerThreads
 from dtimer.node.loop_monitor import LoopMonitor
 from dtimer.node.registry import HeldEvent, IteratorSlot, Registry
+from dtimer.protocol.backend import Simulator
 from dtimer.user_code import ends_the_program, ends_the_task, to_await
 
 
@@ -119,7 +120,7 @@ class Consumers(Generic[PayloadT]):
     ) -> None:
         self.unfinished: dict[Event[PayloadT], InFlight[PayloadT]] = {}
         self._num_ending = 0
-        self._runtime = context.runtime
+        self._simulator = context.runtime.simulator
         self._threads = HandlerThreads(context.runtime) if in_threads else None
         self._registry = registry
         self._monitor = monitor
@@ -225,8 +226,8 @@ class Consumers(Generic[PayloadT]):
     def _handed(self, slot: IteratorSlot[PayloadT]) -> Event[PayloadT] | None:
         event = None if slot.held is None else slot.held.event
         current_work.set(event)
-        if event is not None:
-            self._runtime.handing(event.data)
+        if event is not None and self._simulator is not None:
+            self._simulator.handing(event.data)
         return event
 
     async def _wait(self, slot: IteratorSlot[PayloadT]) -> None:
@@ -268,8 +269,19 @@ class Consumers(Generic[PayloadT]):
         in_flight.open = 1
         handlers = self._registry.handlers
         in_flight.several = len(handlers) > 1
-        given = copy_context()
         try:
+            if not in_flight.several and not handlers[0][2]:
+                # Most often. Calling it runs nothing yet, and the task that will has a context of its own.
+                handler, label, _ = handlers[0]
+                try:
+                    work = to_await(handler(event))
+                except BaseException as error:
+                    self._raised(event, error)
+                    return
+                if work is not None:
+                    self._start(in_flight, work, f"{label}{event.id}")
+                return
+            given = copy_context()
             try:
                 given.run(self._handing, event)
             except Exception as error:
@@ -291,19 +303,27 @@ class Consumers(Generic[PayloadT]):
                         work = to_await(context.run(handler, event))
                         self._monitor.ran(since_us, label, event.id)
                 except BaseException as error:
-                    self._owner.handler_failed(event, error, Ending.RAISED)
-                    if ends_the_program(error):
-                        raise
+                    self._raised(event, error)
                     continue
                 if work is not None:
                     context.run(self._start, in_flight, work, f"{label}{event.id}")
         finally:
-            self._returned(in_flight)
+            if in_flight.open > 1:  # as nearly always
+                in_flight.open -= 1
+            else:
+                self._returned(in_flight)
+
+    def _raised(self, event: Event[PayloadT], error: BaseException) -> None:
+        """A call of a handler did; what ends the program goes on."""
+        self._owner.handler_failed(event, error, Ending.RAISED)
+        if ends_the_program(error):
+            raise error
 
     def _handing(self, event: Event[PayloadT]) -> None:
         """In the context of its handlers, and so of what they start."""
         current_work.set(event)
-        self._runtime.handing(event.data)
+        if self._simulator is not None:
+            self._simulator.handing(event.data)
 
     def _start(self, in_flight: InFlight[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
         never_began = partial(self._never_began, in_flight, coroutine)
@@ -339,8 +359,11 @@ class Consumers(Generic[PayloadT]):
         in_flight.num_begun += 1
         task.remove_done_callback(never_began)
         try:
-            with self._runtime.working(name):
+            if self._simulator is None:
+                current_work.set(in_flight.event)
                 await coroutine
+            else:
+                await self._simulated(self._simulator, in_flight.event, coroutine, name)
         except BaseException as error:
             # Who is told of it is not at work on the event.
             current_work.set(None)
@@ -353,6 +376,18 @@ class Consumers(Generic[PayloadT]):
                 raise
         finally:
             self._returned(in_flight)
+
+    async def _simulated(
+        self, simulator: Simulator, event: Event[PayloadT], coroutine: Coroutine[Any, Any, object], name: str
+    ) -> None:
+        if current_work.get() is not event:
+            try:
+                self._handing(event)
+            except BaseException:
+                coroutine.close()
+                raise
+        with simulator.working(name):
+            await coroutine
 
     def _never_began(
         self, in_flight: InFlight[PayloadT], coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]

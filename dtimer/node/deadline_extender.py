@@ -32,7 +32,8 @@ class DeadlineExtender:
     """That of one timer.
 
     Attributes:
-        shortest_us: the shortest `span_us` that is kept in mind; a delivery with a shorter one is to be told.
+        shortest_us: the shortest time to a deadline, or to the end of a `max_run`, that is kept in mind. A shorter one
+            must be given to :meth:`watch`.
     """
 
     def __init__(
@@ -64,12 +65,8 @@ class DeadlineExtender:
         self._alarm: Cancellable | None = None
         self._riding: dict[StoreSession, list[InFlight[Any]]] = {}
 
-    def span_us(self, timeout_us: int, max_run_us: int | None) -> int:
-        """What is over first: a delivery's timeout, or the time that its handler may run for if that is its own."""
-        return min(timeout_us, self._max_run_us if max_run_us is None else max_run_us)
-
     def watch(self, timeout_us: int) -> None:
-        """A delivery is about to be handed out of which this much, its `span_us`, is over first."""
+        """A delivery is about to be handed out of which this much is over first."""
         now_us = self._runtime.now_us()
         if self._alarm is None:
             self._looked_us = now_us
@@ -84,14 +81,15 @@ class DeadlineExtender:
 
     # --- with a claim ------------------------------------------------------------------------------------------
 
-    def take(self, session: StoreSession) -> list[InFlight[Any]]:
+    def take(self, session: StoreSession, now_us: int) -> list[InFlight[Any]]:
         """What a claim takes along, those among them that are on their way alone: the claim may take what is overdue.
 
         It is `answered`; if the claim fails, the next one takes it along.
         """
-        now_us = self._runtime.now_us()
         if self._alarm is not None and now_us - self._looked_us > 2 * self.shortest_us // LOOKS:
             self._look()  # the loop was blocked
+        if not self._riding:
+            return []
         due = [in_flight for in_flight in self._riding.get(session, ()) if self._is_due(in_flight, now_us)]
         return due[:BATCH_MAX_ITEMS]
 
@@ -210,7 +208,10 @@ class DeadlineExtender:
         """When the first of its handlers wakes up, if all of them merely sleep and none hears of its loss; else 0."""
         if in_flight.open != len(in_flight.tasks) or hears_of_its_loss(in_flight.event) is not None:
             return 0
-        return min((self._runtime.asleep_until(task) or 0 for task in in_flight.tasks), default=0)
+        simulator = self._runtime.simulator
+        if simulator is None:
+            return 0
+        return min((simulator.asleep_until(task) or 0 for task in in_flight.tasks), default=0)
 
     @staticmethod
     def _stretch(in_flight: InFlight[Any], timeout_us: int, left_us: int) -> None:

@@ -17,6 +17,7 @@ from dtimer.errors import (
     InvalidArgument,
     PayloadRefused,
     RecordUnreadable,
+    WrongProcessOrLoop,
 )
 from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, decode_ended, delivery_state
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
@@ -70,6 +71,7 @@ class Dispatcher(Generic[PayloadT]):
         self.changed = changed
         self.monitor = LoopMonitor(context)
         self.consumers = Consumers(context, registry, self.monitor, self, in_threads=settings.in_threads)
+        self._max_run_us = settings.max_run_us
         self.extender = DeadlineExtender(
             context, partitions, self.consumers, max_run_us=settings.max_run_us, on_overrun=self._overran
         )
@@ -140,6 +142,7 @@ class Dispatcher(Generic[PayloadT]):
     def _hand_out(self, num: int) -> None:
         coming, decode, deliver = self._coming, self._codec.decode, self.consumers.deliver
         receipts, counters, extender = self._receipts, self._counters, self.extender
+        max_run_us = self._max_run_us
         skewed = any(partition.session.history.skew_us for partition in self._partitions.all)
         for _ in range(num):
             delivery = coming.popleft()
@@ -152,7 +155,10 @@ class Dispatcher(Generic[PayloadT]):
                 # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
-                span_us = extender.span_us(delivery.deadline_us - delivery.at_us, delivery.event.max_run_us)
+                # What is over first: its timeout, or the time that its handler may run for.
+                span_us, own_us = delivery.deadline_us - delivery.at_us, delivery.event.max_run_us
+                own_us = max_run_us if own_us is None else own_us
+                span_us = own_us if own_us < span_us else span_us  # min() is called
                 if span_us < extender.shortest_us:
                     extender.watch(span_us)
             counters.delivered += 1
@@ -170,7 +176,7 @@ class Dispatcher(Generic[PayloadT]):
         else:
             self._counters.exhausted += 1
         if self._end_hooks:
-            self._end_hooks.notify(decode_ended(ended, self._codec, self._background.runtime.caught))
+            self._end_hooks.notify(decode_ended(ended, self._codec, self._background.caught))
         else:
             self._reporter.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
 
@@ -180,7 +186,7 @@ class Dispatcher(Generic[PayloadT]):
         if ends_the_program(error):
             self._reporter.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {safe_repr(error)}")
             raise error
-        self._background.runtime.caught(error)
+        self._background.caught(error)
         if delivery.deadline_us is not None:
             self._background.start(
                 lambda: self._release_refused(delivery, error), f"giving back event {delivery.receipt.id!r}"
@@ -219,14 +225,17 @@ class Dispatcher(Generic[PayloadT]):
     # --- from the consumers --------------------------------------------------------------------------------
 
     def confirm(self, event: Event[PayloadT], repeat_within_us: int | None = None) -> Confirming:
-        loop = loop_of_thread()
-        if loop is not None:
+        try:
+            self._affinity.check()
+        except WrongProcessOrLoop:
+            loop = loop_of_thread()
+            if loop is None:
+                raise
             if not event.requires_confirm:
                 return Confirming(None)
             delivery_state(event).ask(ON_ITS_WAY)
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
             return Confirming(Elsewhere())
-        self._affinity.check()
         if not event.requires_confirm:
             return Confirming(None)
         return Confirming(self._ask_to_confirm(event, repeat_within_us))
@@ -352,7 +361,7 @@ class Dispatcher(Generic[PayloadT]):
             self.consumers.spoil(event)
             self._reporter.warn(f"the handler of event {event.id!r} ends the program: {safe_repr(error)}")
         elif ending is Ending.RAISED:
-            self._background.runtime.caught(error)
+            self._background.caught(error)
             self._reporter.report(HandlerFailed(event.id, f"raised {safe_repr(error)}"), error)
             self.failed(event, error)
         elif ending is Ending.OVERRUN:

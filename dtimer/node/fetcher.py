@@ -160,7 +160,7 @@ class Fetcher:
             raise
         self._task = start_task(self._run, f"dtimer: node {self.member.node}")
         self._task.add_done_callback(self._ended)
-        self._acks.batcher.hand_over(self.ring)
+        self._acks.batcher.hand_over(self._signal.set)
         if self.joined:
             self._owner.ready()
 
@@ -287,8 +287,8 @@ class Fetcher:
         room = self._prefetch.reserve(self)
         nonce = self._runtime.token(NONCE_BYTES)
         extender, sent_us = self._dispatcher.extender, self._runtime.now_us()
-        kept = extender.take(self._session)
-        self._schedule.claiming(self._runtime.now_us(), claim)
+        kept = extender.take(self._session, sent_us)
+        self._schedule.claiming(sent_us, claim)
         self._counters.claims += 1
         try:
             applied = await self._session.once(
@@ -298,7 +298,7 @@ class Fetcher:
                     confirm_timeout_us=self._settings.confirm_timeout_us,
                     nonce=nonce,
                     confirming=receipts,
-                    extending=extender.extensions(kept),
+                    extending=extender.extensions(kept) if kept else (),
                     pulse=claim.pulse,
                 ),
                 lambda claimed: _claimed(receipts, claimed),
@@ -318,7 +318,8 @@ class Fetcher:
             self._failed(error)
             return
         self._worked()
-        extender.answered(kept, applied.value.extended, sent_us=sent_us, at_us=applied.at_us)
+        if kept:
+            extender.answered(kept, applied.value.extended, sent_us=sent_us, at_us=applied.at_us)
         self._prefetch.answered(self, len(applied.value.deliveries))
         # The node re-arms itself before anything is handled (rule W4).
         if applied.value.status is ClaimStatus.JOINED:

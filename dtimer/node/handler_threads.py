@@ -25,7 +25,7 @@ _loop: Final[ContextVar[asyncio.AbstractEventLoop | None]] = ContextVar("dtimer_
 def loop_of_thread() -> asyncio.AbstractEventLoop | None:
     """The timer's loop, if the running code is in a handler's thread."""
     loop = _loop.get()
-    if loop is None:
+    if loop is None:  # as nearly always
         return None
     try:
         asyncio.get_running_loop()

@@ -50,7 +50,7 @@ class Hooks(Generic[P]):
             except BaseException as error:
                 if ends_the_program(error):
                     raise
-                self._background.runtime.caught(error)
+                self._background.caught(error)
                 log(logging.ERROR, "a handler of %r raised", self._name, error=error)
                 continue
             if work is None:

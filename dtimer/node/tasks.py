@@ -15,6 +15,9 @@ def start_task(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio
     That of :func:`asyncio.eager_task_factory` begins within `create_task`: before the caller has set up what belongs
     to the task, and before others have handed in what is to go with it.
     """
+    loop = asyncio.get_running_loop()
+    if loop.get_task_factory() is None:
+        return loop.create_task(work(), name=name)
     starting = True
 
     async def run() -> T:
@@ -22,7 +25,7 @@ def start_task(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio
             await asyncio.sleep(0)
         return await work()
 
-    task = asyncio.get_running_loop().create_task(run(), name=name)
+    task = loop.create_task(run(), name=name)
     starting = False
     return task
 

@@ -63,11 +63,44 @@ class Signal(Protocol):
         ...
 
 
+class Simulator(Protocol):
+    """What a simulator is told of the application's code, as it moves its clock while none of that is under way."""
+
+    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
+        """Until when of :meth:`Runtime.now_us` this task waits for time alone; None if it does not, or is not known."""
+        ...
+
+    def working(self, name: str) -> AbstractContextManager[None]:
+        """Between entry and exit the named piece of work is under way: a simulator holds its clock meanwhile."""
+        ...
+
+    def caught(self, error: BaseException) -> None:
+        """Code of the application raised this where no caller hears of it (F3). For a simulator to tell the test."""
+        ...
+
+    def tell(self) -> None:
+        """A timer was left: where a simulator raises what it was told by :meth:`caught`, if it is for the test."""
+        ...
+
+    def posting(self, new: NewEvent) -> None:
+        """The running code posts this. A simulator may raise, since it sees when posts lead to posts without end."""
+        ...
+
+    def handing(self, event: EventData) -> None:
+        """The running context is about to handle this, and may post; a simulator may raise, as above."""
+        ...
+
+
 class Runtime(Protocol):
     """Time and chance as the backend's world has them, so that a simulator can replace both as a whole.
 
     A node reads no other clock and rolls no other dice.
     """
+
+    @property
+    def simulator(self) -> Simulator | None:
+        """None in real time, which goes on by itself."""
+        ...
 
     def now_us(self) -> int:
         """A monotonic clock; it has nothing to do with the time of day."""
@@ -86,36 +119,12 @@ class Runtime(Protocol):
         """
         ...
 
-    def asleep_until(self, task: asyncio.Task[None]) -> int | None:
-        """Until when of :meth:`now_us` this task waits for nothing but time; None if it does not, or none can know."""
-        ...
-
     def signal(self, name: str) -> Signal:
         """A new alarm bell; `name` says in errors who waits for it."""
         ...
 
-    def working(self, name: str) -> AbstractContextManager[None]:
-        """Between entry and exit the named piece of work is under way: a simulator holds its clock meanwhile."""
-        ...
-
     def executor(self) -> Executor | None:
         """A new pool of threads for calls that block; None where threads cannot be simulated: the loop makes them."""
-        ...
-
-    def caught(self, error: BaseException) -> None:
-        """Code of the application raised this where no caller hears of it (F3). For a simulator to tell the test."""
-        ...
-
-    def tell(self) -> None:
-        """A timer was left: where a simulator raises what it was told by :meth:`caught`, if it is for the test."""
-        ...
-
-    def posting(self, new: NewEvent) -> None:
-        """The running code posts this. A simulator may raise, since it sees when posts lead to posts without end."""
-        ...
-
-    def handing(self, event: EventData) -> None:
-        """The running context is about to handle this, and may post; a simulator may raise, as above."""
         ...
 
     def process_name(self) -> str:

@@ -17,7 +17,7 @@ from dtimer.epochs import epoch_after_reset
 from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, StoreRefused, WrongProcessOrLoop
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.loop_local import LoopRef
-from dtimer.protocol.backend import OperationMethods, Runtime
+from dtimer.protocol.backend import OperationMethods
 from dtimer.protocol.operations import Claim, Operation, ReplyT_co, Upcoming
 from dtimer.protocol.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
 from dtimer.semantics import Machine, StoreClock
@@ -95,7 +95,7 @@ class SimBackend(SimClock, OperationMethods):
         return self._namespace
 
     @property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> SimRuntime:
         return self._runtime
 
     @property

@@ -24,6 +24,10 @@ class SimRuntime:
         self._descent = Descent(lambda: world.clock.moves, self.now_us)
         self._random = random.Random(seed)
 
+    @property
+    def simulator(self) -> SimRuntime:
+        return self
+
     def now_us(self) -> int:
         return self._world.clock.now_us
 

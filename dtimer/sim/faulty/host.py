@@ -339,6 +339,10 @@ class HostRuntime:
         self._tokens = rng.of("token")
         self._draws = rng.of("draw")
 
+    @property
+    def simulator(self) -> HostRuntime:
+        return self
+
     def now_us(self) -> int:
         return self._loop.now_us + self._uptime_us
 
