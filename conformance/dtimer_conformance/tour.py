@@ -278,6 +278,8 @@ def _members() -> list[Step]:
                 nodes: list[Step] = [op.Join(_MEMBER), op.Join(Member("b", "i2", SECOND_US))]
                 steps += nodes[::-1] if armed else nodes
                 steps += [posted, _wait(waiting_ms), step, op.Inspect(), _claim(SECOND_US), op.Inspect()]
+                # What a repeated join tells is kept with a member whatever becomes of it.
+                steps += [op.Join(member), evolve(_claim(SECOND_US), member=member), op.Join(member)]
                 steps += [op.Leave(Member("b", name, SECOND_US)) for name in ("i2", "i3")]
                 steps.append(op.Leave(_MEMBER))
     return steps

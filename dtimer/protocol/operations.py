@@ -287,7 +287,8 @@ class Upcoming(Read[Page]):
 class Join(Operation[JoinOutcome]):
     """Put a member at the ring's end, fencing an earlier incarnation; it is itself fenced by a later one (N1).
 
-    `TOOK_OVER` tells that the earlier one was alive, for two processes may have one node id.
+    `TOOK_OVER` tells that the earlier one was alive, for two processes may have one node id; a repetition tells it
+    again.
     """
 
     method = "join"

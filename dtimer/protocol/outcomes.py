@@ -117,10 +117,11 @@ class JoinOutcome(_Outcome):
 
     JOINED = "joined"
     ALREADY_JOINED = "already_joined"
-    """This very incarnation is a member; only its life was prolonged."""
+    """This very incarnation is a member, and its join fenced no other; only its life was prolonged."""
     TOOK_OVER = "took_over"
-    """Joined; an earlier incarnation was a member under this node id and is fenced now: two processes have one node id,
-    unless the earlier one has died, and less than its life ago (rule N3)."""
+    """Joined, now or by the call that this one repeats; an earlier incarnation was a member under this node id and is
+    fenced now: two processes have one node id, unless the earlier one has died, and less than its life ago (rule N3).
+    """
     FENCED = "fenced"
     """A later incarnation is a member under this node id; nothing changed."""
 

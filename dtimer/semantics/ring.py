@@ -31,6 +31,7 @@ class _Node:
     incarnation: str
     position: int
     expires_us: int
+    took_over: bool
     parked: Parked | None = None
 
 
@@ -50,7 +51,7 @@ class Ring:
     def copy(self) -> Ring:
         """A ring of its own that stands where this one does."""
         nodes = {
-            name: _Node(node.incarnation, node.position, node.expires_us, node.parked)
+            name: _Node(node.incarnation, node.position, node.expires_us, node.took_over, node.parked)
             for name, node in self._nodes.items()
         }
         return Ring(self.arm, self.joins, nodes, self._last_position)
@@ -71,19 +72,24 @@ class Ring:
         return ClaimStatus.NOT_JOINED if node.incarnation < member.incarnation else ClaimStatus.FENCED
 
     def join(self, member: Member, at_us: int) -> JoinOutcome:
-        """Put a member at the end, in place of any earlier incarnation; a later one stays (N1)."""
+        """Put a member at the end, in place of any earlier incarnation; a later one stays (N1).
+
+        A repetition may be the first to be answered, so it tells again whether the join has fenced another (F1).
+        """
         status = self.status(member)
         if status is ClaimStatus.FENCED:
             return JoinOutcome.FENCED
-        if status is ClaimStatus.JOINED:
-            self._nodes[member.node].expires_us = _expiry(member, at_us)
-            return JoinOutcome.ALREADY_JOINED
         before = self._nodes.get(member.node)
+        expires_us = _expiry(member, at_us)
+        if before is not None and status is ClaimStatus.JOINED:
+            before.expires_us = expires_us
+            return JoinOutcome.TOOK_OVER if before.took_over else JoinOutcome.ALREADY_JOINED
         self._remove(member.node)
         self.joins += 1
         self._last_position += 1
-        self._nodes[member.node] = _Node(member.incarnation, self._last_position, _expiry(member, at_us))
-        return JoinOutcome.JOINED if before is None or before.expires_us <= at_us else JoinOutcome.TOOK_OVER
+        took_over = before is not None and before.expires_us > at_us
+        self._nodes[member.node] = _Node(member.incarnation, self._last_position, expires_us, took_over)
+        return JoinOutcome.TOOK_OVER if took_over else JoinOutcome.JOINED
 
     def leave(self, member: Member) -> bool:
         """Take a member out; its arm goes to whom :meth:`settle` finds (N1)."""

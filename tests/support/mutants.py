@@ -268,15 +268,15 @@ MUTANTS: Final = (
     _machine(
         "N1",
         "a join does not say that it fences another",
-        "JoinOutcome.JOINED if before is None or before.expires_us <= at_us else JoinOutcome.TOOK_OVER",
-        "JoinOutcome.JOINED",
+        "took_over = before is not None and before.expires_us > at_us",
+        "took_over = False",
         file="ring",
     ),
     _machine(
         "N1",
         "a join is said to fence the dead",
-        "if before is None or before.expires_us <= at_us else",
-        "if before is None else",
+        "took_over = before is not None and before.expires_us > at_us",
+        "took_over = before is not None",
         file="ring",
     ),
     _machine("N3", "believe in the dead", "            if not reached:\n", "            if False:\n", file="ring"),
@@ -311,6 +311,13 @@ MUTANTS: Final = (
         "a repeated join fences the later one",
         "        if status is ClaimStatus.FENCED:\n            return JoinOutcome.FENCED\n",
         "",
+        file="ring",
+    ),
+    _machine(
+        "N1",
+        "a repeated join does not say that it has fenced another",
+        "JoinOutcome.TOOK_OVER if before.took_over else JoinOutcome.ALREADY_JOINED",
+        "JoinOutcome.ALREADY_JOINED",
         file="ring",
     ),
     _machine(

@@ -169,19 +169,22 @@ async def what_an_incarnation_fences_can_be_repeated(env: Environment) -> None:
     assert_equal("that of the first", (await store.come("a", incarnation="1")).status, ClaimStatus.FENCED)
 
 
-@scenario("N1")
+@scenario("N1", "F1")
 async def a_join_says_whether_it_fences_a_member(env: Environment) -> None:
     """A join that fences an earlier incarnation says so, if that had not left and is not due to be removed (N3).
 
-    By that two processes with one node id both learn of it.
+    By that two processes with one node id both learn of it, also when the reply of the first try was lost (F1).
 
-    Troubleshooting: is the earlier member's life compared with the operation's time, before it is removed?
+    Troubleshooting: is the earlier member's life compared with the operation's time, before it is removed? Is it kept
+    with a member whether its join has fenced another?
     """
     store = env.store
     short_lived = member("a", "3", poll_us=5 * MILLISECOND_US)
     assert_equal("the first", (await store.join(member("a", "1"))).value, JoinOutcome.JOINED)
     assert_equal("one that fences it", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
-    assert_equal("the same again", (await store.join(member("a", "2"))).value, JoinOutcome.ALREADY_JOINED)
+    assert_equal("the same again", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
+    assert_equal("its claim", (await store.come("a", incarnation="2")).status, ClaimStatus.JOINED)
+    assert_equal("the same after that", (await store.join(member("a", "2"))).value, JoinOutcome.TOOK_OVER)
     assert_equal("under another id", (await store.join(member("b", "3"))).value, JoinOutcome.JOINED)
     assert_equal("its leaving", (await store.leave(member("a", "2"))).value, True)
 

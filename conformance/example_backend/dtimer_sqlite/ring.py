@@ -29,20 +29,24 @@ def status(turn: Turn, member: Member) -> ClaimStatus:
 
 def join(turn: Turn, member: Member) -> JoinOutcome:
     before = status(turn, member)
-    if before is not ClaimStatus.NOT_JOINED:
+    earlier = _row(turn, member.node)
+    if earlier is not None and before is not ClaimStatus.NOT_JOINED:
         if before is ClaimStatus.JOINED:
             _renew(turn, member)
         _remove_silent(turn)
-        return JoinOutcome.ALREADY_JOINED if before is ClaimStatus.JOINED else JoinOutcome.FENCED
-    earlier = _row(turn, member.node)
+        if before is ClaimStatus.FENCED:
+            return JoinOutcome.FENCED
+        return JoinOutcome.TOOK_OVER if earlier["took_over"] else JoinOutcome.ALREADY_JOINED
+    took_over = earlier is not None and earlier["expires_us"] > turn.at_us
     _remove(turn, member.node)
     turn.joins += 1
     turn.db.execute(
-        "INSERT INTO members (ns, node, incarnation, place, parked, expires_us) VALUES (?, ?, ?, ?, NULL, ?)",
-        (turn.ns, member.node, member.incarnation, _end(turn), _expiry(turn, member)),
+        "INSERT INTO members (ns, node, incarnation, place, parked, expires_us, took_over)"
+        " VALUES (?, ?, ?, ?, NULL, ?, ?)",
+        (turn.ns, member.node, member.incarnation, _end(turn), _expiry(turn, member), took_over),
     )
     _remove_silent(turn)
-    return JoinOutcome.JOINED if earlier is None or earlier["expires_us"] <= turn.at_us else JoinOutcome.TOOK_OVER
+    return JoinOutcome.TOOK_OVER if took_over else JoinOutcome.JOINED
 
 
 def leave(turn: Turn, member: Member) -> bool:

@@ -50,7 +50,7 @@ TABLES: Final = (
     """
     CREATE TABLE members (
         ns INTEGER NOT NULL, node TEXT NOT NULL, incarnation TEXT NOT NULL, place INTEGER NOT NULL, parked TEXT,
-        expires_us INTEGER NOT NULL,
+        expires_us INTEGER NOT NULL, took_over INTEGER NOT NULL,
         PRIMARY KEY (ns, node)
     ) STRICT, WITHOUT ROWID
     """,

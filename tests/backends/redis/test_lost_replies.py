@@ -20,6 +20,7 @@ from dtimer import (
     DTimer,
     ExtendOutcome,
     NodeFenced,
+    NodeIdDisputed,
     OutcomeUnknown,
     Post,
     PostOutcome,
@@ -394,6 +395,19 @@ async def test_a_lost_join_is_repeated(scene: Scene) -> None:
         assert [member.node for member in (await scene.near.inspect()).value.ring] == ["j"]
         await given(scene, node)
         assert not node.errors
+
+
+async def test_a_lost_join_that_fences_a_member_tells_both(scene: Scene) -> None:
+    """N1: what the first try did is told by its repetition."""
+    earlier = Node(DTimer(scene.near, node_id="j"))
+    earlier.timer.on("event", earlier.events.append)
+    earlier.timer.on("error", earlier.errors.append)
+    await earlier.timer.join()
+    scene.proxy.drop_reply_and_cut(runs("join"))
+
+    async with joined(scene) as node:
+        await until(lambda: [type(error) for error in earlier.errors] == [NodeFenced])
+        assert [type(error) for error in node.errors] == [NodeIdDisputed]
 
 
 async def test_a_lost_leave_is_repeated(scene: Scene) -> None:

@@ -22,7 +22,7 @@ local count = tonumber(ARGV[FIRST + 7])
 local confirmed = confirm_all(FIRST + 8, count)
 local extensions = FIRST + 8 + 3 * count
 local extended = ARGV[extensions] and extend_all(extensions) -- most claims have none
-local status, where, parked = member_status(node, incarnation)
+local status, where, again, parked = member_status(node, incarnation)
 if status ~= 1 then return applied({status, confirmed, '', {}, {}, 0, false, extended}) end
 
 -- It came: that shows that it lives and that the armed one perhaps does not.
@@ -142,7 +142,7 @@ if taken > 0 then
   where = position
   if armed then arm = '' end
 end
-if taken > 0 or parks ~= parked then place(node, incarnation, where, parks) end
+if taken > 0 or parks ~= parked then place(node, incarnation, where, again, parks) end
 if ARGV[FIRST + 5] == '1' then
   redis.pcall('PUBLISH', ARGV[2] .. epoch .. ':p', '1 ' .. node .. ' ' .. int(at) .. ' ' .. int(seq))
 end

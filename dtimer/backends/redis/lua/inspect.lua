@@ -1,7 +1,7 @@
 -- The namespace at one instant. A read.
 -- ARGV     nothing of its own
 -- returns  live, delivered, dead letters, dead letters dropped, head or nothing, arm or nothing (node, due, at),
---          nodes: node, 'incarnation position parked', when it is given up; three for each
+--          nodes: node, 'incarnation position again parked', when it is given up; three for each
 --@include namespace
 --@include records
 --@include letters

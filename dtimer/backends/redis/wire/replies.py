@@ -259,7 +259,7 @@ def inspection(reply: Reply) -> Inspection:
     members: list[tuple[int, RingMember]] = []
     for node, info, expires_us in _rows(nodes, 3):
         try:
-            incarnation, position, parked = _text(info).split(" ")
+            incarnation, position, _, parked = _text(info).split(" ")
             member = RingMember(_text(node), incarnation, None if parked == "-" else Parked(parked), as_int(expires_us))
             members.append((int(position), member))
         except ValueError:

@@ -1,5 +1,6 @@
 -- The ring of nodes and the arm (D6, D8, N1, N3, W2 to W5); the twin of semantics/ring.py.
--- NODES   node -> 'incarnation position parked', parked being full, suspect, unreached or -
+-- NODES   node -> 'incarnation position again parked', parked being full, suspect, unreached or -, and again what its
+--         join is answered when it is repeated
 -- RING    the nodes that are not parked, by position
 -- LIVES   all nodes, by the time at which they are given up
 --@include namespace
@@ -8,14 +9,14 @@ local function node_info(node)
   local info = redis.call('HGET', NODES, node)
   if not info then return nil end
   -- What no client gives itself as an incarnation does not fence one.
-  return string.match(info, '^([%l%d-]+) (%d+) (%S+)$')
+  return string.match(info, '^([%l%d-]+) (%d+) ([24]) (%S+)$')
 end
 
 -- 1 joined, 2 not joined (or known as an earlier incarnation: the later join was lost), 3 fenced (N1);
--- then its position and why it is parked
+-- then its position, what a repeated join is answered, and why it is parked
 local function member_status(node, incarnation)
-  local found, where, parked = node_info(node)
-  if found == incarnation then return 1, where, parked end
+  local found, where, again, parked = node_info(node)
+  if found == incarnation then return 1, where, again, parked end
   return (not found or found < incarnation) and 2 or 3
 end
 
@@ -30,8 +31,8 @@ local function is_alive(node)
   return until_when and until_when > at
 end
 
-local function place(node, incarnation, where, parked)
-  redis.call('HSET', NODES, node, incarnation .. ' ' .. int(where) .. ' ' .. parked)
+local function place(node, incarnation, where, again, parked)
+  redis.call('HSET', NODES, node, incarnation .. ' ' .. int(where) .. ' ' .. again .. ' ' .. parked)
   if parked == '-' then
     redis.call('ZADD', RING, where, node)
   else
@@ -41,9 +42,9 @@ local function place(node, incarnation, where, parked)
 end
 
 local function park(node, why)
-  local incarnation, where = node_info(node)
+  local incarnation, where, again = node_info(node)
   if incarnation then
-    place(node, incarnation, tonumber(where), why)
+    place(node, incarnation, tonumber(where), again, why)
   else -- somebody else took it out of NODES: it cannot be asked any more
     redis.call('ZREM', RING, node)
     if arm == node then arm = '' end
