@@ -36,8 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Opens the namespace and looks at the server's settings, as a node does when it joins.",
         epilog="Exits with 0 if nothing is found, with 1 if something is, and with 2 if it could not look.",
     )
-    doctor.add_argument("redis_url", metavar="URL", help="redis://, rediss:// or unix://")
-    doctor.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
+    doctor.add_argument(
+        "url", metavar="URL", help="redis://, rediss:// or unix://, of a server or with an option below"
+    )
+    doctor.add_argument(
+        "--partitions",
+        metavar="NUMBER",
+        type=int,
+        default=1,
+        help="in how many the namespace is; %(default)s if not given",
+    )
     simulation = commands.add_parser(
         "sim",
         help="run the library in simulated clusters in which everything goes wrong",
@@ -80,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     reset.add_argument("url", metavar="URL", help="redis:// or rediss://, of a server or with an option below")
     reset.add_argument("--yes", action="store_true", help="do not ask")
-    for command in (migrate, purge, upgrade, reset):
+    for command in (doctor, migrate, purge, upgrade, reset):
         command.add_argument("--namespace", metavar="NAME", default=NAMESPACE_DEFAULT, help="%(default)s if not given")
         kind = command.add_mutually_exclusive_group()
         kind.add_argument("--cluster", action="store_true", help="the URL is that of a server of a Redis Cluster")
@@ -92,7 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command == "doctor":
         from dtimer.cli.doctor import run_doctor
 
-        return run_doctor(parsed.redis_url, parsed.namespace)
+        return run_doctor(
+            parsed.url,
+            namespace=parsed.namespace,
+            partitions=parsed.partitions,
+            cluster=parsed.cluster,
+            sentinel=parsed.sentinel,
+        )
     if parsed.command == "sim":
         return run_sim(parsed)
 

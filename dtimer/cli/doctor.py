@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from dtimer.backends.redis import RedisBackend
+from dtimer.backends.redis.repartition import client_for
 from dtimer.errors import BackendError, InvalidArgument, StoreDenied
 
 
-def run_doctor(url: str, namespace: str) -> int:
+def run_doctor(url: str, *, namespace: str, partitions: int, cluster: bool, sentinel: str | None) -> int:
     """Print what is found; the exit status is 0 if nothing is, 1 if something is, 2 if nothing could be looked at."""
     try:
-        backend = RedisBackend.from_url(url, namespace=namespace)
+        client = client_for(url, cluster=cluster, service=sentinel)
+        backend = RedisBackend(client, namespace, partitions=partitions)
     except InvalidArgument as error:
         print(error)
         return 2

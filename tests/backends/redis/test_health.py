@@ -100,6 +100,19 @@ def test_the_doctor_says_it_on_the_command_line(private_server: StartServer) -> 
     assert str(server.port) in gone.stdout
 
 
+async def test_the_doctor_looks_at_a_namespace_in_several_partitions(private_server: StartServer) -> None:
+    """It is asked with the number that the nodes are given, and refuses another one as they do."""
+    server = private_server(appendonly="yes")
+    async with RedisBackend.from_url(server.url, partitions=3):
+        pass
+
+    right, wrong, none = (_doctor(server.url, "--partitions", number) for number in ("3", "2", "0"))
+
+    assert (right.returncode, wrong.returncode, none.returncode) == (0, 2, 2)
+    assert "is in 3 partitions, not in 2" in wrong.stdout
+    assert none.stdout.startswith("partitions ")
+
+
 def _doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "dtimer", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

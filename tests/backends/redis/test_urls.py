@@ -156,6 +156,8 @@ def test_a_url_of_a_sentinel_and_of_a_cluster_is_read_alike() -> None:
     "command",
     [
         ["doctor"],
+        ["doctor", "--cluster"],
+        ["doctor", "--sentinel", "main"],
         ["demo", "--redis-url"],
         ["conformance"],
         ["migrate-partitions", "--to", "2"],
