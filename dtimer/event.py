@@ -130,17 +130,23 @@ class Confirming(Awaitable[ConfirmOutcome]):
     """A confirm that is on its way already. Awaiting it gives the outcome, or raises what went wrong.
 
     Who does not await it leaves failures to the ``error`` handlers.
+    Like its event it belongs to one event loop, and raises WrongProcessOrLoop in another (rule F8).
     """
 
-    __slots__ = ("_submission",)
+    __slots__ = ("_before_use", "_submission")
 
-    def __init__(self, submission: Awaitable[Sequence[ConfirmOutcome]] | None) -> None:
+    def __init__(
+        self, submission: Awaitable[Sequence[ConfirmOutcome]] | None, before_use: Callable[[], None] | None = None
+    ) -> None:
         self._submission = submission
+        self._before_use = before_use
 
     @override
     def __await__(self) -> Generator[object, None, ConfirmOutcome]:
         if self._submission is None:
             return ConfirmOutcome.NOT_FOUND
+        if self._before_use is not None:
+            self._before_use()
         return (yield from self._submission.__await__())[0]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dtimer import DTimer, DTimerError, Event, NodeStopped, SimBackend, WrongProcessOrLoop
+from dtimer.event import Confirming
 from node.watched import Watched
 
 
@@ -152,6 +153,29 @@ async def test_an_event_belongs_to_the_loop_of_its_delivery(sim: SimBackend, tim
             await asyncio.to_thread(event.confirm)  # where there is no loop at all
         assert not event.settled
         assert await event.confirm()
+
+
+def test_a_confirm_that_was_not_answered_cannot_be_awaited_in_another_loop(sim: SimBackend, timer: DTimer) -> None:
+    """Its answer never came to the loop that is gone, so the wait would not end."""
+    events: list[Event] = []
+    timer.on("event", events.append)
+
+    async def ask() -> Confirming:
+        await timer.join()
+        await timer.post("p", 0, max_retries=1)
+        await sim.advance(0)
+        return events[0].confirm()
+
+    loop = asyncio.new_event_loop()
+    confirming = loop.run_until_complete(ask())
+    loop.close()  # as a program that was cut short: nothing in it is cancelled
+
+    async def wait() -> None:
+        async with asyncio.timeout(5):
+            await confirming
+
+    with pytest.raises(WrongProcessOrLoop, match="another event loop"):
+        asyncio.run(wait())
 
 
 async def test_handlers_may_be_added_from_another_thread(sim: SimBackend, timer: DTimer) -> None:

@@ -238,7 +238,7 @@ class Dispatcher(Generic[PayloadT]):
             return Confirming(Elsewhere())
         if not event.requires_confirm:
             return Confirming(None)
-        return Confirming(self._ask_to_confirm(event, repeat_within_us))
+        return Confirming(self._ask_to_confirm(event, repeat_within_us), self._affinity.check)
 
     def confirm_at_end(self, event: Event[PayloadT]) -> asyncio.Future[Sequence[ConfirmOutcome]] | None:
         self._affinity.check()
