@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dtimer.errors import BackendError, EventExists, Known
+from dtimer.errors import BackendError, DTimerError, EventExists, Known
 from dtimer.posts import PostedId
 from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
 from dtimer.protocol.values import Receipt
 from dtimer.sim.checks.honesty import Honesty, Watch
 from dtimer.sim.checks.ledger import Ledger
+from dtimer.sim.checks.lost_calls import LostCalls
 from dtimer.sim.checks.promptness import Promptness
 from dtimer.sim.checks.violation import Violation
+from dtimer.sim.faulty.backend import LinkedBackend
+from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.world import World
 
 
@@ -26,16 +29,17 @@ class Court:
 
     def __init__(self, *, checked: bool = True) -> None:
         self.violations: tuple[Violation, ...] = ()
-        self._checked = checked
         self._world: World | None = None
         self._ledger: Ledger | None = None
         self._promptness: Promptness | None = None
         self._honesty: Honesty | None = None
+        # Nodes have begun before it is opened.
+        self._lost_calls = LostCalls(self._now_us, self._complain) if checked else None
 
     def open(self, world: World) -> None:
         """Begin to watch."""
         self._world = world
-        if not self._checked:
+        if self._lost_calls is None:
             return
         self._ledger = Ledger(lambda: world.now_us, self._complain)
         self._promptness = Promptness(world, self._complain)
@@ -43,6 +47,7 @@ class Court:
         self._honesty = Honesty(lambda: world.now_us, self._complain)
         world.watch(self._ledger)
         world.watch(self._honesty)
+        world.watch(self._lost_calls)
         world.watch(self._promptness)
 
     def look(self) -> None:
@@ -60,6 +65,15 @@ class Court:
     def watch(self, host: str, max_events: int) -> Watch:
         """For a program that has just been started."""
         return Watch(host, max_events, self._complain)
+
+    def backend(self, host: Host) -> LinkedBackend:
+        """A backend for the only timer of a process; its `error` handlers say :meth:`told`."""
+        return host.backend() if self._lost_calls is None else self._lost_calls.backend(host)
+
+    def told(self, host: Host, report: DTimerError) -> None:
+        """What the timer of a process was told."""
+        if self._lost_calls is not None:
+            self._lost_calls.told(host.name, report)
 
     def told_posted(self, id: str, payload: bytes, told: PostedId | EventExists | BackendError) -> None:
         """What the client was told of one post; no other has the payload."""
@@ -87,7 +101,13 @@ class Court:
         seen = self._world.inspect()
         if self._ledger is not None:
             self._ledger.compare(0 if seen is None else seen.live)
+        if self._lost_calls is not None:
+            self._lost_calls.close()
         self._judge()
+
+    def _now_us(self) -> int:
+        assert self._world is not None, "open() comes first"
+        return self._world.now_us
 
     def _complain(self, rules: str, who: str, id: str, what: str) -> None:
         assert self._world is not None, "open() comes first"

@@ -26,7 +26,7 @@ KeyT = TypeVar("KeyT")
 _PUT: Final = frozenset({PostOutcome.CREATED, PostOutcome.REPLACED})
 
 
-class _Recent(OrderedDict[KeyT, int]):
+class Recent(OrderedDict[KeyT, int]):
     """Things that have been, with their moments; they are forgotten after a while."""
 
     def note(self, key: KeyT, now_us: int) -> None:
@@ -42,8 +42,8 @@ class Honesty:
     def __init__(self, now_us: Callable[[], int], complain: Complain) -> None:
         self._now_us = now_us
         self._complain = complain
-        self._put: _Recent[str] = _Recent()
-        self._confirmed: _Recent[Receipt] = _Recent()
+        self._put: Recent[str] = Recent()
+        self._confirmed: Recent[Receipt] = Recent()
 
     # --- what is watched ---------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from dtimer import DTimer, Event, JsonValue
@@ -40,7 +41,9 @@ class Application:
 
     async def __call__(self, host: Host) -> None:
         max_events = Rng(self._seed, "node", host.name).pick(MAX_EVENTS)
-        timer = DTimer(host.backend(), node_id=host.name, max_events=max_events, confirm_timeout=CONFIRM_TIMEOUT_S)
+        timer = DTimer(
+            self._court.backend(host), node_id=host.name, max_events=max_events, confirm_timeout=CONFIRM_TIMEOUT_S
+        )
         watch = self._court.watch(host.name, max_events)
 
         def handle(event: Event[JsonValue]) -> Awaitable[None]:
@@ -50,6 +53,7 @@ class Application:
 
         timer.on("event", handle)
         timer.on("ended", lambda ended: host.note("ended", id=ended.id, reason=ended.reason.value))
+        timer.on("error", partial(self._court.told, host))
         self.on_timer(host, timer)
         async with timer:
             await host.forever()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Final, TextIO
 
 from attrs import field, frozen
@@ -90,8 +91,10 @@ def run_case(
 
     async def scenario(world: World) -> None:
         court.open(world)
+        timer = DTimer(court.backend(world.client))
+        timer.on("error", partial(court.told, world.client))
         async with _looking(court):
-            await _play(world, case, court, on_progress)
+            await _play(world, case, court, timer, on_progress)
             world.heal()
             application.calm = True
             # Whoever was asked to end has yet to leave, and to be started again.
@@ -99,6 +102,7 @@ def run_case(
             await asyncio.sleep(RECOVERY_US / SECOND_US)
             court.members()
             await _drain(world)
+            await timer.peek("none")  # what this timer has to be told comes with the first reply
             court.close()
 
     run = simulation.attempt(scenario)
@@ -123,9 +127,14 @@ async def _looking(court: Court) -> AsyncGenerator[None]:
         looking.cancel()
 
 
-async def _play(world: World, case: Case, court: Court, on_progress: Callable[[float, World], None] | None) -> None:
+async def _play(
+    world: World,
+    case: Case,
+    court: Court,
+    timer: DTimer[JsonValue],
+    on_progress: Callable[[float, World], None] | None,
+) -> None:
     """Let the clients make their calls at their times, each by itself, and the time of the run pass."""
-    timer = DTimer(world.backend())
     async with asyncio.TaskGroup() as calls:
         told_s = 0.0
         for step in (*case.steps, None):

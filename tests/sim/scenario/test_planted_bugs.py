@@ -15,6 +15,7 @@ from typing import Final
 
 import pytest
 
+from dtimer.sim.faulty.faults import RestartStore
 from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.runner import run_seed
@@ -30,6 +31,7 @@ FORGETFUL: Final = Options(
     faults=Faults(rates={"restart_store": 60, "failover": 60, "lose_replies": 240}),
 )
 """A store that loses writes, and replies that are lost, often enough for what only they bring to light."""
+WIPED: Final = Options(nodes=2, hours=0.02, rate=1200, faults=Faults(script=[(40.0, RestartStore("all"))]))
 STOPPED: Final = Options(nodes=2, hours=0.1, rate=3_000, faults=Faults(rates={"stop": 240, "slow": 600}))
 
 
@@ -99,6 +101,27 @@ OWN: Final = (
         "                else:\n"
         "                    batch.fail_one(submission, error)\n",
     ),
+    _node(
+        "O2",
+        "a lost call is not told",
+        "node/store_history",
+        "        if calls or self._seq > begins.seq:\n",
+        "        if self._seq > begins.seq and not calls:\n",
+    ),
+    _node(
+        "O2",
+        "the last call before another server is said to be lost",
+        "node/store_history",
+        "seq <= branches[place + 1].seq",
+        "seq < branches[place + 1].seq",
+    ),
+    _node(
+        "O1",
+        "lost calls of another epoch are forgotten",
+        "node/store_history",
+        "self._forget(_none), done)",
+        "(), done)",
+    ),
 )
 
 WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
@@ -128,6 +151,9 @@ WITHIN: Final[Mapping[str, tuple[Options, int]]] = {
     "wake-ups are not heeded": (STORM, 1),
     "leaving, and taking on": (STOPPED, 3),
     "a confirm whose reply is lost has worked": (FORGETFUL, 4),
+    "a lost call is not told": (FORGETFUL, 2),
+    "the last call before another server is said to be lost": (FORGETFUL, 4),
+    "lost calls of another epoch are forgotten": (WIPED, 1),
 }
 """Of each bug: where it is looked for, and how many seeds that takes at most."""
 
@@ -156,7 +182,7 @@ def test_it_is_found(name: str) -> None:
     assert seeds is not None, f"not found by {within} seeds"
 
 
-@pytest.mark.parametrize("options", [STORM, FORGETFUL, STOPPED], ids=["storm", "forgetful", "stopped"])
+@pytest.mark.parametrize("options", [STORM, FORGETFUL, WIPED, STOPPED], ids=["storm", "forgetful", "wiped", "stopped"])
 def test_the_sound_library_is_not_complained_of(options: Options) -> None:
     seeds = max(within for where, within in WITHIN.values() if where is options)
     for seed in range(seeds):
