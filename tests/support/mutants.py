@@ -617,8 +617,8 @@ MUTANTS: Final = (
         "F3",
         "a raising handler stops the node",
         "node/consumers",
-        "                except BaseException as error:\n                    self._owner.handler_failed(event, error, Ending.RAISED)\n",
-        "                except BaseException as error:\n                    raise\n",
+        "        self._owner.handler_failed(event, error, Ending.RAISED)\n        if ends_the_program(error):\n",
+        "        if error:\n",
     ),
     _node(
         "F8",
@@ -654,8 +654,8 @@ MUTANTS: Final = (
         "N1",
         "`ready` is never emitted",
         "node/fetcher",
-        "        self._acks.batcher.hand_over(self.ring)\n        if self.joined:\n            self._owner.ready()\n",
-        "        self._acks.batcher.hand_over(self.ring)\n",
+        "        self._acks.batcher.hand_over(self._signal.set)\n        if self.joined:\n            self._owner.ready()\n",
+        "        self._acks.batcher.hand_over(self._signal.set)\n",
         original=True,
     ),
     _machine(
