@@ -1,8 +1,8 @@
-"""Confirms on their way to the store (rules E1 and F1).
+"""Batches of confirms (rules E1 and F1).
 
-While a node is joined they ride on its claims, or go alone when it has none to make.
-Otherwise their own sender takes them.
-Either way they are repeated for some seconds: a receipt counts once at most, whatever others have done since.
+While a node is joined, its claims carry the confirms, or it sends them alone when it has no claim to make.
+Without a node their batcher sends them.
+Either way a failed confirm is repeated for some seconds. That is safe: a receipt counts once at most.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AckBatch: TypeAlias = Batch[Receipt, ConfirmOutcome]
 
 
 class AckBatcher:
-    """All confirms of one timer."""
+    """The confirms of one timer in one partition."""
 
     def __init__(self, session: StoreSession, context: TimerContext) -> None:
         self.batcher: Batcher[Receipt, ConfirmOutcome] = Batcher(
@@ -49,7 +49,7 @@ class AckBatcher:
         return self.batcher.submit((receipt,), 0, repeat_within_us, delivery)
 
     async def newest(self, id: str, repeat_within_us: int | None = None) -> ConfirmOutcome:
-        """End the event, whichever node holds its receipt."""
+        """Confirm the newest delivery of an event, whichever node has it."""
         backend = self._session.backend
         done = did("confirm_newest", id)
         answer = await self._session.call(lambda: backend.confirm_newest(id), done, repeat_within_us=repeat_within_us)
@@ -59,18 +59,18 @@ class AckBatcher:
     # --- carried by a node -------------------------------------------------------------------------------
 
     def take(self) -> AckBatch | None:
-        """What rides on the next call."""
+        """The confirms that the next call carries."""
         return self.batcher.queue.take()
 
     def answered(self, batch: AckBatch, outcomes: Sequence[ConfirmOutcome]) -> None:
-        """The call that carried them was answered; each caller is told what is known."""
+        """The call that carried a batch was answered; each caller gets what is known."""
         if any(submission.lost for submission in batch.submissions):
             outcomes = self._after_lost_replies(batch, outcomes)
         if self._count(outcomes) == len(outcomes):
             batch.answer(outcomes)
             return
         notified = [(submission.owner, submission.items[0]) for submission in batch.submissions]
-        # First, since a delivery may have been confirmed twice, and only the second time in vain.
+        # Answered first: of two confirms of one delivery only the second ended nothing.
         batch.answer(outcomes)
         for (owner, receipt), outcome in zip(notified, outcomes, strict=False):
             if not outcome:
@@ -87,7 +87,7 @@ class AckBatcher:
             self._reporter.report(ConfirmedTooLate(receipt.id, outcome))
 
     def _after_lost_replies(self, batch: AckBatch, outcomes: Sequence[ConfirmOutcome]) -> list[ConfirmOutcome]:
-        """What is known of those for whom this was not the first try (rule F1)."""
+        """The outcomes, as far as they are known where an earlier reply was lost (rule F1)."""
         known = list(outcomes)
         submissions = [submission for submission in batch.submissions for _ in submission.items]
         for place, (submission, outcome) in enumerate(zip(submissions, outcomes, strict=False)):
@@ -102,7 +102,7 @@ class AckBatcher:
         return known
 
     def failed(self, batch: AckBatch, error: BaseException) -> None:
-        """The call that carried them failed: they go with the next one, unless that has been tried for long."""
+        """The call that carried a batch failed: its confirms go with the next call, until their time is over."""
         now_us = self._session.runtime.now_us()
         self.batcher.queue.failed(batch, error, began_us=now_us, again_us=now_us + 1)
 
@@ -113,7 +113,7 @@ class AckBatcher:
         return (await self._session.once(lambda: self._session.backend.confirm(receipts), done)).value
 
     def _count(self, outcomes: Sequence[ConfirmOutcome]) -> int:
-        # That `bool(outcome)` says the same is E6; asking each costs more than all else that is done with it here.
+        # `bool(outcome)` says it, too (E6), but calling it for each costs more than all else that is done here.
         confirmed = outcomes.count(ConfirmOutcome.CONFIRMED) + outcomes.count(ConfirmOutcome.GONE)
         self._counters.confirmed += confirmed
         return confirmed

@@ -1,8 +1,8 @@
-"""What callers hand in during one turn of the loop goes out together (rules P5 and F1).
+"""Items that callers submit in one turn of the event loop go out in one call (rules P5 and F1).
 
-An item's result, or its failure, reaches its own caller and no other. One batch is in flight at a time, so items reach
-the store in the order they were handed in. What a batch brought back because its call failed goes first in the next
-one, before what was handed in since.
+The reply to an item, or its failure, reaches the caller of that item only. One batch is in flight at a time, so items
+reach the store in the order of their submission. The items of a failed call go first in the next one, before what was
+submitted since.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ ItemT = TypeVar("ItemT")
 ReplyT = TypeVar("ReplyT")
 
 SIDE_BY_SIDE_MIN: Final = 32
-"""So many callers are worth a call of their own: the store works on it while the others' callers do.
-With fewer, a call costs more than what goes on side by side.
+"""From this many submissions on, a call of their own pays: the store executes it while callers of the last batch run.
+With fewer, the call costs more than the overlap saves.
 """
 
 
 class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
-    """A caller's items, which travel together; awaiting it gives their replies, in order.
+    """The items of one caller, which are sent in one call. Awaiting it gives their replies, in order.
 
     Attributes:
-        repeat_within_us: for how long they are sent again, from the first time on.
-        owner: in whose name they are sent, for the code that answers; dropped then, since it may hold this submission.
-        lost: they were in a call whose outcome is unknown.
+        repeat_within_us: for how long the items are sent again after failures, counted from the first attempt.
+        owner: what the answering code has to know of the sender; dropped then, as it may refer to this submission.
+        lost: the items were in a call whose outcome is unknown.
         failed: it was answered with an error, or its sender was cancelled.
-        give_up_us: until when they are sent again after failures; None before the first one.
+        give_up_us: until when the items are sent again; None before the first failure.
     """
 
     __slots__ = (
@@ -63,7 +63,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         self.owner = owner
         self.give_up_us: int | None = None
         self._answer: Sequence[ReplyT] | Exception | None = None
-        # Only when somebody asks: who does not wait for a confirm should not pay for one.
+        # Made on demand: a confirm that is not awaited should not cost a future.
         self._future: asyncio.Future[Sequence[ReplyT]] | None = None
 
     @override
@@ -71,7 +71,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         return (yield from self.future())
 
     def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
-        """What an awaiting caller waits for, in the running loop."""
+        """The future that a caller awaits, in the running loop."""
         if self._future is None:
             self._future = (loop or asyncio.get_running_loop()).create_future()
             if isinstance(self._answer, Exception):
@@ -103,7 +103,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
             future.set_result(replies)
 
     def fail(self, error: Exception) -> bool:
-        """Whether somebody who waits will hear of it."""
+        """Returns whether a caller awaits it, who gets the error then."""
         self.owner = None
         self.failed = self.failed or not self.done
         future = self._future
@@ -120,12 +120,12 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         if self._future is not None:
             cancel(self._future)
         else:
-            with suppress(RuntimeError):  # no loop runs any more, so no caller will wait
+            with suppress(RuntimeError):  # no loop is running, so no caller will await it
                 self.future().cancel()
 
 
 class KeptSubmission(Submission[ItemT, ReplyT]):
-    """It goes on when a caller that awaits it is cancelled, since it was on its way before; any number may await it."""
+    """A submission that goes on when a caller that awaits it is cancelled. Any number of callers may await it."""
 
     __slots__ = ("_waiters",)
 
@@ -136,7 +136,7 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
 
     @override
     def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
-        """One caller's own."""
+        """A future of this caller's own."""
         waiter: asyncio.Future[Sequence[ReplyT]] = (loop or asyncio.get_running_loop()).create_future()
         if isinstance(self._answer, Exception):
             _raise_in(waiter, self._answer)
@@ -181,7 +181,7 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
             cancel(waiter)
 
     def _waiting(self) -> list[asyncio.Future[Sequence[ReplyT]]]:
-        """Those that have not been cancelled, for the last time."""
+        """The futures that were not cancelled; each is given out once."""
         waiting = [waiter for waiter in self._waiters or () if not waiter.done()]
         self._waiters = None
         return waiting
@@ -189,12 +189,12 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
 
 def _raise_in(future: asyncio.Future[Sequence[ReplyT]], error: Exception) -> None:
     future.set_exception(error)
-    # Marks it as retrieved, or asyncio would print a complaint about what nobody awaited.
+    # Marks the exception as retrieved: asyncio would log one that is never awaited.
     future.exception()
 
 
 class Batch(Generic[ItemT, ReplyT]):
-    """What goes out in one call. Exactly one of `answer`, `fail`, `cancel` ends it, or it is put back."""
+    """The submissions of one call. One of `answer`, `fail` and `cancel` ends it, or it goes back into its queue."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class Batch(Generic[ItemT, ReplyT]):
         )
 
     def fail(self, error: BaseException) -> None:
-        """The call failed: each caller gets an error of its own; what nobody awaits is reported."""
+        """The call failed: each caller gets an error of its own; the error of what is not awaited is reported."""
         for submission in self.submissions:
             self.fail_one(submission, error)
 
@@ -244,14 +244,14 @@ class Batch(Generic[ItemT, ReplyT]):
 
 
 class BatchQueue(Generic[ItemT, ReplyT]):
-    """The items that wait to be sent, in the order they came."""
+    """Submissions that wait to be sent, in the order of their arrival."""
 
     def __init__(self, operation: str, report_failure: Callable[[Exception], None], *, kept: bool = False) -> None:
         """
         Args:
-            operation: what is asked for; errors are named after it.
-            report_failure: is given the failure of a submission that is not awaited.
-            kept: a caller that is cancelled before its items are sent does not take them back.
+            operation: the method of the backend; errors carry its name.
+            report_failure: gets the error of a submission that is not awaited.
+            kept: items are sent even if their caller is cancelled first.
         """
         self._operation = operation
         self._submission: type[Submission[ItemT, ReplyT]] = KeptSubmission if kept else Submission
@@ -264,14 +264,14 @@ class BatchQueue(Generic[ItemT, ReplyT]):
     def submit(
         self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object = None
     ) -> Submission[ItemT, ReplyT]:
-        """Hand in items, not more than one call takes."""
+        """Add items, at most as many as one call takes."""
         # Not Submission[ItemT, ReplyT](…), which takes twice as long.
         submission = self._submission(items, size_bytes, repeat_within_us, owner)
         self._submissions.append(submission)
         return submission
 
     def take(self) -> Batch[ItemT, ReplyT] | None:
-        """What goes out next, within the limits of a call (rule D5); a larger submission goes alone."""
+        """The next batch, within the limits of a call (rule D5); a submission above them goes alone."""
         taken: list[Submission[ItemT, ReplyT]] = []
         count = size = 0
         while self._submissions:
@@ -282,21 +282,21 @@ class BatchQueue(Generic[ItemT, ReplyT]):
                 if taken and (count > BATCH_MAX_ITEMS or size > BATCH_MAX_BYTES):
                     break
                 taken.append(submission)
-            # else: its caller was cancelled before it was sent, and so it is not.
+            # else: its caller was cancelled first, so it is not sent.
             self._submissions.popleft()
         return Batch(taken, self._operation, self._report_failure) if taken else None
 
     def failed(self, batch: Batch[ItemT, ReplyT], error: BaseException, *, began_us: int, again_us: int) -> bool:
-        """A call failed: what may be sent again goes first, in its order; the others' callers are told (rule F1).
+        """A call failed: submissions that may be sent again go first, in their order; the others fail (rule F1).
 
-        Each caller gives up alone, by its own limit; what nobody waits for any more is not sent again.
+        Each submission has a time limit of its own; one that is not awaited any more is not sent again.
 
         Args:
             began_us: when the call was made.
-            again_us: when the next one is made at the earliest.
+            again_us: the earliest time of the next call.
 
         Returns:
-            Whether there is something to be sent again.
+            Whether any submission is to be sent again.
         """
         lost = isinstance(error, BackendError) and error.known is Known.PERHAPS_APPLIED
         again = isinstance(error, TRANSIENT) and (not lost or self._operation in REPEATABLE)
@@ -313,16 +313,16 @@ class BatchQueue(Generic[ItemT, ReplyT]):
         return bool(left)
 
     def cancel(self) -> None:
-        """Nobody will send any more."""
+        """Nothing is sent any more."""
         for submission in self._submissions:
             submission.cancel()
         self._submissions.clear()
 
 
 class Batcher(Generic[ItemT, ReplyT]):
-    """Sends what is handed in, at the end of the turn of the loop in which it was.
+    """Sends submissions at the end of the turn of the loop in which they were made.
 
-    Somebody else may carry the items instead, as a node's claims carry confirms.
+    A node may take the items instead: its claims carry confirms.
     """
 
     def __init__(
@@ -339,10 +339,10 @@ class Batcher(Generic[ItemT, ReplyT]):
         """
         Args:
             request: makes one call.
-            report_failure: is given the failure of what is not awaited.
+            report_failure: gets the error of a submission that is not awaited.
             repeat_within_us: for how long a call is repeated, unless its caller says.
-            answered: hands out the replies of a call; by default they are handed out as they are.
-            kept: as for an queue.
+            answered: gives each caller its replies; by default as they are.
+            kept: as for :class:`BatchQueue`.
         """
         self.queue: BatchQueue[ItemT, ReplyT] = BatchQueue(operation, report_failure, kept=kept)
         self._request = request
@@ -360,7 +360,7 @@ class Batcher(Generic[ItemT, ReplyT]):
     def ask(
         self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int | None
     ) -> asyncio.Future[Sequence[ReplyT]]:
-        """Hand in what its caller waits for."""
+        """Submit items for a caller that awaits their replies."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # a call of the system in Python 3.11
         return self.submit(items, size_bytes, repeat_within_us).future(self._loop)
@@ -372,10 +372,10 @@ class Batcher(Generic[ItemT, ReplyT]):
         repeat_within_us: int | None = None,
         owner: object = None,
     ) -> Submission[ItemT, ReplyT]:
-        """Hand in items that travel together.
+        """Submit items, which are sent in one call.
 
         Args:
-            repeat_within_us: for how long they are sent again after failures; None leaves it to the batcher.
+            repeat_within_us: for how long the items are sent again after failures; None stands for the batcher's time.
             owner: in whose name.
         """
         within_us = self._repeat_within_us if repeat_within_us is None else repeat_within_us
@@ -383,31 +383,31 @@ class Batcher(Generic[ItemT, ReplyT]):
         if self._ring is None:
             self._start()
             if self._pause is not None and self._runtime.now_us() + within_us < self._pause_ends_us:
-                self._pause.cancel()  # this caller does not wait so long
+                self._pause.cancel()  # this caller gives up before the pause ends
         else:
             self._ring()
         return submission
 
     def hand_over(self, ring: Callable[[], None]) -> None:
-        """Somebody else takes items from the queue from now on; `ring` says that there are some."""
+        """The caller takes items from the queue from now on; `ring` tells it that there are some."""
         self._ring = ring
         if self._pause is not None:
             self._pause.cancel()
 
     def take_back(self) -> None:
-        """Nobody else does any more."""
+        """The batcher sends its items itself again."""
         self._ring = None
         self._start()
 
     async def idle(self) -> None:
-        """Return when everything handed in has been answered."""
+        """Return when every submission has been answered."""
         while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
     def _start(self) -> None:
-        # A task begins in the loop's next turn, after all that became ready in this one.
-        # So what callers hand in at once, say because the batch before answered them all, goes together.
-        # (One that is done but still here was cancelled before it began.)
+        # A task begins in the loop's next turn, after everything that became ready in this one.
+        # So the callers of one batch, answered together, submit again together.
+        # (A task that is done but still here was cancelled before it began.)
         if (self._task is None or self._task.done()) and self._ring is None and self.queue:
             self._task = start_task(self._send, self._name)
 
@@ -429,7 +429,7 @@ class Batcher(Generic[ItemT, ReplyT]):
             self._task = None
             self._backoff.reset()
             if len(self.queue) >= SIDE_BY_SIDE_MIN:
-                # Enough for a call of their own, so they go before the callers that are answered now ask again.
+                # Enough for a call of their own, which is sent before the callers answered now submit again.
                 self._start()
             try:
                 self._answer(batch, replies)
@@ -444,8 +444,8 @@ class Batcher(Generic[ItemT, ReplyT]):
         if not self.queue.failed(batch, error, began_us=began_us, again_us=now_us + pause_us):
             self._backoff.reset()
             return
-        # A task of its own, so that a caller with less time can end it. (That the batcher's own is cancelled is no such
-        # end, and the loop being shut down.)
+        # A task of its own, so that a caller with less time can end the pause. (If the batcher's own task is cancelled,
+        # the loop is being shut down.)
         self._pause_ends_us = now_us + pause_us
         self._pause = start_task(lambda: self._runtime.sleep(pause_us), self._name)
         try:
@@ -467,7 +467,7 @@ class Batcher(Generic[ItemT, ReplyT]):
         if len(batch.submissions) < 2 * SIDE_BY_SIDE_MIN or len(replies) != len(batch.items):
             self._answered(batch, replies)
             return
-        # What the first half's callers ask for next is on its way before the second half's callers run.
+        # What the callers of the first half submit next is sent before those of the second half run.
         first, second = batch.halves()
         self._answered(first, replies[: len(first.items)])
         asyncio.get_running_loop().call_soon(self._answered, second, replies[len(first.items) :])
@@ -478,7 +478,7 @@ def _hand_out(batch: Batch[ItemT, ReplyT], replies: Sequence[ReplyT]) -> None:
 
 
 def in_calls(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[tuple[Sequence[ItemT], int]]:
-    """A long list split in order into what one call takes, with the bytes of each part."""
+    """Split a list, in its order, into parts that fit into one call; with the bytes of each part."""
     sizes = list(map(size_of, items))
     if 0 < len(items) <= BATCH_MAX_ITEMS and (total := sum(sizes)) <= BATCH_MAX_BYTES:
         yield items, total

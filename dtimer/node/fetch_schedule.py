@@ -1,18 +1,18 @@
-"""When a node claims. Pure: it neither waits nor reads a clock; its dice are handed in.
+"""When a node claims. Pure: it neither waits nor reads a clock, and random numbers are an argument.
 
 Theory of operation
 -------------------
 A node claims at once after it joined, after every reconnection (N4), when a claim said that there is more,
-and when room comes back after a claim that left none: the store passes it over until then (D8).
+and when there is room after a claim that left none: until then the store passes the node over (D8).
 Otherwise it waits for the earliest of
 
-* the time it was told to come, by its last claim's reply (W4) or by a wake-up that is newer than that reply;
-* the fallback: nobody's pulse was heard for a while, so it looks itself, if it has room, and says so to all (W1);
-* the sign of life, so that the store keeps it as a member.
+* the time at which it is to claim, by its last claim's reply (W4) or by a wake-up that is newer than that reply;
+* the fallback: no pulse has arrived for a while, so the node claims, if it has room, and sends a pulse to all (W1);
+* the lease: a claim in time keeps the node a member.
 
-The last is always set, so no path leaves a node without a next wake-up.
-A claim that comes too early finds nothing, and its reply says when to come; so all doubts are settled by claiming.
-After a failure everything waits for a growing pause, and then it claims at once.
+The lease is always set, so a node always has a next claim.
+A claim that comes too early finds nothing, and its reply says when to claim next; so a node in doubt claims.
+After a failure the node pauses, longer each time, and then claims at once.
 
 All times are microseconds of the local monotonic clock.
 """
@@ -35,8 +35,8 @@ class ClaimNow:
     """Claim.
 
     Attributes:
-        pulse: as a fallback, which is to be heard by all.
-        subscription_lost: the last fallback's own pulse was not received: subscribe again.
+        pulse: it is a fallback, of which the store sends a pulse to all nodes.
+        subscription_lost: the pulse of the last fallback was not received, so the node must subscribe again.
     """
 
     pulse: bool = False
@@ -45,13 +45,13 @@ class ClaimNow:
 
 @frozen
 class WaitUntil:
-    """Nothing is to be claimed before `at_us`, unless something is heard or room comes back."""
+    """No claim is due before `at_us`, unless a wake-up arrives or room becomes free."""
 
     at_us: int
 
 
 class Backoff:
-    """Pauses between attempts: doubling up to a cap, each drawn from its upper half so that nodes do not coincide."""
+    """Pauses between attempts: they double up to a cap, each drawn from its upper half, so that nodes differ."""
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
@@ -69,7 +69,7 @@ class Backoff:
 
 
 class FetchSchedule:
-    """Decides about the claims of one node."""
+    """Decides when one node claims."""
 
     def __init__(self, draw: Draw, pace: Pace) -> None:
         self._draw = draw
@@ -81,7 +81,7 @@ class FetchSchedule:
     # --- what happens --------------------------------------------------------------------------------
 
     def joined(self, now_us: int) -> None:
-        """The node is a member, perhaps of a namespace with another history: what it knew is void."""
+        """The node has joined, perhaps a namespace with another history: what it knew is void."""
         self._wanted = True
         self._without_room = False
         self._retry_at_us: int | None = None
@@ -93,32 +93,32 @@ class FetchSchedule:
         self._restart_fallback(now_us)
 
     def subscribed(self, now_us: int) -> None:
-        """Wake-ups are heard from now on; what was said before is lost, so claim (N4)."""
+        """Wake-ups are received from now on. Earlier ones are lost, so claim (N4)."""
         self._subscribed = self._wanted = True
         self._restart_fallback(now_us)
 
     def unsubscribed(self) -> None:
-        """Nothing is heard any more."""
+        """Wake-ups are not received any more."""
         self._subscribed = self._expect_pulse = False
 
     def notified(self, due_us: int, seq: int) -> None:
-        """A wake-up was heard. One that is older than the last claim's reply was answered by that claim."""
+        """A wake-up was received. One that is older than the last claim's reply was answered by that claim."""
         if seq <= self._seq:
             return
-        # The earlier of two is kept: too early is harmless, too late is not (W3).
+        # Of two the earlier counts: to claim too early is harmless, too late is not (W3).
         self._notified_us = due_us if self._notified_us is None else min(self._notified_us, due_us)
         self._notified_seq = max(self._notified_seq, seq)
 
     def received_pulse(self, now_us: int) -> None:
-        """Somebody looked, perhaps this node itself."""
+        """A node has claimed as a fallback, perhaps this one."""
         self._expect_pulse = False
         self._restart_fallback(now_us)
 
     def claiming(self, now_us: int, claim: ClaimNow) -> None:
-        """A claim is on its way."""
+        """A claim is sent."""
         self._wanted = False
         if self._notified_us is not None and now_us >= self._notified_us:
-            # This claim answers it, whatever number a stranger may have given it.
+            # This claim answers it, even if its sequence number was forged.
             self._answered_seq = self._notified_seq
         if claim.pulse:
             self._expect_pulse = self._subscribed
@@ -128,19 +128,19 @@ class FetchSchedule:
         """A claim was answered.
 
         Args:
-            room_left: the room that was asked for, less what was taken.
+            room_left: the room of the claim, less the events that it brought.
             more: the store stopped at a limit.
-            come_at_us: when the node is to come again; None if another one is.
+            come_at_us: when the node is to claim again; None if another node is to.
         """
         self._seq = seq
         if self._expect_pulse:
-            # The silence counts from the answer: on a slow way the pulse would have no time to be heard.
+            # The silence is counted from the reply: over a slow connection the pulse would have no time to arrive.
             self._restart_fallback(now_us)
         self._backoff.reset()
         self._retry_at_us = None
         self._lease_at_us = now_us + self._pace.poll_us
         self._without_room = room_left <= 0
-        # What was wanted since the claim was sent is wanted still.
+        # A reason to claim that came after this claim was sent still stands.
         self._wanted = self._wanted or (more and room_left > 0)
         self._next_claim_at_us = come_at_us
         if self._notified_seq <= max(seq, self._answered_seq):
@@ -151,21 +151,21 @@ class FetchSchedule:
     def failed(self, now_us: int) -> None:
         """A call failed: pause, then claim at once (N4)."""
         self._wanted = True
-        # Whether its pulse was sent at all is not known, so not to have heard it says nothing about the subscription.
+        # Whether the pulse was sent is not known, so its absence says nothing about the subscription.
         self._expect_pulse = False
         self._retry_at_us = now_us + self._backoff.next_us()
 
     # --- what follows ----------------------------------------------------------------------------------
 
     def may_call(self, now_us: int) -> bool:
-        """It is not pausing after a failure."""
+        """Whether no pause after a failure is under way."""
         return self._retry_at_us is None or now_us >= self._retry_at_us
 
     def next_claim(self, now_us: int, room: int) -> ClaimNow | WaitUntil:
-        """What to do at `now_us` with so much room; changes nothing."""
+        """What to do at `now_us` with this room. Changes nothing."""
         if self._retry_at_us is not None and now_us < self._retry_at_us:
             return WaitUntil(self._retry_at_us)
-        # Without room it could take nothing, and its pulse would keep those from looking who could (D7, W1).
+        # Without room a claim brings nothing, and its pulse would keep nodes with room from claiming (D7, W1).
         if room > 0 and now_us >= self._fallback_at_us:
             return ClaimNow(pulse=True, subscription_lost=self._expect_pulse)
         due_us = self.due_us(with_room=room > 0)
@@ -174,7 +174,7 @@ class FetchSchedule:
         return WaitUntil(due_us)
 
     def due_us(self, *, with_room: bool = True) -> int:
-        """The earliest of what is waited for, or the end of a pause; who has no room waits for no fallback."""
+        """The end of the pause, or else the earliest time to claim. Without room there is no fallback."""
         if self._retry_at_us is not None:
             return self._retry_at_us
         due_us = self._lease_at_us

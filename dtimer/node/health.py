@@ -1,6 +1,6 @@
-"""Tells once that the store cannot be reached, and once that it can again, however many calls fail in between.
+"""Reports once that the store cannot be reached, and once that it can again, however many calls fail in between.
 
-The log has a line for each, whether or not anybody listens: an outage shows there as a pair.
+The log has a line for each, with or without `error` handlers: an outage shows there as a pair.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dtimer.safe_repr import safe_str
 
 
 class ConnectionHealth:
-    """What of a node's way to its store is broken. One for all partitions: they mostly break together."""
+    """Which calls of a node to its store fail. There is one for all partitions, since they mostly fail together."""
 
     def __init__(self, node: str, context: TimerContext) -> None:
         self._node = node
@@ -22,12 +22,12 @@ class ConnectionHealth:
         self._is_fenced = False
 
     def began(self, part: str, cause: BaseException) -> None:
-        """A call failed. The part stands in the report: "claims", or "wake-ups of partition 3"."""
+        """A call failed. The report names its part: "claims", or "wake-ups of partition 3"."""
         self._failures += 1
         if not self._broken:
             what = f"node {self._node!r}: its {part} fail ({safe_str(cause)}); it tries again by itself"
             if self._reporter.hooks:
-                # What nobody listens to is logged by itself.
+                # Without handlers the report itself is logged.
                 self._reporter.warn(what)
             self._reporter.report(NodeDisturbed(what), cause)
         self._broken.add(part)
@@ -43,13 +43,13 @@ class ConnectionHealth:
             self._failures = 0
 
     def fenced(self, name: str) -> None:
-        """Another process has joined under this node's id; people know this one by its name."""
+        """Another process has joined under this node's id. `name` is that of this process, for people."""
         if not self._is_fenced:
             self._is_fenced = True
             what = f"another process has joined as node {self._node!r}; this one, {name}, takes no more events"
             self._reporter.report(NodeFenced(what))
 
     def forget(self) -> None:
-        """The node does not try any more."""
+        """The node has stopped trying."""
         self._broken.clear()
         self._failures = 0

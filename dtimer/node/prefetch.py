@@ -1,14 +1,14 @@
-"""One `max_events` for the claims of all partitions (rules N2 and D8). Pure.
+"""Divides `max_events` between the claims of all partitions (rules N2 and D8). Pure.
 
-A claim reserves the room that it asks for until it is answered, so that all together never bring too much.
-What it may ask for:
+A claim reserves its room until it is answered, so that all claims together never bring more than there is room for.
+The room of a claim:
 
-* With one partition: all room there is; there is one claim at a time.
-* Else two, or its part of `max_events` if that is more, so that a claim which hangs holds up little of the others;
-  twice as much after each claim that was filled, so that a backlog is taken in few claims.
-* None after a claim that failed, until one has been answered: what asks in vain must keep nobody waiting.
-* Those whose last claim was filled go first, the one that has waited longest before the others:
-  so much of the room is theirs, and no backlog keeps another partition from its turn.
+* With one partition: all that is free, since there is one claim at a time.
+* With several: two events, or the part of `max_events` that falls to each if that is more. So a claim that hangs holds
+  little room. It doubles with each claim that was filled, so that a backlog takes few claims.
+* After a claim that failed: none, until one has been answered. A partition out of reach must not hold room.
+* Partitions whose last claim was filled come first, the longest waiting before the others: for each of them room for
+  one event is left, so that the backlog of one partition does not keep another from its turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from dtimer.limits import BATCH_MAX_ITEMS, CLAIM_PORTION_MIN
 
 SHARE_MIN: Final = 2
-"""With one only, every single event would fill its claim, and a second one would have to follow."""
+"""With 1, each single event would fill its claim, and a second claim would have to follow."""
 
 
 class Requester(Protocol):
@@ -31,7 +31,7 @@ class Requester(Protocol):
 
 
 class Prefetch:
-    """Whose room it is."""
+    """The room of one node, divided between its partitions."""
 
     def __init__(self, num_partitions: int, free: Callable[[], int], max_events: Callable[[], int]) -> None:
         """
@@ -49,7 +49,7 @@ class Prefetch:
         self._without: dict[Requester, None] = {}
 
     def of(self, requester: Requester) -> int:
-        """How many events its next claim may bring."""
+        """How many events the next claim of a partition may bring."""
         if self._alone:
             return self._free()
         room = 0 if requester in self._failed else min(self._share(requester), self._left_to(requester))
@@ -60,17 +60,17 @@ class Prefetch:
         return 0
 
     def reserve(self, requester: Requester) -> int:
-        """The same, and a claim for it is on its way."""
+        """The room of a claim that is sent now; it is reserved until the claim is answered."""
         room = min(self.of(requester), BATCH_MAX_ITEMS)
         if self._alone:
-            # With much room only half of it, so that handlers run while the next claim is away.
+            # Of much room only half, so that handlers run while the next claim is in flight.
             room = min(room, max(self._max_events() // 2, CLAIM_PORTION_MIN))
         else:
             self._reserved[requester] = room
         return room
 
     def answered(self, requester: Requester, num_taken: int) -> None:
-        """It brought so many, which are about to be unfinished deliveries."""
+        """The claim brought `num_taken` events, which are about to be unfinished deliveries."""
         if self._alone:
             return
         room = self._reserved.pop(requester)
@@ -83,19 +83,19 @@ class Prefetch:
             self._shares[requester] = min(2 * max(room, self._share(requester)), BATCH_MAX_ITEMS)
 
     def failed(self, requester: Requester) -> None:
-        """It was not answered."""
+        """The claim was not answered."""
         if not self._alone:
             self.gone(requester)
             self._failed.add(requester)
 
     def gone(self, requester: Requester) -> None:
-        """It claims no more, for now at least."""
+        """The partition does not claim any more, for now at least."""
         for known in (self._reserved, self._filled, self._shares, self._without):
             known.pop(requester, None)
         self._failed.discard(requester)
 
     def changed(self) -> None:
-        """There may be more: those that had none look again."""
+        """There may be more room: partitions that had none look again."""
         for requester in tuple(self._without):
             requester.ring()
 

@@ -1,4 +1,4 @@
-"""Calls that are repeated inside, because a second time does no harm whatever others have done since (rule F1)."""
+"""Repeats failed calls of which a second attempt does no harm, whatever other clients have done since (rule F1)."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from dtimer.safe_repr import safe_repr
 T = TypeVar("T")
 
 TRANSIENT: Final = (StoreUnreachable, OutcomeUnknown, StoreBusy, StoreReadOnly, StoreNotWritable)
-"""Failures that may be over in a moment. A server that only reads, or has lost its replicas, was a master until then:
+"""Failures that may be over in a moment. A server that is read-only, or has lost its replicas, was the master before:
 a failover is under way."""
 
 
 async def retrying(runtime: Runtime, request: Callable[[], Awaitable[T]], within_us: int) -> tuple[T, bool]:
-    """Call until it works.
+    """Repeat a request until it works, or its time is over.
 
     Args:
-        within_us: no try begins later than this after the first one.
+        within_us: no attempt begins later than this after the first.
 
     Returns:
-        What the last try answered; and whether the outcome of an earlier try is unknown,
-        so that this one may have met its traces.
+        The reply to the last attempt; and whether the outcome of an earlier attempt is unknown,
+        so that the reply may show the effect of that one.
 
     Raises:
-        OutcomeUnknown: some try's reply was lost, and none worked.
-        BackendError: no try was applied.
+        OutcomeUnknown: no attempt worked, and at least one reply was lost.
+        BackendError: no attempt was applied.
     """
     give_up_us = runtime.now_us() + within_us
     backoff: Backoff | None = None
@@ -59,14 +59,14 @@ async def retrying(runtime: Runtime, request: Callable[[], Awaitable[T]], within
 
 
 def raise_truthfully(error: BackendError, *, lost: bool) -> NoReturn:
-    """That the last try was not applied says nothing about an earlier one whose reply was lost."""
+    """Raise the error of the last attempt; an earlier attempt whose reply was lost makes it an `OutcomeUnknown`."""
     if lost and error.known is Known.NOT_APPLIED:
         raise OutcomeUnknown(error.operation, f"an earlier try's reply was lost, then: {error.problem}") from error
     raise error
 
 
 def restated(error: BaseException, operation: str, *, lost: bool = False) -> Exception:
-    """The same failure as an instance of one caller's own, named after what that caller asked for.
+    """A failure as one caller gets it: an instance of its own, with the operation that this caller asked for.
 
     An exception that several tasks raise would collect the tracebacks of all.
     """

@@ -1,6 +1,6 @@
-"""The way to the backend. Every reply passes here, so what they tell beside their values is seen in one place.
+"""Every call of a timer to its backend passes here: what replies tell beside their values is checked in one place.
 
-That is whether they belong to one history, and which calls have not come along in it (rules O1, O2 and T2).
+That is whether they belong to one history, and which acknowledged calls are lost (rules O1, O2 and T2).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from dtimer.protocol.values import AcknowledgedCall, Applied, Branch, Durability
 T = TypeVar("T")
 
 Done: TypeAlias = tuple[str, Sequence[str]]
-"""What a call was: an operation, and the ids that it was about."""
+"""A call: its operation, and the ids that it concerned."""
 Did: TypeAlias = Callable[[T], Sequence[Done]]
-"""What was acknowledged, given the value of a reply."""
+"""Gives the calls that a reply acknowledges, from its value."""
 
 
 @frozen
 class HistoryMark:
-    """What was known when a request was sent: its reply must not show less."""
+    """What was known when a request was sent; its reply must not show an older state."""
 
     seq: int
     breaks: int
@@ -46,17 +46,17 @@ class HistoryMark:
 
 @frozen
 class HistoryBreak:
-    """What a reply showed.
+    """What a reply showed of the store's history.
 
     Attributes:
         lost_writes: the store has gone back, or is another one.
-        clock_reset: an operator has put its clock right; nothing is lost.
-        calls: of ours, those that are lost with that.
-        step_us: its host's clock was set back by this since the last reply.
+        clock_reset: an operator has reset the store's clock; nothing is lost.
+        calls: this timer's calls that are lost.
+        step_us: by how much the clock of the store's host was set back since the last reply.
         elsewhere: the reply is from a branch that is not known: the branches must be asked for
-            (:meth:`StoreHistory.told`).
-        restarted: another server answers, and nothing is lost that is known of.
-        perhaps_lost: calls of ours of which the server does not tell.
+            (:meth:`StoreHistory.compare_branches`).
+        restarted: another server answers, and as far as is known nothing is lost.
+        perhaps_lost: this timer's calls of which the server does not tell.
     """
 
     lost_writes: bool = False
@@ -69,14 +69,14 @@ class HistoryBreak:
 
 
 _Remembered: TypeAlias = tuple[str, int, str, tuple[str, ...]]
-"""The server that acknowledged it, the number, the operation and the ids: most are never looked at again."""
+"""A call: the server that acknowledged it, the sequence number, operation and ids. Most are never looked at again."""
 
 NOTHING: Final = HistoryBreak()
 _ELSEWHERE: Final = HistoryBreak(elsewhere=True)
 
 
 class StoreHistory:
-    """The place of the newest reply seen, and the calls that were acknowledged.
+    """The place of the newest reply in the store's history, and the calls that were acknowledged.
 
     Attributes:
         epoch: the namespace's; None before the first reply.
@@ -97,21 +97,21 @@ class StoreHistory:
         self._num_ids = 0
 
     def mark(self) -> HistoryMark:
-        """Before a request is sent."""
+        """What is known now, before a request is sent."""
         return HistoryMark(self._seq, self.breaks)
 
     def saw(self, applied: Applied[T], mark: HistoryMark, done: Sequence[Done] = ()) -> HistoryBreak:
-        """A reply is here. Replies may overtake each other, so it is judged by what was known when it was asked for.
+        """A reply arrived. Replies may overtake each other, so it is judged by what was known at its request.
 
         Args:
-            done: what was acknowledged with it; nothing of a read.
+            done: the calls that it acknowledges; none if it is that of a read.
         """
         if self.epoch is None:
             self._go_on(applied)
         elif applied.epoch != self.epoch and applied.epoch == epoch_after_reset(self.epoch):
             self.breaks += 1
             self.epoch, self.skew_us = applied.epoch, applied.skew_us
-            # If another server answers, too, the next reply shows it.
+            # If another server answers as well, the next reply shows it.
             self._seq = applied.seq if applied.branch == self.branch else 0
             self._remember(applied, done)
             return HistoryBreak(clock_reset=True)
@@ -134,22 +134,22 @@ class StoreHistory:
         return NOTHING
 
     def compare_branches(self, found: Applied[tuple[Branch, ...]]) -> HistoryBreak:
-        """What the branches say about a reply that was from elsewhere."""
+        """What the branches say about a reply from another server."""
         branches = found.value
         if self.epoch is not None and found.epoch == epoch_after_reset(self.epoch):
-            return NOTHING  # that comes first, with the next reply
+            return NOTHING  # the reset is found first, in the next reply
         if found.epoch != self.epoch:
             return self._broke(found, self._forget(_none))
         if not branches or found.branch != branches[-1].server or found.branch == self.branch:
             return NOTHING
         if _place(self._branches, found.branch) is not None:
-            # Answered by a server that was left, which lives on.
+            # A former server has answered, which is still up.
             return NOTHING
         place = _place(branches, self.branch)
         begins = branches[-1] if place is None else branches[place + 1]
         calls = self._forget(lambda branch, seq: _is_kept(branches, branch, seq))
         if len(branches) == BRANCHES_MAX:
-            # The next branch takes the place of the first, in which they stand as well.
+            # The first branch is about to be dropped, so its calls are counted to the second, which has them as well.
             first, second = branches[0].server, branches[1].server
             self._calls = deque((second if call[0] == first else call[0], *call[1:]) for call in self._calls)
         self._branches = branches
@@ -160,9 +160,9 @@ class StoreHistory:
         return HistoryBreak(restarted=restarted)
 
     def _elsewhere(self, applied: Applied[T], *, went_back: bool) -> HistoryBreak:
-        """Another server has answered than the newest that is known of."""
+        """Another server than the newest known one has answered."""
         if _place(self._branches, applied.branch) is not None:
-            # Sent to the one before, which has acknowledged it too late for the newest to know.
+            # The call went to a former server, which acknowledged it too late for the newest one to have it.
             calls = self._forget(lambda branch, seq: _is_kept(self._branches, branch, seq))
             return HistoryBreak(lost_writes=True, calls=calls) if calls else NOTHING
         if not (applied.branch.startswith("?") or self.branch.startswith("?")):
@@ -185,7 +185,7 @@ class StoreHistory:
         return HistoryBreak(lost_writes=True, calls=calls)
 
     def _go_on(self, applied: Applied[T]) -> None:
-        """From here."""
+        """Continue from the place of this reply."""
         self.epoch, self.branch, self._seq = applied.epoch, applied.branch, applied.seq
         self.skew_us = applied.skew_us
 
@@ -199,7 +199,7 @@ class StoreHistory:
             self._num_ids -= max(1, len(self._calls.popleft()[3]))
 
     def _forget(self, is_kept: Callable[[str, int], bool]) -> tuple[AcknowledgedCall, ...]:
-        """Those that are not kept."""
+        """Forget the calls that are not kept, and return them."""
         lost = [call for call in self._calls if not is_kept(call[0], call[1])]
         self._calls = deque(call for call in self._calls if is_kept(call[0], call[1]))
         self._num_ids = sum(max(1, len(ids)) for _, _, _, ids in self._calls)
@@ -212,8 +212,8 @@ class SessionReply(Generic[T]):
 
     Attributes:
         at_us: the store's time.
-        skew_us: by how much that is ahead of its host's clock.
-        lost: an earlier try's outcome is unknown.
+        skew_us: by how much the store's time is ahead of its host's clock.
+        lost: the outcome of an earlier attempt is unknown.
     """
 
     value: T
@@ -225,10 +225,10 @@ class SessionReply(Generic[T]):
         """The value.
 
         Args:
-            traces: values that an earlier try, whose reply was lost, may itself have brought about.
+            traces: values that an earlier attempt, whose reply was lost, may have caused.
 
         Raises:
-            OutcomeUnknown: it is one of these, and there was such a try.
+            OutcomeUnknown: the value is one of these, and there was such an attempt.
         """
         if self.lost and self.value in traces:
             raise OutcomeUnknown(operation, f"the reply was lost, and the repetition found it {self.value}")
@@ -236,18 +236,18 @@ class SessionReply(Generic[T]):
 
 
 def did(operation: str, *ids: str) -> Did[object]:
-    """A call of one kind, whatever its reply says."""
+    """One call with these ids is acknowledged, whatever the value of its reply."""
     done = ((operation, ids),)
     return lambda _: done
 
 
 class StoreSession:
-    """A backend, watched (rules O1, O2 and T2).
+    """Calls a backend, and finds lost writes, restarts and steps of the clock in its replies (rules O1, O2 and T2).
 
     Attributes:
-        clock: where the store's clock stands.
-        history: its epoch and newest number.
-        repeat_within_us: how long a call is repeated whose caller has not said (rule F1).
+        clock: a bound on the store's clock.
+        history: the store's epoch, and its newest sequence number.
+        repeat_within_us: for how long a call is repeated unless its caller says (rule F1).
         losses: is told after the store was found to have lost writes, or to have no members after a clock reset.
     """
 
@@ -265,7 +265,7 @@ class StoreSession:
         self._counters = context.counters
 
     async def once(self, request: Callable[[], Awaitable[Applied[T]]], done: Did[T] | None = None) -> Applied[T]:
-        """One call.
+        """Make one call, without repeating it.
 
         Args:
             done: what was acknowledged, given the reply's value; None for a read.
@@ -290,7 +290,7 @@ class StoreSession:
         *,
         repeat_within_us: int | None = None,
     ) -> SessionReply[T]:
-        """A call that is repeated as far as that is safe (rule F1)."""
+        """Make a call, and repeat it as far as that is safe (rule F1)."""
         within_us = self.repeat_within_us if repeat_within_us is None else repeat_within_us
         applied, lost = await retrying(self.runtime, lambda: self.once(request, done), within_us)
         return SessionReply(applied.value, applied.at_us, applied.skew_us, lost)
@@ -310,14 +310,14 @@ class StoreSession:
         return (await self.once(lambda: self.backend.cancel(ids), did("cancel", *ids))).value
 
     async def _elsewhere(self) -> HistoryBreak:
-        """Another server answers: what has come along to it (rule O2)?"""
+        """Another server answers: ask which of the acknowledged calls it has (rule O2)."""
         if self._asking or not isinstance(self.backend, SupportsBranches):
             return NOTHING
         self._asking = True
         try:
             return self.history.compare_branches(await self.backend.branches())
         except BackendError:
-            return NOTHING  # the next reply is from there, too
+            return NOTHING  # the next reply is from that server, too
         finally:
             self._asking = False
 
@@ -328,7 +328,7 @@ class StoreSession:
             self._reporter.report(StoreLostWrites(self.backend.namespace, finding.calls))
             self.losses.notify()
         if finding.clock_reset:
-            # Nothing is lost, but a node has no member there any more, and listens under another epoch.
+            # Nothing is lost, but the node is not a member any more, and is subscribed under the old epoch.
             self.clock.forget()
             self.losses.notify()
         if finding.restarted:
@@ -338,7 +338,7 @@ class StoreSession:
             if finding.perhaps_lost or self._reporter.hooks:
                 self._reporter.report(report)
             else:
-                self._reporter.warn(str(report))  # no error, for all that is known
+                self._reporter.warn(str(report))  # as far as is known, nothing is lost
         if finding.step_us:
             self._counters.clock_steps += 1
             self._reporter.report(StoreClockStepped(finding.step_us))
@@ -356,7 +356,7 @@ def _none(_: str, __: int) -> bool:
 
 
 def _place(branches: Sequence[Branch], server: str) -> int | None:
-    """Of the branch that this server has made, if that has ended."""
+    """The index of the branch of this server, if that branch has ended."""
     return next((place for place, branch in enumerate(branches[:-1]) if branch.server == server), None)
 
 
@@ -369,5 +369,5 @@ def _is_kept(branches: Sequence[Branch], server: str, seq: int) -> bool:
 
 
 def _process(server: str) -> str:
-    """The part of a name that changes only with a restart: the other does, too, when a replica is promoted."""
+    """The part of a server's name that only a restart changes; a promotion of a replica changes the other one."""
     return server.partition("-")[0]

@@ -1,9 +1,9 @@
-"""Where the store's clock stands, as far as this process can tell (rule T1). Pure: the local time is an argument.
+"""A bound on the store's clock, from the replies that arrived here (rule T1). Pure: the local time is an argument.
 
 A reply that carries the store's time `at_us` and arrives at the local time `now_us` proves that the store's clock is at
 `at_us` or later by then. Of all such bounds the greatest is the best, and none is ever ahead of the store.
-So a node that comes by it is never early, and late by no more than the fastest reply took to arrive.
-A clock that is set back breaks this; the next reply proves it, and what was known is forgotten.
+So a node that claims by it is never early, and late by no more than the fastest reply took to arrive.
+A clock that is set back breaks this; the next reply shows it, and the bounds are forgotten.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ClockBound:
         self._most_since_us = 0
 
     def learn(self, at_us: int, now_us: int, *, sent_us: int) -> int:
-        """A reply with the store's time `at_us` is here at the local time `now_us`, and was asked for at `sent_us`.
+        """A reply with the store's time `at_us` arrived at the local time `now_us`; its request was sent at `sent_us`.
 
         Returns:
             By how much the store's clock has leapt ahead of the local one since the reply before, at least; mostly 0.
@@ -48,7 +48,7 @@ class ClockBound:
         return leap_us if leap_us >= CLOCK_LEAP_US else 0
 
     def forget(self) -> None:
-        """The next reply comes from another clock perhaps: another server, another epoch."""
+        """Forget the bounds: the next reply may come from another clock, of another server or another epoch."""
         self._current_us = self._previous_us = self._most_us = None
 
     def offset_us(self) -> int | None:
@@ -60,7 +60,7 @@ class ClockBound:
     def local_us(self, store_us: int) -> int | None:
         """The local time at which the store's clock shows `store_us` or more.
 
-        That the local clock is read in whole microseconds does not make it early: no reply arrives that fast.
+        The local clock's resolution of a microsecond does not make it early, since no reply arrives that fast.
         """
         offset_us = self.offset_us()
         return None if offset_us is None else store_us - offset_us

@@ -1,4 +1,4 @@
-"""The subscription to wake-ups: one task, which subscribes again by itself for as long as it lives (rule N4)."""
+"""The subscription to wake-ups: one task, which subscribes again after each failure until it is stopped (rule N4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dtimer.user_code import ends_the_task
 
 
 class Subscriber:
-    """Hears for one node."""
+    """Receives the wake-ups of one node."""
 
     def __init__(
         self,
@@ -28,8 +28,8 @@ class Subscriber:
     ) -> None:
         """
         Args:
-            on_subscribed: whatever is said from now on is heard.
-            on_lost: nothing is, and why; the next attempt follows after a pause.
+            on_subscribed: wake-ups are received from now on.
+            on_lost: the subscription failed, and why; the next attempt follows after a pause.
         """
         self._backend = backend
         self._node = node
@@ -39,9 +39,9 @@ class Subscriber:
         self._task: asyncio.Task[None] | None = None
 
     async def subscribe(self, epoch: str) -> Awaitable[Exception | None]:
-        """Listen to the channels of this epoch, and no longer to any other's.
+        """Subscribe to the channels of this epoch, and to no others any more.
 
-        What is returned tells how the first attempt went: None, or why it failed. Further ones follow by themselves.
+        The result tells how the first attempt went: None, or the error. Further attempts follow by themselves.
         """
         await self.stop()
         first: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
@@ -49,7 +49,7 @@ class Subscriber:
         return first
 
     async def stop(self) -> None:
-        """Listen no longer. Idempotent."""
+        """End the subscription. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -65,7 +65,7 @@ class Subscriber:
                     first.set_result(error)
                 if isinstance(error, BackendClosed):
                     return  # closed for good
-                # Not to ask a store that is away all the time; by the runtime's clock, which a simulator moves.
+                # A store that is away is not asked all the time. By the runtime's clock, which a simulator moves.
                 await self._backend.runtime.sleep(backoff.next_us())
         finally:
             # A waiter for the first attempt must not wait for a task that has ended.
@@ -78,7 +78,7 @@ class Subscriber:
                 if not first.done():
                     first.set_result(None)
                 async for message in messages:
-                    # Only now: one that breaks at once, again and again, must not be renewed without a pause.
+                    # Only now: a subscription that breaks at once must not be renewed again and again without a pause.
                     backoff.reset()
                     self._on_message(message)
         except BackendError as error:
@@ -86,7 +86,7 @@ class Subscriber:
         except BaseException as error:
             if ends_the_task(error):
                 raise
-            # A backend's bug must not leave the node deaf for good.
+            # A bug of a backend must not leave the node without wake-ups for good.
             failure = StoreUnreachable("wakeups", f"the backend raised {safe_repr(error)}")
             failure.__cause__ = error
             return failure

@@ -12,8 +12,8 @@ T = TypeVar("T")
 def start_task(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio.Task[T]:
     """A task that begins in the loop's next turn, whatever the loop's task factory.
 
-    That of :func:`asyncio.eager_task_factory` begins within `create_task`: before the caller has set up what belongs
-    to the task, and before others have handed in what is to go with it.
+    A task of :func:`asyncio.eager_task_factory` begins within `create_task`: before the caller has set up what belongs
+    to the task, and before other callers have submitted what is to go with it.
     """
     loop = asyncio.get_running_loop()
     if loop.get_task_factory() is None:
@@ -31,6 +31,6 @@ def start_task(work: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio
 
 
 def cancel(future: asyncio.Future[Any]) -> None:
-    """Cancel it, unless its loop is closed: what is left there is being collected, and could not be told."""
+    """Cancel a future, unless its loop is closed: the callbacks of the future could not run there."""
     if not future.get_loop().is_closed():
         future.cancel()
