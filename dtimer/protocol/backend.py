@@ -7,7 +7,7 @@ What holds for every operation:
 * One call is one atomic operation, applied whole or not at all, validated before anything is written (F5).
 * Every reply carries the namespace's epoch, its sequence number and the store's time, read once (O1, T1).
   `open`, `peek`, `upcoming`, `dead_letters`, `inspect` and `branches` show the current number;
-  every other call adds one to it, whatever it did.
+  every other call adds one to it, whether or not it changed anything.
 * After every operation, if anything is queued and a member is eligible, one is armed for no later than
   the head's time (W2).
 * What fails raises a :class:`dtimer.BackendError` that says whether it may have been applied.
@@ -50,12 +50,12 @@ class Cancellable(Protocol):
 
 
 class Signal(Protocol):
-    """An alarm bell for one waiter. Rung while nobody waits, it is heard at the next wait."""
+    """An event with a single waiter. A `set()` without a waiter wakes the next `wait()`."""
 
     def set(self) -> None: ...
 
     async def wait(self) -> None:
-        """Return as soon as it has been rung since the last wait."""
+        """Return as soon as it has been set since the last wait."""
         ...
 
     def close(self) -> None:
@@ -64,7 +64,7 @@ class Signal(Protocol):
 
 
 class Simulator(Protocol):
-    """What a simulator is told of the application's code, as it moves its clock while none of that is under way."""
+    """What a simulator must know of the application's code: it moves its clock only while none of that code runs."""
 
     def asleep_until(self, task: asyncio.Task[None]) -> int | None:
         """Until when of :meth:`Runtime.now_us` this task waits for time alone; None if it does not, or is not known."""
@@ -75,26 +75,26 @@ class Simulator(Protocol):
         ...
 
     def caught(self, error: BaseException) -> None:
-        """Code of the application raised this where no caller hears of it (F3). For a simulator to tell the test."""
+        """Code of the application raised this, and no caller gets it (F3). For a simulator to raise."""
         ...
 
     def tell(self) -> None:
-        """A timer was left: where a simulator raises what it was told by :meth:`caught`, if it is for the test."""
+        """A timer was left: a simulator raises what :meth:`caught` was given, if it is for the test."""
         ...
 
     def posting(self, new: NewEvent) -> None:
-        """The running code posts this. A simulator may raise, since it sees when posts lead to posts without end."""
+        """The running code posts this event. A simulator may raise: it sees when posts lead to posts without end."""
         ...
 
     def handing(self, event: EventData) -> None:
-        """The running context is about to handle this, and may post; a simulator may raise, as above."""
+        """The running context is about to handle this event, and may post; a simulator may raise, as above."""
         ...
 
 
 class Runtime(Protocol):
-    """Time and chance as the backend's world has them, so that a simulator can replace both as a whole.
+    """Time and random numbers for a backend's timers, so that a simulator can replace both as a whole.
 
-    A node reads no other clock and rolls no other dice.
+    A node reads no other clock, and draws from no other generator.
     """
 
     @property
@@ -120,7 +120,7 @@ class Runtime(Protocol):
         ...
 
     def signal(self, name: str) -> Signal:
-        """A new alarm bell; `name` says in errors who waits for it."""
+        """A new signal; errors name its waiter by `name`."""
         ...
 
     def executor(self) -> Executor | None:
@@ -128,7 +128,7 @@ class Runtime(Protocol):
         ...
 
     def process_name(self) -> str:
-        """By which people know the running process: its host and number."""
+        """The name of the running process for people: its host and process id."""
         ...
 
     def token(self, num_bytes: int) -> str:
@@ -157,27 +157,27 @@ class TimerBackend(Operations):
     @property
     @abstractmethod
     def pace(self) -> Pace:
-        """How often nodes look without having been told (W1): ``Pace()``, unless announcements cannot get lost."""
+        """How often nodes claim without an announcement (W1): ``Pace()``, unless announcements cannot get lost."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back connections and whatever else the backend opened. Idempotent."""
+        """Close connections and everything else that the backend opened. Idempotent."""
 
     @abstractmethod
     def wakeups(self, node: str, epoch: str) -> AbstractAsyncContextManager[AsyncIterator[Message]]:
-        """Hear announcements to `node` and the pulses of all, from entry on, until it is left.
+        """Receive announcements to `node` and the pulses of all nodes, from entry on until exit.
 
-        What was said while there was no listener is lost. The iterator raises :class:`dtimer.BackendError`
-        as soon as it knows that it hears nothing any more; it never waits without end on a connection that broke.
+        Messages that are published without a subscription are lost. The iterator raises :class:`dtimer.BackendError`
+        as soon as it knows that its subscription has failed; it never waits without end on a connection that broke.
         """
 
 
 @runtime_checkable
 class SupportsExamination(Protocol):
-    """A look at the settings of the store, rather than at a namespace on it."""
+    """Can check the settings of the store, as opposed to a namespace on it."""
 
     async def examine(self) -> tuple[Finding, ...]:
-        """What in them puts events at risk. Raises :class:`dtimer.StoreDenied` if we may not look."""
+        """The settings that put events at risk. Raises :class:`dtimer.StoreDenied` if reading them is not allowed."""
         ...
 
 
@@ -190,53 +190,53 @@ class SupportsPartitions(Protocol):
 
     @property
     def partitions(self) -> Sequence[TimerBackend]:
-        """In their order, and always the same number of them; a namespace in one piece has one."""
+        """The parts in their order, always of the same number; a namespace in one piece has one."""
         ...
 
 
 @runtime_checkable
 class SupportsDurability(Protocol):
-    """Answering a post when it is safe from more than the crash of its caller."""
+    """Can answer a post only when replicas or the disk have it."""
 
     async def post_durably(
         self, events: Sequence[NewEvent], durability: Durability
     ) -> Applied[tuple[PostOutcome, ...]]:
-        """As :meth:`TimerBackend.post`, and wait; nobody else waits for that.
+        """Post as :meth:`TimerBackend.post`, and wait for the durability; other calls do not wait meanwhile.
 
         Raises:
-            NotDurable: it was applied, but is not known to have got so far in time.
+            NotDurable: the post was applied, but is not known to be durable in time.
         """
         ...
 
 
 @runtime_checkable
 class SupportsRepeatWithin(Protocol):
-    """A backend that says how long a timer repeats its calls; without it that is ``REPEAT_WITHIN_US`` (F1)."""
+    """Says for how long a timer repeats its calls; for other backends that is ``REPEAT_WITHIN_US`` (F1)."""
 
     @property
     def repeat_within_us(self) -> int:
-        """Of the calls whose callers do not say; 0 is one try."""
+        """The time for calls whose callers do not give one; 0 is one attempt."""
         ...
 
 
 @runtime_checkable
 class SupportsClockReset(Protocol):
-    """Putting a namespace's clock right, after its host's was set (rule T2)."""
+    """Can put a namespace's clock right, after its host's clock was set (rule T2)."""
 
     async def reset_clock(self) -> ClockReset:
-        """Take the skew out of the clock and of all times that are kept, under a new epoch.
+        """Take the skew out of the clock and of all stored times, under a new epoch.
 
         The epoch is that of :func:`dtimer.epochs.epoch_after_reset`, and the number goes on.
 
         Raises:
-            StoreRefused: nodes are joined; it says which, and nothing was changed.
+            StoreRefused: nodes are joined; the error names them, and nothing was changed.
         """
         ...
 
 
 @runtime_checkable
 class SupportsPurge(Protocol):
-    """Removing a namespace: one that is not used any more, or in tests."""
+    """Can remove a namespace: one that is not used any more, or one of a test."""
 
     async def purge(self) -> None:
         """Remove every trace of the namespace, its epoch included."""
@@ -249,7 +249,7 @@ class OperationMethods(TimerBackend, SupportsDeadLetters, SupportsInspection, Su
     async def post_durably(
         self, events: Sequence[NewEvent], durability: Durability
     ) -> Applied[tuple[PostOutcome, ...]]:
-        """As :meth:`post`, unless there are other copies to wait for."""
+        """Post as :meth:`post` does; a backend with replicas or a disk waits for them."""
         return await self.post(events)
 
 

@@ -28,16 +28,16 @@ class PostOutcome(_Outcome):
     KEPT = "kept"
     """A live event had it and stays; this post changed nothing (`if_exists="keep"`)."""
     CONFLICT = "conflict"
-    """As kept, with `if_exists="error"`: the caller gets :class:`dtimer.EventExists`."""
+    """A live event had it and stays, with `if_exists="error"`: the caller gets :class:`dtimer.EventExists`."""
 
 
 class CancelOutcome(_Outcome):
     """Rule E2."""
 
     CANCELLED = "cancelled"
-    """It was scheduled, and will not be delivered."""
+    """The event was scheduled, and will not be delivered."""
     STOPPED = "stopped"
-    """It was unconfirmed: it will not come again, but a handler may be at work on it."""
+    """The event was unconfirmed: it will not come again, but a handler may be running for it."""
     NOT_FOUND = "not_found"
 
 
@@ -46,7 +46,7 @@ class ChangeOutcome(_Outcome):
 
     MOVED = "moved"
     UNCONFIRMED = "unconfirmed"
-    """It has been delivered and waits for its confirm; nothing changed."""
+    """The event has been delivered and waits for its confirm; nothing changed."""
     NOT_FOUND = "not_found"
 
 
@@ -58,10 +58,10 @@ class ConfirmOutcome(_Outcome):
     """The event lives, but this receipt is not for its newest delivery; nothing changed."""
     NOT_FOUND = "not_found"
     """No live event has this id: it has ended, never required a confirm, or never was.
-    The operator's form says so too of an event that is scheduled: no delivery of it is out."""
+    The operator's form also answers this for an event that is scheduled, since no delivery of it is out."""
     GONE = "gone"
-    """A first try's reply was lost and its repetition found no live event: most likely the first one confirmed it,
-    else it has ended otherwise. Only a client says this, never a store (rule F1)."""
+    """The reply to a first attempt was lost, and its repetition found no live event: most likely the first attempt
+    confirmed it, else the event has ended otherwise. Only a client answers this, never a store (rule F1)."""
 
 
 class ReleaseOutcome(_Outcome):
@@ -69,9 +69,9 @@ class ReleaseOutcome(_Outcome):
 
     RELEASED = "released"
     EXHAUSTED = "exhausted"
-    """It was counted and no retries were left: the event has ended."""
+    """The delivery was counted and no retries were left: the event has ended."""
     BURIED = "buried"
-    """It was refused for the last time: the event is a dead letter."""
+    """The payload was refused for the last time: the event is a dead letter."""
     STALE = "stale"
     NOT_FOUND = "not_found"
 
@@ -117,10 +117,10 @@ class JoinOutcome(_Outcome):
 
     JOINED = "joined"
     ALREADY_JOINED = "already_joined"
-    """This very incarnation is a member, and its join fenced no other; only its life was prolonged."""
+    """This incarnation is a member already, and its join fenced no other; only its lease was renewed."""
     TOOK_OVER = "took_over"
     """Joined, now or by the call that this one repeats; an earlier incarnation was a member under this node id and is
-    fenced now: two processes have one node id, unless the earlier one has died, and less than its life ago (rule N3).
+    fenced now: two processes have one node id, unless the earlier one has crashed within its lease (rule N3).
     """
     FENCED = "fenced"
     """A later incarnation is a member under this node id; nothing changed."""

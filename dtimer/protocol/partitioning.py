@@ -13,5 +13,5 @@ def partition_of(id: str, num_partitions: int) -> int:
     """
     if num_partitions == 1:
         return 0
-    # Ids that somebody else put into a store may be no UTF-8; they go back as they came.
+    # Ids that another program put into a store need not be UTF-8; they are encoded back to the same bytes.
     return zlib.crc32(id.encode("utf-8", "surrogateescape")) % num_partitions

@@ -47,7 +47,7 @@ class EndReason(Enum):
     REFUSED = "refused"
     """Its payload was refused by codecs for too long (rule F4)."""
     BURIED = "buried"
-    """A handler said so."""
+    """A handler buried it (rule F4)."""
     UNREADABLE = "unreadable"
     """The store could not read the record (rule F4)."""
 
@@ -58,9 +58,9 @@ class Release(Enum):
     COUNTED = "counted"
     """It counts as an attempt; without retries left the event is exhausted."""
     UNCOUNTED = "uncounted"
-    """As if it had not been delivered: the node is leaving, say."""
+    """It does not count as an attempt: the node is leaving, say."""
     FAILED = "failed"
-    """It is not given back before its deadline, as if nothing had been said; but what went wrong is kept."""
+    """It is not given back before its deadline, but the failure is stored as the event's last error."""
     REFUSED = "refused"
     """Uncounted, because the payload could not be decoded; the store says when it comes again, or buries the event."""
 
@@ -75,7 +75,7 @@ class Parked(Enum):
 
 @frozen
 class After:
-    """Due so long after the store takes the event; 0 or less is at once."""
+    """Due `delay_us` after the store takes the event; 0 or less is at once."""
 
     delay_us: int
 
@@ -96,7 +96,7 @@ class RetryPolicy:
 
     Attributes:
         delay_us: the delay after the first failure.
-        factor: what each further failure multiplies it by; 1 keeps it fixed.
+        factor: each further failure multiplies the delay by it; 1 keeps the delay fixed.
         delay_max_us: the cap.
     """
 
@@ -115,7 +115,7 @@ class RetryPolicy:
 
 
 class FieldKind(Enum):
-    """What values a field of an event has besides its default, and so how a store keeps them."""
+    """The kind of values that a field of an event has besides its default, and so how a store keeps them."""
 
     WHOLE = "whole"
     """A whole number, not negative."""
@@ -133,8 +133,8 @@ class EventField:
     """What a store must know of a field to keep it.
 
     Attributes:
-        letter: names it in a record; one that was used is not used again.
-        default: what is not kept.
+        letter: names the field in a record; a letter that was used is not used again.
+        default: the value that is not stored.
     """
 
     name: str
@@ -185,7 +185,7 @@ class EventData:
 
     @property
     def num_bytes(self) -> int:
-        """What counts against the limits on a call and a reply (rule D5)."""
+        """Its size for the limits on a call and a reply (rule D5)."""
         return len(self.payload) + len(self.headers)
 
 
@@ -194,7 +194,7 @@ EVENT_FIELDS: Final = tuple(
     for each in fields(EventData)
     if each.metadata
 )
-"""Those that are kept beside id, payload and headers, in their order."""
+"""The fields that a store keeps beside id, payload and headers, in their order."""
 
 
 @frozen
@@ -222,7 +222,7 @@ class Receipt:
 
 @frozen
 class Extension:
-    """A deadline to be moved: to `timeout_us` after the operation that carries it (rule E4)."""
+    """Moves a deadline to `timeout_us` after the operation that carries this (rule E4)."""
 
     receipt: Receipt
     timeout_us: int
@@ -230,11 +230,11 @@ class Extension:
 
 @frozen(kw_only=True)
 class Delivery:
-    """One handing of one event to one node.
+    """A delivery of one event to one node.
 
     Attributes:
-        due_us: the time it was claimable from: the due time, or the deadline of the delivery before.
-        at_us: when it was claimed, a microsecond of its own (rule T4).
+        due_us: the time from which the event could be claimed: its due time, or the deadline of the delivery before.
+        at_us: when it was claimed; no other delivery has the same microsecond (rule T4).
         num_retries: earlier counted deliveries (rule D2).
         deadline_us: until when no other node is given it; None for an event that requires no confirm.
     """
@@ -249,11 +249,11 @@ class Delivery:
 
 @frozen(kw_only=True)
 class EndedEvent:
-    """An event that a claim found exhausted or expired, reported to this one node (rules E5 and P7).
+    """An event that a claim found exhausted or expired, reported to the claiming node alone (rules E5 and P7).
 
     Attributes:
         delivery_number: of its last delivery; 0 if it had none.
-        num_counted: how many of them counted.
+        num_counted: how many of its deliveries counted.
         dead_letter: it is a dead letter now.
     """
 
@@ -278,7 +278,7 @@ class Member:
 
     Attributes:
         incarnation: digits, lower-case letters and hyphens, greater as text than those of earlier joins.
-        poll_us: the longest it goes without a claim; after ten times that it is taken for dead (rule N3).
+        poll_us: the longest time between its claims; after ten times that the store removes it (rule N3).
     """
 
     node: str
@@ -288,16 +288,16 @@ class Member:
 
 @frozen
 class Pace:
-    """How often nodes look without having been told, as insurance against announcements that got lost (rule W1).
+    """How often nodes claim without an announcement, as insurance against announcements that got lost (rule W1).
 
     A backend whose announcements cannot get lost may set a slower one.
 
     Attributes:
-        pulse_silence_us: a node that has heard no pulse for so long looks itself,
-        pulse_jitter_us: and a random time up to this, so that not all do at once.
-        poll_us: each node claims at least so often, as its sign of life.
-        stretch_deadlines: the deadline of what is worked on may be moved until its handler wakes up that merely sleeps,
-            or by as long as it has been worked on already, for no node is lost in the middle of it (rule D4).
+        pulse_silence_us: a node makes a fallback claim when it has received no pulse for this time
+        pulse_jitter_us: and for a random time up to this one, so that the nodes do not claim together.
+        poll_us: the longest time between two claims of a node, which renew its lease.
+        stretch_deadlines: a deadline may be moved to when a handler that merely sleeps will wake up, or by as long as
+            the handler has run already, since no node of this backend crashes meanwhile (rule D4).
     """
 
     pulse_silence_us: int = PULSE_SILENCE_US
@@ -312,10 +312,10 @@ class Claimed:
 
     Attributes:
         status: whether the member may claim; if not, nothing was taken.
-        confirmed: outcomes of the receipts that travelled with it, in their order.
-        extended: outcomes of the extensions that travelled with it, in their order.
+        confirmed: outcomes of the receipts that the claim carried, in their order.
+        extended: outcomes of the extensions that the claim carried, in their order.
         more: the claim stopped at one of its limits although more may be due: claim again.
-        come_at_us: the claimer is armed, and is to claim again at this time (rule W4); None: it is not.
+        come_at_us: when the claiming node, which is armed, is to claim again (rule W4); None if it is not armed.
     """
 
     status: ClaimStatus
@@ -372,7 +372,7 @@ class Page:
 
 @frozen
 class Failure:
-    """What went wrong with a delivery, as its node tells it: an exception's type and text, each of 1 KiB at most."""
+    """The failure of a delivery as its node reported it: an exception's type and text, each of 1 KiB at most."""
 
     type: str
     text: str
@@ -380,13 +380,13 @@ class Failure:
 
 @frozen(kw_only=True)
 class LastError:
-    """What went wrong with an event last.
+    """The last failure of an event.
 
     Attributes:
         delivery_number: of the delivery that failed, from 1.
         node: the node that had it.
-        at_us: when the node told it, or the deadline that passed.
-        failure: what the node told; None if the delivery was not confirmed in time, and nothing was told.
+        at_us: when the node reported it, or the deadline that passed.
+        failure: what the node reported; None if the delivery was not confirmed in time, and nothing was reported.
     """
 
     delivery_number: int
@@ -395,7 +395,7 @@ class LastError:
     failure: Failure | None
 
     def __str__(self) -> str:
-        """In one line, for people."""
+        """One line for people."""
         what = "not confirmed in time" if self.failure is None else f"{self.failure.type}: {self.failure.text}"
         return printable(f"{what} (delivery {self.delivery_number}, node {self.node})")
 
@@ -407,11 +407,11 @@ class DeadLetter:
     Attributes:
         event: None when its record could not be read; `raw` has the bytes then.
         detail: the reason that a handler gave for burying it.
-        buried_us: a microsecond of its own (rule T4): together with the id it names the letter.
+        buried_us: when it was buried; no other letter has the same microsecond (rule T4). Names it, with the id.
         due_us: when it was due: by its post, or the last change of its delay.
         delivery_number: of its last delivery; 0 if it had none.
-        num_counted: how many of them counted.
-        last_error: None if nothing went wrong, or if the store could not read what is kept of it.
+        num_counted: how many of its deliveries counted.
+        last_error: None if no delivery failed, or if the store could not read the error.
     """
 
     id: str
@@ -435,7 +435,7 @@ class LetterName:
     """Names a dead letter (rule E5).
 
     Attributes:
-        buried_us: the letter's own; None names the letter of the id's last burial, as long as it is there.
+        buried_us: that of the letter; None names the letter of the id's last burial, as long as it is there.
     """
 
     id: str
@@ -460,7 +460,7 @@ class DeadLetterPage:
 
 @frozen
 class Announcement:
-    """An armed node was told when to come; `reached` is the store's hint whether anybody heard it (rule N3)."""
+    """An armed node was told when to claim; `reached` is the store's hint whether it received that (rule N3)."""
 
     node: str
     due_us: int
@@ -469,11 +469,11 @@ class Announcement:
 
 @frozen
 class Branch:
-    """A part of a namespace's history that one server has made (rule O2).
+    """A part of a namespace's history that one server has written (rule O2).
 
     Attributes:
-        server: the name of that server; another one after each restart and each promotion.
-        seq: the namespace's number when it began; what had a higher one in the branch before is not in this history.
+        server: the name of that server, which changes with each restart and each promotion.
+        seq: the sequence number at which it began; later calls of the branch before are not in this history.
     """
 
     server: str
@@ -485,9 +485,9 @@ class AcknowledgedCall:
     """A call other than a read that a timer was told is done (rule O2).
 
     Attributes:
-        operation: the method of :class:`dtimer.TimerBackend` that it is.
-        ids: of the events that it was about; of a claim, those that it took.
-        seq: its number in the history of the namespace.
+        operation: the method of :class:`dtimer.TimerBackend` that was called.
+        ids: of the events that it concerned; for a claim, of those that it took.
+        seq: its sequence number in the history of the namespace.
     """
 
     operation: str
@@ -503,7 +503,7 @@ class Applied(Generic[T_co]):
         epoch: the namespace's random name, made with it; another one means that the store was emptied.
         seq: counts the operations that may change the namespace; a read shows the current one.
         at_us: the store's time, read once.
-        announced: who was told to come, in order.
+        announced: the nodes that were told to claim, in order.
         skew_us: by how much the store's time runs ahead of its host's clock (rule T2).
         branch: the name of the server whose branch of the history this is (rule O2). Empty if the store has no
             branches. One that begins with ``?`` stands for a server that does not tell its name, as long as some
@@ -521,7 +521,7 @@ class Applied(Generic[T_co]):
 
 @frozen
 class Wakeup:
-    """An announcement as the told node hears it: come at `due_us` (rule T1: never an interval)."""
+    """An announcement as the node receives it: claim at `due_us` (rule T1: never an interval)."""
 
     due_us: int
     at_us: int
@@ -530,7 +530,7 @@ class Wakeup:
 
 @frozen
 class Pulse:
-    """What all nodes hear when one of them made a fallback claim (rule W1)."""
+    """The message to all nodes when one of them made a fallback claim (rule W1)."""
 
     node: str
     at_us: int
@@ -549,10 +549,10 @@ Message: TypeAlias = Wakeup | Pulse | Malformed
 
 @frozen
 class Arm:
-    """The store's note of which node was told to come, and for when.
+    """The store's record of the node that was told to claim, and of the time.
 
     Attributes:
-        at_us: the later of the due time and the telling; W5 counts its grace from here.
+        at_us: the later of the due time and the time of the announcement; the grace of W5 is counted from here.
     """
 
     node: str
@@ -562,7 +562,7 @@ class Arm:
 
 @frozen
 class RingMember:
-    """A member as the ring knows it, with the reason for which it is passed over, and when it is taken for dead."""
+    """A member as the ring knows it, with the reason for which it is passed over, and when its lease ends."""
 
     node: str
     incarnation: str
@@ -576,9 +576,9 @@ class Inspection:
 
     Attributes:
         live: scheduled and unconfirmed events.
-        delivered: those among them that have been delivered at least once.
-        head_us: when the first of them is due, or past its deadline.
-        arm: which node was told to come, and for when.
+        delivered: live events that have been delivered at least once.
+        head_us: when the first live event is due, or past its deadline.
+        arm: which node was told to claim, and for when.
         ring: all members in ring order, the parked ones included.
     """
 
@@ -598,7 +598,7 @@ class ClockReset:
     Attributes:
         skew_us: by how much the store's time was ahead of its host's clock, and all times were made earlier.
         events: the live events whose times were changed.
-        dead_letters: likewise.
+        dead_letters: the dead letters whose times were changed.
     """
 
     skew_us: int
@@ -611,8 +611,8 @@ class Durability:
     """How far a post must have got before its caller is answered, beyond the store's own acknowledgement.
 
     Attributes:
-        replicas: so many have it; on their disks, if `disk` is set.
-        disk: it is in the append-only file of the store, and that is on disk.
+        replicas: how many must have it; on their disks, if `disk` is set.
+        disk: the append-only file of the store must have it, on disk.
         within_us: how long to wait for that.
     """
 

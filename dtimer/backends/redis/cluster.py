@@ -39,7 +39,7 @@ REDIRECTIONS_MAX: Final = 5
 
 
 class Cluster:
-    """What is known of a cluster, for one event loop: who has the slots in question."""
+    """What is known of a cluster, for one event loop: which server has the slots in question."""
 
     def __init__(self, settings: ClusterSettings, *, request_timeout_s: float, unnamed: Unnamed) -> None:
         self._settings = settings
@@ -64,7 +64,7 @@ class Cluster:
         return self._servers[address]
 
     async def owner(self, slot: int) -> Address:
-        """Who has the slot, as far as is known; if it is not, the servers are asked.
+        """The server that has the slot; the servers are asked if it is not known.
 
         Raises:
             RedisConnectionError: none of them knows.
@@ -76,14 +76,14 @@ class Cluster:
         return self._owners[slot]
 
     def moved(self, slot: int, address: Address) -> None:
-        """A server has said who has the slot."""
+        """A server has answered which server has the slot."""
         self._known.add(address)
         self._owners[slot] = address
         if slot in self._routes:
             self._routes[slot].is_at(address)
 
     def doubt(self, address: Address) -> None:
-        """It may be gone, or a replica by now: whoever needs one of its slots asks anew."""
+        """This server may be gone, or a replica by now: for its slots the servers are asked again."""
         self._owners = {slot: owner for slot, owner in self._owners.items() if owner != address}
 
     async def close(self) -> None:
@@ -209,7 +209,7 @@ class ClusterRoute:
             raise
 
     def is_at(self, address: Address) -> None:
-        """Subscriptions to any other server hear nothing any more, or what is said to replicas."""
+        """End the subscriptions to other servers: they receive nothing any more, or what a replica receives."""
         for line, listened_at in self._listening.items():
             if listened_at != address:
                 line.drop()

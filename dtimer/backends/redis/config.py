@@ -66,7 +66,7 @@ class ConnectionSettings:
         return self
 
     def at(self, host: str, port: int) -> ConnectionSettings:
-        """The same for another server."""
+        """These settings for another server."""
         return evolve(self, arguments={**self.arguments, "host": host, "port": port})
 
     def connection(self) -> AbstractConnection:
@@ -108,7 +108,7 @@ class ConnectionSettings:
 
 @frozen
 class SentinelSettings:
-    """What it takes to ask sentinels for a master, and to connect to it.
+    """The settings to ask sentinels for a master, and to connect to it.
 
     Attributes:
         service: the name under which they watch it.
@@ -127,7 +127,7 @@ class SentinelSettings:
 
 @frozen
 class ClusterSettings:
-    """What it takes to find the servers of a cluster.
+    """The settings to find the servers of a cluster.
 
     Attributes:
         seeds: servers that are known beforehand; one that is up is enough.
@@ -157,10 +157,10 @@ def client_settings(client: object) -> ConnectionSettings | SentinelSettings | C
 
 
 def connection_settings(client: object) -> ConnectionSettings:
-    """The same for a client of one server.
+    """The settings of a client of one server.
 
     Raises:
-        InvalidArgument: it is no ``redis.asyncio.Redis``, or one for a server that somebody else finds.
+        InvalidArgument: it is no ``redis.asyncio.Redis``, or one whose server another object finds.
     """
     if not isinstance(client, Redis):
         # The synchronous clients and valkey-py's are no subclasses.

@@ -78,7 +78,7 @@ class StoreConnection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, settings: ConnectionSettings) -> StoreConnection:
-        """Connect, authenticate, hear the server once, and learn its name.
+        """Connect, authenticate, wait for one reply of the server, and learn its name.
 
         Without that a proxy's or a dying server's accept would pass for a connection,
         and the first request on it would be lost instead of never sent.
@@ -158,7 +158,7 @@ class StoreConnection(asyncio.Protocol):
     def is_quiet(self) -> bool:
         """Whether it stands, and nothing unasked for has come, as far as this host knows.
 
-        A server that closes it after this look, or whose farewell is still on its way, goes unnoticed:
+        A server that closes it after this check, or whose FIN has not arrived yet, cannot be detected:
         the request is lost then, and its outcome unknown.
         """
         return self._stands() and self._poll is not None and not self._poll.poll(0)
@@ -233,7 +233,7 @@ class StoreConnection(asyncio.Protocol):
 
 
 async def _name(raw: AbstractConnection) -> bytes | None:
-    """What tells the server from any other, and from itself before a restart or before it was a replica (rule O2)."""
+    """A name that no other server has, nor this one before a restart or a promotion (rule O2); None if it tells none."""
     parts: list[bytes] = []
     for wanted in (_RUN_ID, _REPLICATION_ID):
         try:

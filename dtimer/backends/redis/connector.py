@@ -48,7 +48,7 @@ class Connector:
         """The way to the keys with this prefix, for callers in the running loop.
 
         Args:
-            durable: on connections that wait for nobody but each other.
+            durable: on connections that only calls which wait for durability use.
 
         Raises:
             BackendClosed: :meth:`close` was called.

@@ -10,8 +10,8 @@ from dtimer.protocol.values import Durability
 
 
 def waiting(durability: Durability) -> Then:
-    """What is said to the server after the post."""
-    # Its unit; and 0 would mean for ever.
+    """The command that follows the post."""
+    # In milliseconds; 0 would mean without a limit.
     within_ms = max(1, -(-durability.within_us // MILLISECOND_US))
     if durability.disk:
         command = pack((b"WAITAOF", 1, durability.replicas, within_ms))

@@ -40,7 +40,7 @@ STOP_TIMEOUT_S: Final = 10.0
 """Then it is killed; it has nothing to do but to flush its log to disk."""
 POLL_S: Final = 0.01
 PORT_MAX_TRIES: Final = 8
-"""A free port may be taken by somebody else before the server has it; not so often in a row."""
+"""Another process may take a free port before the server has it, but not this often in a row."""
 LOCK_WAIT_S: Final = 2.0
 """A server whose program was killed needs a moment to go."""
 LOG_SHOWN_CHARS: Final = 2_000
@@ -197,7 +197,7 @@ class EmbeddedServer:
         return self._path.resolve()
 
     async def _start_on(self, port: int, binary: Path, folder: Path, lock: int) -> bool:
-        """Start it on this port; False if the port is somebody else's."""
+        """Start it on this port; False if another process has the port."""
         command = [str(binary), *_arguments(port, durable=self._path is not None)]
         try:
             # The server inherits the lock on its directory, and so holds it exactly as long as it lives.

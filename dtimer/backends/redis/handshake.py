@@ -1,4 +1,4 @@
-"""What redis-py reads while it connects, by our own parser: its own keeps whatever a server sends, however much."""
+"""Our parser for what redis-py reads while it connects: its own parser keeps any amount that a server sends."""
 
 # pyright: reportPrivateUsage=false
 

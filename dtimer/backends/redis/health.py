@@ -1,4 +1,4 @@
-"""What in a server's settings puts events at risk. Pure: from the server's words to findings."""
+"""Finds settings of a server that put events at risk. Pure: from the server's replies to findings."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ImmediateFuture:
                 self._context.run(self._callback, self)
 
     def wake_soon(self) -> None:
-        """The same in the loop's next turn, from anywhere."""
+        """Wake the task in the loop's next turn; this may be called from anywhere."""
         self._loop.call_soon(self.wake)
 
     # --- what a task expects of it -----------------------------------------------------------------------------

@@ -135,7 +135,7 @@ class RedisPartition(OperationMethods):
     async def examine_server(self, skew_us: int) -> tuple[Finding, ...]:
         """The server's settings; the skew is that of the namespace's clock."""
         if self._connector.are_our_own:
-            return ()  # we wrote their settings, and whoever gave no path wanted nothing kept
+            return ()  # we wrote their settings; without a path nothing is to be kept
         route = await self._connected("examine")
         info = _text(await route.request("examine", b"INFO"))
         try:

@@ -93,8 +93,8 @@ class Unnamed:
 class Pool:
     """A bounded set of connections to one store, for one event loop.
 
-    Each connection asks anew where the store is. When that turns out to be another server than before,
-    the connections to the old one go, subscriptions too: it may live on as a replica, which nobody announces to.
+    Each new connection asks where the store is. When that turns out to be another server than before,
+    the connections to the old one are dropped, subscriptions too: it may be a replica now, which receives no messages.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Pool:
         """As :meth:`call`, until the loop's clock shows `by_s`.
 
         Args:
-            asking: say first that somebody else has sent us here for this once, as a cluster wants it.
+            asking: send ``ASKING`` first, since another server of the cluster has redirected this request here.
         """
         self._num_requests += 1
         try:
@@ -324,7 +324,7 @@ class Pool:
             refused = after_sending(operation, error)
             self._give_back(connection)
             if isinstance(refused, StoreReadOnly | StoreNotWritable):
-                # A replica by now, or cut off from its own: whoever is the master is found by connecting anew.
+                # A replica by now, or cut off from its replicas: a new connection finds the master.
                 self._drop_idle()
             raise refused from error
         except BaseException as error:

@@ -1,7 +1,7 @@
-"""Hearing wake-ups and pulses: one connection of its own, which breaks loudly and never heals by itself.
+"""The subscription to wake-ups and pulses: a connection of its own, which raises when it breaks, and is not renewed.
 
-redis-py's PubSub reconnects behind its user's back; what was said meanwhile is lost, and nobody knows that it was.
-So this is a bare connection. When it fails, the iterator raises, and its user subscribes anew and looks (rule N4).
+redis-py's PubSub reconnects without telling its user; messages published meanwhile are lost without a trace.
+So this is a bare connection. When it fails, the iterator raises, and its user subscribes again and claims (rule N4).
 
 Message texts, in ASCII, numbers in decimal and at most 17 digits:
 
@@ -29,7 +29,7 @@ from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 
 OPERATION: Final = "wakeups"
 MALFORMED_KEPT_BYTES: Final = 256
-"""Of a message that is not ours; anybody may send one, of any size."""
+"""How much of a message that is not dtimer's is kept; any client may publish one, of any size."""
 
 _WAKEUP: Final = re.compile(rb"1 ([0-9]{1,17}) ([0-9]{1,17}) ([0-9]{1,17})")
 _PULSE: Final = re.compile(rb"1 ([A-Za-z0-9_.-]{1,64}) ([0-9]{1,17}) ([0-9]{1,17})")
@@ -37,11 +37,11 @@ _PULSE: Final = re.compile(rb"1 ([A-Za-z0-9_.-]{1,64}) ([0-9]{1,17}) ([0-9]{1,17
 
 @frozen
 class Channels:
-    """What one node listens to.
+    """The channels of one node.
 
     Attributes:
-        node: where it alone is told when to come.
-        pulse: where all hear that somebody looked.
+        node: where the node alone is told when to claim.
+        pulse: where all nodes receive that one of them made a fallback claim.
     """
 
     node: str
@@ -50,7 +50,7 @@ class Channels:
 
 @frozen
 class _Words:
-    """How a kind of subscription is asked for, and what comes of it."""
+    """The command of a kind of subscription, and its replies."""
 
     subscribe: bytes
     message: bytes
@@ -65,15 +65,15 @@ _SHARDED: Final = _Words(b"ssubscribe", b"smessage", b"sunsubscribe")
 async def subscribe(
     route: Route, channels: Channels, *, sharded: bool = False, timeout_s: float = REQUEST_TIMEOUT_DEFAULT_S
 ) -> AsyncGenerator[AsyncIterator[Message]]:
-    """Hear `channels` from entry on, when the server has confirmed both subscriptions, until exit.
+    """Subscribe to `channels` from entry on, when the server has confirmed both subscriptions, until exit.
 
     The iterator may be abandoned in the middle of a wait (by a timeout, say) and asked again; nothing is lost.
-    On a sharded subscription only the server that has the slot of the channels hears what is published to them;
+    On a sharded subscription only the server that has the slot of the channels receives what is published to them;
     when the slot moves, the iterator raises.
-    On a connection that is half open it waits for ever: silence is for the layer above to judge (rule W1).
+    On a connection that is half open it waits without end: the layer above judges the silence (rule W1).
 
     Raises:
-        StoreUnreachable: not subscribed within `timeout_s`; or, from the iterator, nothing is heard any more.
+        StoreUnreachable: not subscribed within `timeout_s`; or, from the iterator, the subscription has failed.
         StoreRefused: the server answered the subscription with an error.
     """
     async with AsyncExitStack() as stack:
@@ -143,7 +143,7 @@ class _Messages:
 
 
 def read_wakeup(raw: bytes) -> Wakeup | Malformed:
-    """What was said on a node's channel."""
+    """Parse a message on a node's channel."""
     match = _WAKEUP.fullmatch(raw)
     if match is None:
         return Malformed(raw[:MALFORMED_KEPT_BYTES])
@@ -151,7 +151,7 @@ def read_wakeup(raw: bytes) -> Wakeup | Malformed:
 
 
 def read_pulse(raw: bytes) -> Pulse | Malformed:
-    """What was said on the pulse channel."""
+    """Parse a message on the pulse channel."""
     match = _PULSE.fullmatch(raw)
     if match is None:
         return Malformed(raw[:MALFORMED_KEPT_BYTES])

@@ -1,4 +1,4 @@
-"""Removing a namespace that nobody uses any more, whatever the number of its partitions. Nothing else ever does."""
+"""Removes a namespace that is not used any more, with all its partitions. Nothing else removes one."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def remove(client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAUL
 
     Raises:
         InvalidArgument: before any I/O.
-        StoreRefused: nodes are joined, and would make it anew; nothing was removed.
+        StoreRefused: nodes are joined, which would create it again; nothing was removed.
         BackendError: it was interrupted, and can be called again.
     """
     found = await remains(client, namespace)

@@ -1,13 +1,13 @@
-"""Moving a namespace into another number of partitions, while nobody uses it.
+"""Moves a namespace into another number of partitions, while it is not in use.
 
 Theory of operation
 -------------------
-From beginning to end the number that every partition keeps is ``from>to``, which no operation accepts.
-So nobody changes anything meanwhile, and it can be done with plain commands, bit by bit and across servers.
-A partition keeps its keys' names whatever the number of all; so only events that belong elsewhere by the new number
-move. Each is copied with its time, record and state, then removed where it was, the queue's entry last.
-Being interrupted anywhere leaves the mark, and events that are in one place or in two, the same in both:
-the same migration can be begun again, and ends as if it had not been.
+From beginning to end every partition stores ``from>to`` as the number of partitions, which no operation accepts.
+So no client changes anything meanwhile, and plain commands can do it, step by step and across servers.
+The names of a partition's keys do not depend on the number, so only events that belong to another partition by the
+new number move. Each is copied with its time, record and state, then removed where it was, the queue's entry last.
+An interruption leaves the mark, and events that are in one place, or in two with equal contents:
+the migration can be begun again, and then ends as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Migrated:
     Attributes:
         before: the number of partitions; None for a namespace that does not exist: there was nothing to do.
         events: live events that were moved to another partition; those that stayed are not counted.
-        dead_letters: the same for dead letters.
+        dead_letters: dead letters that were moved to another partition.
     """
 
     before: int | None
@@ -58,7 +58,7 @@ class Migrated:
 async def migrate_partitions(
     client: Redis | RedisCluster, namespace: str = NAMESPACE_DEFAULT, *, partitions: int
 ) -> Migrated:
-    """Keep the namespace in so many partitions from now on. No node may be joined; posts are refused meanwhile.
+    """Move the namespace into this number of partitions. No node may be joined; posts are refused meanwhile.
 
     Safe to call again after it was interrupted, and the only thing that can be done with the namespace then.
 
@@ -87,7 +87,7 @@ def client_for(url: str, *, cluster: bool = False, service: str | None = None) -
 
 
 _EARLIER: Final = re.compile(rb"\xff\d+\Z")
-"""What an earlier dead letter of an id has behind it; see lua/lib/letters.lua."""
+"""The suffix of the name of an earlier dead letter of an id; see lua/lib/letters.lua."""
 
 
 class _Migration:
@@ -119,7 +119,7 @@ class _Migration:
         for place, part in enumerate(parts):
             await self._mark(place, part, mark, {str(before), str(self._to)} if place < before else None)
         try:
-            # Somebody may have joined in between.
+            # A node may have joined in between.
             await require_no_nodes(parts[:before])
         except StoreRefused:
             if not target:
@@ -131,7 +131,7 @@ class _Migration:
             events += await self._move(place, parts, "queue", ("records", "states"))
             letters += await self._move(place, parts, "buried", ("letters",))
         for part in parts[self._to :]:
-            # Its meta stays, with a number that refuses whoever still posts by the old one.
+            # Its meta stays, with a number that refuses clients which still use the old one.
             await part.do(b"DEL", *(key for name, key in part.keys.items() if name != "meta"))
             await _set_number(part, self._to)
         # The first goes last: until then its mark tells that there is something to finish.
@@ -144,7 +144,7 @@ class _Migration:
         return await Part.at(self._connector, OPERATION, self._namespace, place)
 
     async def _mark(self, place: int, part: Part, mark: str, known: set[str] | None) -> None:
-        """From now on no operation is accepted; a partition that nobody has used is made, with the mark.
+        """Set the mark, with which no operation is accepted; a partition that was never used is made, with the mark.
 
         Args:
             known: the numbers that it may have; None if it is out of use, and so may have any of an earlier time.
@@ -160,7 +160,7 @@ class _Migration:
             await part.do(b"HSET", part.keys["meta"], "partitions", mark)
 
     async def _move(self, place: int, parts: Sequence[Part], queue: str, hashes: Sequence[str]) -> int:
-        """What is in this partition and does not belong there any more; how many were moved."""
+        """Move the entries that do not belong to this partition any more; returns how many were moved."""
         source = parts[place]
         stay = moved = 0
         while True:
@@ -231,7 +231,7 @@ async def _values(part: Part, key: str, ids: Sequence[bytes]) -> list[Reply]:
 
 
 async def _stored(part: Part) -> str | None:
-    """The number that is kept; None if there is no such partition."""
+    """The number of partitions that is stored; None if the partition does not exist."""
     schema, number = as_list(await part.do(b"HMGET", part.keys["meta"], "schema", "partitions"))
     if schema is None:
         return None

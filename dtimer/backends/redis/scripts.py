@@ -3,7 +3,7 @@
 When a script is loaded
 
 - a line ``--@include name`` is replaced by ``lua/lib/name.lua``, each file once a script;
-- comment lines go, and functions that it has no use for, since a server makes all of them anew in each run;
+- comment lines go, and functions that it has no use for, since a server creates all of them again in each run;
 - a line ``--@check KEY COMMAND`` becomes one that asks for the key's size, if the script uses the key;
 - ``LIMITS.NAME`` is replaced by that number of :mod:`dtimer.limits`, so that each limit is stated once;
 - ``FIELDS.WHOLE`` is replaced by the letters of the fields of a record that are whole numbers.
@@ -109,7 +109,7 @@ def load_script(name: str, folder: Traversable = LUA) -> Script:
 
 
 def sharded(script: Script) -> Script:
-    """The same for a cluster, where it publishes to the shard that has the keys."""
+    """The script for a cluster, where it publishes to the shard that has the keys."""
     return Script(script.name, script.source.replace("redis.pcall('PUBLISH'", "redis.pcall('SPUBLISH'"))
 
 
@@ -153,11 +153,11 @@ def _sha1(source: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _packed(keys: tuple[bytes | str, ...], common: tuple[Argument, ...]) -> bytes:
-    """The same for many calls of a namespace."""
+    """The part of a command that many calls of one namespace have in common."""
     return pack_some((len(keys), *keys, *common))
 
 
 def _limit(match: re.Match[str]) -> str:
-    """As a literal: a table of all would be made anew by each run. Below 2**53, as all are, Lua counts exactly."""
+    """A limit as a literal: each run would create a table of all limits again. Below 2**53, as all are, Lua counts exactly."""
     value: int = getattr(limits, match[1])
     return str(value)

@@ -14,7 +14,7 @@ from dtimer.loop_local import after_fork
 
 # The shell's standard input is a lifeline: when Python ends, in whatever way, the kernel closes the other end of it,
 # `read` returns, and the server is asked to stop. No hook of Python's own runs when its process is killed.
-# Nor does anybody else remove a temporary folder then. While Python lives it is Python's: it reads the log in it, and
+# Nothing else removes a temporary folder then. While Python lives it is Python's: it reads the log in it, and
 # starts another server there if this one could not have its port.
 _SUPERVISOR: Final = """
 exec 3<&0

@@ -50,7 +50,7 @@ def client_of(url: str) -> Redis:
 
 
 def cluster_client_of(url: str) -> RedisCluster:
-    """The same for a cluster, of which the URL names one server."""
+    """A client of a cluster, of which the URL names one server."""
     parts = _check(url)
     if parts.scheme == "unix" or _database(parts):
         raise InvalidArgument("url", "of a cluster must be redis:// or rediss://, without a database")
@@ -63,7 +63,7 @@ def cluster_client_of(url: str) -> RedisCluster:
 
 
 def sentinel_client_of(url: str, service: str) -> Redis:
-    """The same for the master of a service, by a sentinel that the URL names."""
+    """A client of the master of a service, by a sentinel that the URL names."""
     parts = _check(url)
     if parts.scheme == "unix":
         raise InvalidArgument("url", "of a sentinel must be redis:// or rediss://")
@@ -95,7 +95,7 @@ def _check(url: object) -> SplitResult:
 
 
 def _problem(url: str, parts: SplitResult) -> str | None:
-    """What is wrong with it, if anything is."""
+    """The problem of a URL, if there is one."""
     # urlsplit is content with a colon.
     if parts.scheme not in _SCHEMES or not url[len(parts.scheme) :].startswith("://"):
         return f"must begin with {', '.join(f'{scheme}://' for scheme in _SCHEMES)}"
@@ -124,7 +124,7 @@ def _port_is_right(parts: SplitResult) -> bool:
 
 
 def _problem_of_options(parts: SplitResult) -> str | None:
-    """Of what comes after the server: the database, and options."""
+    """The problem of the part after the server: the database, and options."""
     options = parse_qs(parts.query, keep_blank_values=True)
     if any(len(values) > 1 for values in options.values()):
         return "has an option twice"
@@ -145,6 +145,6 @@ def _problem_of_options(parts: SplitResult) -> str | None:
 
 
 def _database(parts: SplitResult) -> int:
-    """Of a URL that was checked."""
+    """The number of the database that a checked URL names."""
     named = parse_qs(parts.query).get("db") or [parts.path.strip("/") or "0"]
     return int(named[0])

@@ -87,7 +87,7 @@ def applied(operation: str, reply: Reply, read: Callable[[Reply], T]) -> Applied
     """The place in history that every reply carries, around its value (rule O1).
 
     Raises:
-        OutcomeUnknown: this is no reply to the operation; what the server did is anybody's guess.
+        OutcomeUnknown: this cannot be a reply to the operation, so what the server did is not known.
     """
     try:
         place, value = as_list(reply)
@@ -263,7 +263,7 @@ def inspection(reply: Reply) -> Inspection:
             member = RingMember(_text(node), incarnation, None if parked == "-" else Parked(parked), as_int(expires_us))
             members.append((int(position), member))
         except ValueError:
-            continue  # somebody else wrote it; the ring passes it over too
+            continue  # another program wrote it; the ring passes it over, too
     armed: Arm | None = None
     if arm is not None:
         node, due_us, at_us = as_list(arm)
@@ -287,7 +287,7 @@ def _text(reply: Reply) -> str:
 
 
 def _id(reply: Reply) -> str:
-    # One that somebody else put there may be no UTF-8; it must not take its neighbours down with it.
+    # One that another program put there need not be UTF-8; it must not harm its neighbours.
     return as_bytes(reply).decode("utf-8", "surrogateescape")
 
 

@@ -62,7 +62,7 @@ def pack_row(first: bytes, second: bytes, third: bytes) -> bytes:
 
 
 def utf8(text: str) -> bytes:
-    """What text is on the wire. Ids that somebody else made may be no UTF-8; they go back as they came."""
+    """The bytes of a text on the wire. Ids that another program made need not be UTF-8; they go back unchanged."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -186,7 +186,7 @@ def _none(length: int) -> Reply:
     return None
 
 
-# --- parts of a reply; a server that answers something else is no server of ours ----------------------------
+# --- parts of a reply; a server that answers something else does not speak our protocol ----------------------------
 
 
 def as_list(reply: Reply) -> list[Reply]:
