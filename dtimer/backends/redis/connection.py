@@ -233,7 +233,7 @@ class StoreConnection(asyncio.Protocol):
 
 
 async def _name(raw: AbstractConnection) -> bytes | None:
-    """A name that no other server has, nor this one before a restart or a promotion (rule O2); None if it tells none."""
+    """A name that no other server has, nor this one before a restart or a promotion (rule O2); None if not told."""
     parts: list[bytes] = []
     for wanted in (_RUN_ID, _REPLICATION_ID):
         try:

@@ -158,6 +158,6 @@ def _packed(keys: tuple[bytes | str, ...], common: tuple[Argument, ...]) -> byte
 
 
 def _limit(match: re.Match[str]) -> str:
-    """A limit as a literal: each run would create a table of all limits again. Below 2**53, as all are, Lua counts exactly."""
+    """A literal, as each run would create a table of all limits. Below 2**53, as all are, Lua counts exactly."""
     value: int = getattr(limits, match[1])
     return str(value)
