@@ -2,7 +2,7 @@
 
 * Yours: :class:`InvalidArgument` and its kin, raised at the caller; nothing was done.
 * The store's: :class:`BackendError`, which names the operation and says whether it may have been applied.
-* Reports: what a node meets on its own, handed to the ``error`` handlers or logged, never raised at a caller.
+* Reports: problems that a node meets on its own. The ``error`` handlers get them, or the log; no caller does.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ConfirmNotRequired(DTimerError):
 
 
 class WrongProcessOrLoop(DTimerError):
-    """What serves one event loop of one process was used in another; nothing was sent (rule F8)."""
+    """An object that serves one event loop of one process was used in another; nothing was sent (rule F8)."""
 
 
 class Unsupported(DTimerError):
@@ -83,7 +83,7 @@ class Unsupported(DTimerError):
 
 
 class ConsumerConflict(DTimerError):
-    """Handlers and an open ``events()`` iterator cannot share a timer: each event has one taker."""
+    """Handlers and an open ``events()`` iterator cannot share a timer: each event goes to one of them."""
 
 
 # --- the store's ------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class HandlerFailed(Report):
 class ConfirmedTooLate(Report):
     """A confirm came after the deadline, when another delivery or a dead letter had taken its place (rule D4).
 
-    The work was done, and is or was done once more elsewhere, or is told as exhausted.
+    The work was done, and is or was done once more elsewhere, or the event was reported as exhausted.
 
     Attributes:
         outcome: what the confirm was answered.
@@ -313,7 +313,7 @@ def listed(calls: tuple[AcknowledgedCall, ...]) -> str:
 class StoreClockLeapt(Report):
     """The store's clock has leapt ahead; what came due by it is delivered (rule T2).
 
-    It is told by this process's monotonic clock, which in a host that was suspended stands still meanwhile.
+    The leap is measured by this process's monotonic clock, which stands still while the host is suspended.
 
     Attributes:
         leap_us: by how much, at least.
@@ -341,7 +341,7 @@ class StoreClockStepped(Report):
 class NodeStopped(Report):
     """The node takes no more events although it was not told to leave; the cause, if any, says why (rule N4).
 
-    Its task was cancelled, its backend was closed, or the program is being ended. `join` begins anew.
+    Its task was cancelled, its backend was closed, or the program is being ended. `join` starts it again.
     """
 
 

@@ -1,4 +1,4 @@
-"""What handlers and iterators are given."""
+"""Events as handlers and iterators get them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from dtimer.user_code import ends_the_program, ends_the_task
 
 
 class EventActions(Protocol[PayloadT]):
-    """What an event needs of the node that holds it."""
+    """The calls that an event makes to the node that has it."""
 
     def confirm(self, event: Event[PayloadT], repeat_within_us: int | None) -> Confirming: ...
 
     def confirm_at_end(self, event: Event[PayloadT]) -> Awaitable[object] | None:
-        """Its block was left cleanly; None if other handlers of it have a say, too."""
+        """The block of an event was left cleanly. None if other handlers of the event decide, too."""
         ...
 
     async def release(self, event: Event[PayloadT], delay: Delay, counted: bool) -> ReleaseOutcome: ...
@@ -37,7 +37,7 @@ class EventActions(Protocol[PayloadT]):
     def failed(self, event: Event[PayloadT], error: BaseException) -> None: ...
 
     def at_end(self, event: Event[PayloadT]) -> None:
-        """Its block was left, and what that asked for is over."""
+        """The block of an event was left, and the confirm or release that followed is over."""
         ...
 
 
@@ -54,7 +54,7 @@ class PendingOutcome(Protocol):
 
     @property
     def failed(self) -> bool:
-        """It came to an error, so nothing is known to be settled by it."""
+        """The call failed, so it is not known to have settled the event."""
         ...
 
 
@@ -69,16 +69,16 @@ class Asked:
 
 
 ON_ITS_WAY: Final[PendingOutcome] = Asked()
-"""What is asked for in the event's loop in a moment."""
+"""A confirm that the event's loop is about to ask for."""
 
 
 class DeliveryState:
-    """How a delivery stands with the node that holds it, which alone writes it.
+    """The state of a delivery at its node, which alone writes it.
 
     Attributes:
         deadline_us: as far as is known, by the store's clock; None if it requires no confirm.
-        lost: an extension was answered that it is in charge of nothing any more.
-        settling: what was asked for last.
+        lost: the answer to an extension was that the delivery is not in charge of the event any more.
+        settling: the last confirm, release or burial that was asked for.
         withdrawn: the event was cancelled or replaced before the deadline.
     """
 
@@ -92,7 +92,7 @@ class DeliveryState:
         self._earlier: tuple[PendingOutcome, ...] = ()
 
     def ask(self, settling: PendingOutcome) -> None:
-        """Something is asked for, maybe not for the first time."""
+        """A confirm, release or burial is asked for, perhaps not the first one."""
         if self.settling is not None and self.settling is not ON_ITS_WAY:
             self._earlier += (self.settling,)
         self.settling = settling
@@ -187,7 +187,7 @@ class Event(Generic[PayloadT]):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What was posted beside the payload."""
+        """The headers that were posted beside the payload."""
         return decode_headers(self._delivery.event.headers)
 
     @property
@@ -259,7 +259,7 @@ class Event(Generic[PayloadT]):
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the last confirm, release or burial that was asked for here came to.
+        """The outcome of the last confirm, release or burial that was asked for here.
 
         None before it is answered, and if it raised an error.
         """
@@ -274,7 +274,7 @@ class Event(Generic[PayloadT]):
     # --- what can be done with it ----------------------------------------------------------------------
 
     def confirm(self, *, repeat_within: Timeout | None = None) -> Confirming:
-        """End the event, also past its deadline if nobody has claimed it again (rule E1).
+        """End the event, also past its deadline as long as it was not claimed again (rule E1).
 
         It is on its way when this returns, so a plain function may call it too; await it for the outcome.
         An event that requires no confirm has nothing to confirm: the outcome is `NOT_FOUND`, without I/O.
@@ -298,7 +298,7 @@ class Event(Generic[PayloadT]):
         return await self._actions.release(self, delay, counted)
 
     async def extend(self, timeout: Timeout) -> ExtendOutcome:  # noqa: ASYNC109  # not a time limit of the call
-        """Move the deadline to so many seconds, or a timedelta, from now (rule E4). Raises as `release` does."""
+        """Move the deadline to `timeout` from now, in seconds or a timedelta (rule E4). Raises as `release` does."""
         return await self._actions.extend(self, timeout)
 
     async def bury(self, reason: str) -> BuryOutcome:
@@ -363,7 +363,7 @@ class Ended(Generic[PayloadT]):
 
 
 def decode_ended(ended: EndedEvent, codec: Codec[PayloadT], caught: Callable[[BaseException], None]) -> Ended[PayloadT]:
-    """What is told of an event that a claim, or a counted release, found at its end.
+    """An event that a claim, or a counted release, found at its end, with its payload decoded.
 
     Args:
         caught: called with what the codec raises.
@@ -376,7 +376,7 @@ def decode_ended(ended: EndedEvent, codec: Codec[PayloadT], caught: Callable[[Ba
         if ends_the_program(error):
             raise
         caught(error)
-        # It is over, so nobody can do better; the bytes are there.
+        # The event has ended, so no other node can decode it either; `payload_bytes` has the bytes.
         payload = None
     return Ended(
         id=event.id,

@@ -1,7 +1,7 @@
-"""Values that nobody changes, for what is made with every event or call: a type checker sees to it.
+"""Immutable values, for what is made with every event or call. Type checkers enforce it; run time does not.
 
-At run time :func:`attrs.frozen` would see to it too, and take twice as long to make a value: a tenth of all that
-a client does for an event. So there they can be changed; whoever does is at fault.
+:func:`attrs.frozen` would enforce it at run time as well, but takes twice as long to make a value: a tenth of all that
+a client does for an event. So the values are mutable at run time; do not rely on it.
 """
 
 from __future__ import annotations

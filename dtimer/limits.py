@@ -35,7 +35,7 @@ RETRIES_MAX: Final = 1_000_000
 REASON_MAX_BYTES: Final = 1 << 10
 """Longer reasons for burying an event, and texts of errors, are cut, not refused: the event matters more."""
 LAST_ERROR_MAX_BYTES: Final = 4 << 10
-"""An error's type and text, and what is kept beside them, stay below this: what has more is not dtimer's."""
+"""An error's type and text, and what is kept beside them, stay below this: a larger one is not dtimer's."""
 
 SCHEMA: Final = 2
 """The major version of what a namespace keeps; one of another major version is refused (rule F7)."""
@@ -58,11 +58,11 @@ REPLY_MAX_BYTES: Final = 80 << 20
 """No reply is larger: one event, and less than 16 MiB of ids, times and what was set aside. A connection on which
 more has come without an end is closed."""
 SKEW_TOLD_US: Final = SECOND_US
-"""A clock that is so far off is worth a line; time servers correct some milliseconds all the time."""
+"""A clock that is this far off is worth a line; time servers correct some milliseconds all the time."""
 RESET_MAX_BYTES: Final = 1 << 20
 """Of records, or one larger, that a reset of the clock reads at a time, in some ms: the server has other clients."""
 UNREADABLE_SHOWN_BYTES: Final = 64 << 10
-"""So much of a record that cannot be read is part of a reply; it may have any size."""
+"""How much of a record that cannot be read is part of a reply; the record may have any size."""
 CLAIM_EXTRA_ENTRIES: Final = 64
 """Exhausted, expired and unreadable entries that a claim clears without using up its room."""
 PAGE_MAX_ITEMS: Final = 256
@@ -75,17 +75,17 @@ PARTITIONS_MAX: Final = 1_024
 # --- announcements and the ring (rules D6, N3, W1 to W5) ------------------------------------------
 
 UNARMED_OVERDUE_US: Final = 50 * MILLISECOND_US
-"""A node that was not told to come leaves younger events to the one that was."""
+"""A node that is not armed leaves events that are overdue for less to the one that is."""
 ARM_GRACE_US: Final = 50 * MILLISECOND_US
-"""So long after its time an armed node that has not come is suspect."""
+"""An armed node that has not claimed this long after its time is suspect."""
 ANNOUNCE_MAX_TRIES: Final = 64
 PULSE_SILENCE_US: Final = 600 * MILLISECOND_US
 PULSE_JITTER_US: Final = 200 * MILLISECOND_US
 """Silence plus jitter plus a round trip stays below the second that D7 promises."""
 POLL_MAX_US: Final = 10 * SECOND_US
-"""A node claims at least this often, as its sign of life."""
+"""A node claims at least this often, which renews its lease."""
 MEMBER_LIFE_POLLS: Final = 10
-"""A member that has not claimed for so many of its longest polls is removed."""
+"""A member that has not claimed for this many of its longest polls is removed."""
 
 # --- the store's clock (rule T2) -------------------------------------------------------------------
 
@@ -96,20 +96,20 @@ Less is only that a batch gave each item a microsecond of its own (at most 512).
 # --- failures (rules E5, F1, F4) --------------------------------------------------------------------
 
 REFUSED_FOR_DEFAULT_US: Final = 3_600 * SECOND_US
-"""So long after its first refusal an event is buried at the next one: a rolling deploy is over by then."""
+"""A refusal this long after the first one buries the event: a rolling deploy is over by then."""
 REFUSAL_ROUNDS: Final = 8
-"""So often a refused event goes round the whole ring. In a burst a round may pass one node by; eight do not."""
+"""How often a refused event goes round the whole ring. In a burst one round may miss a node; eight do not."""
 REFUSAL_WAIT_MIN_US: Final = 50 * MILLISECOND_US
 REFUSAL_WAIT_MAX_US: Final = 4 * SECOND_US
 """With a round after it this stays below the 5 s in which a node that has joined gets what waits for it."""
 DEAD_LETTERS_MAX: Final = 10_000
 DEAD_LETTER_AGE_US: Final = 30 * DAY_US
 BRANCHES_MAX: Final = 32
-"""Of a namespace's history. A client that comes back after more restarts is told of a loss that may be none."""
+"""Of a namespace's history. A client that comes back after more restarts gets the report of a loss that may be none."""
 CALLS_REMEMBERED_MAX: Final = 4_096
 """Ids of acknowledged calls that a timer can name when a store has lost them."""
 REPEAT_WITHIN_US: Final = 5 * SECOND_US
-"""Calls that are safe to repeat are repeated inside for so long."""
+"""Calls that are safe to repeat are repeated inside for this time."""
 BACKOFF_MIN_US: Final = 50 * MILLISECOND_US
 BACKOFF_MAX_US: Final = 2 * SECOND_US
 """The longest pause between two attempts to reach the store."""
@@ -122,19 +122,19 @@ RECEIPTS_REMEMBERED_MAX: Final = 4_096
 """Deliveries for which a node remembers the receipt that ``timer.confirm(id)`` uses."""
 LEAVE_TIMEOUT_DEFAULT_US: Final = 30 * SECOND_US
 LEAVE_CANCEL_GRACE_US: Final = 1 * SECOND_US
-"""What a handler that was cancelled by ``leave`` has to clean up in."""
+"""The time in which a handler that ``leave`` has cancelled can clean up."""
 HANDLER_THREADS_MAX: Final = 512
 """Threads for plain handlers; there are never more than handlers that run, which `max_events` bounds."""
 MAX_RUN_DEFAULT_US: Final = 3_600 * SECOND_US
-"""For so long the delivery of a handler that runs is extended: long for work, short for one that hangs."""
+"""How long the delivery of a running handler is extended: long for work, short for a handler that hangs."""
 LOOP_BLOCKED_US: Final = 500 * MILLISECOND_US
-"""An event loop that did not go round for so long is reported: nodes pass over one that is late by a tenth of it."""
+"""An event loop that is blocked this long is reported; a node that is late by a tenth of it is passed over."""
 LOOP_BLOCKED_AGAIN_US: Final = 60 * SECOND_US
-"""A handler that blocks mostly does so each time; it is reported but once in a while."""
+"""A handler that blocks mostly does so each time, so it is reported once in a while."""
 HOOK_CALLS_MAX: Final = 100
-"""Calls of ``error`` handlers that run at once, and of those for each other kind of news: one that never ends must not
-pile up tasks without bound."""
+"""Calls of ``error`` handlers that run at once, and of the handlers for each other kind of report: a handler that never
+ends must not pile up tasks without bound."""
 CLOCK_LEAP_US: Final = 1 * SECOND_US
-"""A store's clock that goes so far ahead of this process's between two replies has leapt: clocks drift by some ms."""
+"""A store's clock that gains this much on this process's between two replies has leapt: clocks drift by some ms."""
 CLOCK_WINDOW_US: Final = 30 * SECOND_US
 """A bound on the store's clock is forgotten after one to two of these: two clocks drift by some ms in that time."""

@@ -2,8 +2,8 @@
 
 Futures, tasks, locks and sockets of asyncio serve the loop that made them.
 A forked process has copies of them, and of the loop's poll set even the very one that its parent waits on:
-to close a connection there as usual would make the parent deaf.
-So what a process inherits is neither used nor given back, but kept for as long as it lives.
+to close a connection in the child as usual would stop the parent from receiving.
+So what a process inherits is neither used nor closed, but kept until the process ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _inherited: Final[list[object]] = []
 
 
 class _Process:
-    """Told by identity, which costs less than a number that the system must be asked for."""
+    """The running process, known by an object's identity: that costs less than asking the system for a process id."""
 
     current: object = object()
 
@@ -33,13 +33,13 @@ class _Process:
 def after_fork(owner: T, reset: Callable[[T], None]) -> None:
     """Call this in a child, right after the fork, when no other thread runs yet, and no event loop.
 
-    The heir is not kept alive by this.
+    This does not keep the owner alive.
     """
     _owners[owner] = reset
 
 
 def keep_alive(thing: object) -> None:
-    """It is the parent process's: it must not even be collected here, since that would give back what it holds."""
+    """Keep an object of the parent process: collecting it here would close what it holds."""
     _inherited.append(thing)
 
 

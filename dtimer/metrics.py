@@ -1,4 +1,4 @@
-"""What one timer has done and met so far, for metrics."""
+"""Counts of what one timer has done and met, for metrics."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from attrs import asdict, define, frozen
 
 @define
 class RunningCounters:
-    """The running counts. Each goes up only, from the timer's making on."""
+    """The running counts, since the timer was made. A count never goes down."""
 
     delivered: int = 0
-    """Events handed to a handler or an iterator."""
+    """Events that a handler or an iterator got."""
     retried: int = 0
-    """Of these, those with counted deliveries before."""
+    """Delivered events that had counted deliveries before."""
     confirmed: int = 0
     confirmed_too_late: int = 0
     """Confirms that came after the deadline and ended nothing, since another delivery or a dead letter was there."""
     exhausted: int = 0
-    """Events that this node was told of as exhausted (rule E5)."""
+    """Events that were reported to this node as exhausted (rule E5)."""
     expired: int = 0
-    """The same for expired ones (rule P7)."""
+    """Events that were reported to this node as expired (rule P7)."""
     handler_errors: int = 0
     refused_payloads: int = 0
     unreadable: int = 0
@@ -37,7 +37,7 @@ class RunningCounters:
     lost_writes: int = 0
     """Times the store went back in its own history (rule O1)."""
     store_restarts: int = 0
-    """Times another server answered than before, and nothing was lost that is known of (rule O2)."""
+    """Times another server answered than before, without a known loss (rule O2)."""
     clock_steps: int = 0
     """Times the clock of the store's host was set back (rule T2)."""
     clock_leaps: int = 0

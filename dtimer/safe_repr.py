@@ -61,7 +61,7 @@ def text_of(error: BaseException, most: int) -> str:
 
 
 def name_of(kind: type, *, whole: bool = False) -> str:
-    """What a class is called, whatever its metaclass and its module say.
+    """The name of a class, without asking its metaclass or its module.
 
     Args:
         whole: with its module in front, unless it is built in.
@@ -80,7 +80,7 @@ def _text(write: Callable[[object], str], value: object, most: int) -> str:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException:
-        # Whatever a class of somebody's raises: its name has to do.
+        # A foreign class may raise anything; its name has to do.
         text = f"<{name_of(type(value))} that cannot be shown>"
     return _cut(text, most)
 

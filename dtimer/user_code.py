@@ -3,7 +3,7 @@
 Each call of it stands in a `try` with ``except BaseException``, which asks :func:`ends_the_program` or, where
 something was awaited, :func:`ends_the_task` first. What neither of them names is a failure of the called code alone.
 
-What was raised is foreign, too. It is told by its type: `isinstance` would ask it for its ``__class__``.
+The raised object is foreign, too. Its type identifies it: `isinstance` would ask it for its ``__class__``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def ends_the_task(error: BaseException, task: asyncio.Task[Any] | None = None) -
     """Whether it ends the program, or says that the running task is being cancelled or its coroutine closed.
 
     Args:
-        task: that which awaits. Only if it is given, a GeneratorExit of the called code is told from its own.
+        task: the task that awaits. Only with it a GeneratorExit of the called code is distinguished from its own.
     """
     if issubclass(type(error), asyncio.CancelledError):
         running = _running_task()

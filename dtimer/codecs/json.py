@@ -26,8 +26,8 @@ class JsonCodec:
         try:
             text = "".join(self._chunks(payload, 0))
         except (ValueError, TypeError, RecursionError):
-            text = self._documented.encode(payload)  # says better what is wrong; it looks for circles, too
-        # Only objects have keys, and whether there are any is sooner told by the text than by a walk.
+            text = self._documented.encode(payload)  # it has better messages, and finds circles, too
+        # Only objects have keys. Searching the text for "{" is cheaper than walking the value.
         if isinstance(payload, dict):
             _refuse_keys_of(payload)
             if text.rfind("{"):  # not the first character: there is another, or a string has one
@@ -42,7 +42,7 @@ class JsonCodec:
             value, end = self._decoder.raw_decode(text)
         except ValueError:
             value, end = None, -1
-        # That looks for no white space around the value, which costs a third and which `encode` writes none of.
+        # `raw_decode` skips no white space around the value, which would cost a third; `encode` writes none.
         if end != len(text):
             value = self._decoder.decode(text)
         return cast(JsonValue, value)
@@ -52,10 +52,10 @@ Chunks: TypeAlias = Callable[[object, int], Iterable[str]]
 
 
 def _chunks_of(encoder: json.JSONEncoder) -> Chunks:
-    """What :meth:`json.JSONEncoder.encode` encodes with and makes again for each value, which is half of its time.
+    """The function that :meth:`json.JSONEncoder.encode` makes for each value, which is half of its time.
 
-    It is made once here. What ``json.encoder`` calls it is not documented, so where it is called otherwise, or made
-    of something else, the documented way has to do.
+    It is made once here. Its name in ``json.encoder`` is not documented, so where it has another name, or is made in
+    another way, the documented method has to do.
     """
     documented: Chunks = lambda value, _: encoder.iterencode(value)  # noqa: E731  # of the type of the other
     make: Callable[..., Chunks] | None = getattr(json.encoder, "c_make_encoder", None)

@@ -1,4 +1,4 @@
-"""Events as they stand in the store, for looking at: live ones and dead letters."""
+"""Events as the store has them, live ones and dead letters: the results of queries."""
 
 from __future__ import annotations
 
@@ -132,32 +132,32 @@ class DeadEvent(Generic[PayloadT]):
 
     @property
     def detail(self) -> str:
-        """What a handler said when it buried the event; otherwise what went wrong last, in one line."""
+        """The reason that a handler gave for burying the event; otherwise the last error, in one line."""
         return self.letter.detail or ("" if self.last_error is None else str(self.last_error))
 
     @property
     def last_error(self) -> LastError | None:
-        """What went wrong last, and where; None if nothing did, as with an event that expired undelivered."""
+        """The last failure of the event, and its node; None without one, as for an event that expired undelivered."""
         return self.letter.last_error
 
     @property
     def failed_at(self) -> datetime | None:
-        """When that was, by the clock of the store's host: when it was told, or the deadline that passed."""
+        """When the last failure was reported, or the deadline that passed, by the clock of the store's host."""
         return None if self.last_error is None else from_instant(self.last_error.at_us - self._skew_us)
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What was posted beside the payload; none if the record could not be read."""
+        """The headers that were posted beside the payload; empty if the record could not be read."""
         return {} if self.letter.event is None else decode_headers(self.letter.event.headers)
 
     @property
     def due(self) -> datetime:
-        """When it was due, by its post or the last change of its delay."""
+        """When the event was due, by its post or the last change of its delay."""
         return from_instant(self.letter.due_us - self._skew_us)
 
     @property
     def buried_at(self) -> datetime:
-        """When, by the clock of the store's host: a microsecond that no other letter of its partition has."""
+        """When it was buried, by the clock of the store's host; no other letter of its partition has the same time."""
         return from_instant(self.letter.buried_us - self._skew_us)
 
     @property
