@@ -10,13 +10,17 @@ from contextlib import asynccontextmanager
 import pytest
 from redis import Redis as Client
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from dtimer import (
     BackendError,
     CancelOutcome,
     ConfirmOutcome,
+    DeadEvent,
     DTimer,
     EndReason,
+    Event,
+    JsonValue,
     Known,
     MalformedWakeup,
     NodeFenced,
@@ -37,7 +41,7 @@ from dtimer.protocol.values import (
     Release,
 )
 from support.servers import Server, StartServer
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 from support.worlds import NAMESPACE, Node, RedisWorld
 
 PREFIX = f"{{{NAMESPACE}}}:"
@@ -210,6 +214,77 @@ async def test_an_event_from_before_all_time_is_delivered(world: RedisWorld, str
 
     assert node.ids == ["ever"]
     assert node.events[0].due <= node.events[0].delivered_at
+
+
+SCORES = ["inf", "-inf", "1e300", "-1e300", "9.1e15", "9e15", "-5", "0.5"]
+
+
+@pytest.mark.parametrize("key", ["queue", "ring", "lives", "buried"])
+async def test_a_score_is_always_a_number(world: RedisWorld, stranger: Client, key: str) -> None:
+    """So that no script has to think of what compares with nothing."""
+    await world.timer().post("p", 60_000)
+    with pytest.raises(ResponseError, match="not a valid float"):
+        stranger.execute_command("ZADD", PREFIX + key, "nan", "x")
+    stranger.execute_command("ZADD", PREFIX + key, "inf", "x")
+    with pytest.raises(ResponseError, match="NaN"):
+        stranger.execute_command("ZINCRBY", PREFIX + key, "-inf", "x")
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("key", ["queue", "ring", "lives", "buried"])
+async def test_no_score_that_others_write_stops_anything(
+    world: RedisWorld, stranger: Client, key: str, score: str
+) -> None:
+    """Of a member of ours, and of one that is not: every call is answered, and neighbours come (rules F4, F5)."""
+
+    async def bury(event: Event) -> None:
+        if event.id == "mine":
+            await event.bury("why")
+
+    node = await world.node("n", bury)
+    other = await world.node("m", bury)
+    timer = node.timer
+    await timer.post(1, 0, id="mine", keep=True)
+    await until(lambda: node.events or other.events)
+    await timer.post_many(Post(payload=n, delay=60_000, id=f"later{n}", max_retries=1) for n in range(4))
+
+    async def buried(payload: bytes) -> DeadEvent[JsonValue]:
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                for letter in await timer.dead_letters():
+                    if letter.payload_bytes == payload:
+                        return letter
+
+    await buried(b"1")
+    known = {"queue": ["later0", "later1"], "ring": ["n"], "lives": ["n"], "buried": ["mine"]}[key]
+    for member in [*known, "strange"]:
+        stranger.execute_command("ZADD", PREFIX + key, score, member)
+
+    await timer.peek("later0")
+    await timer.peek("strange")
+    await timer.change_delay("later0", 30_000)
+    await timer.cancel("later0")
+    shown = [entry.id for entry in await timer.upcoming()]
+    await world.inspect()
+    listed = [letter.id for letter in await timer.dead_letters()]
+    # Buried once more, beside the letter that there is.
+    await timer.post(2, 0, id="mine", keep=True)
+    await timer.post_many(Post(payload=n, delay=0, id=f"neighbour{n}") for n in range(8))
+    await world.until(lambda: {f"neighbour{n}" for n in range(8)} <= {*node.ids, *other.ids})
+    await world.until(lambda: [*node.ids, *other.ids].count("mine") == 2)
+    newer = await buried(b"2")
+
+    assert {"later2", "later3"} <= set(shown)
+    kept = key != "buried" or float(score) > 1e15
+    assert ("mine" in listed) is kept
+    assert {letter.id for letter in await timer.dead_letters()} <= {"mine", "strange"}
+    assert [letter.id for letter in await timer.dead_letters()].count("mine") == 1 + kept
+    assert await timer.resend(newer)
+    await timer.discard("mine")
+    await timer.discard("strange")
+    assert node.timer.joined
+    assert other.timer.joined
+    assert {*node.error_types(), *other.error_types()} <= {RecordUnreadable}
 
 
 # --- keys of another type, another schema, no numbers ---------------------------------------------------------------

@@ -14,7 +14,7 @@ local function oldest_that_exists()
 end
 
 local function buried_at(member)
-  return tonumber(redis.call('ZSCORE', BURIED, member) or nil)
+  return time_of(redis.call('ZSCORE', BURIED, member))
 end
 
 local function earlier(id, buried)
