@@ -53,6 +53,24 @@ async def test_a_handler_that_blocks_the_loop_is_named_and_the_subscription_is_n
         assert timer.counters.failed_subscriptions == 0
 
 
+async def test_a_pulse_that_a_blocked_loop_has_not_read_yet_was_heard(server: Server) -> None:
+    """Each event falls due while the one before blocks, so that a fallback claim brings it; its pulse comes with it,
+    and is read only after the handler has blocked once more, when the next fallback claim is due (rule W1)."""
+    async with RedisBackend.from_url(server.url) as backend:
+        timer = DTimer(backend)
+        errors: list[DTimerError] = []
+        timer.on("error", errors.append)
+        timer.on("event", lambda event: time.sleep(1.0))
+        async with timer:
+            await timer.post_many(Post(payload=n, delay=500 * n) for n in range(3))
+            await until(lambda: timer.counters.delivered == 3)
+            claims = timer.counters.claims
+            await until(lambda: timer.counters.claims > claims)
+
+        assert {type(error) for error in errors} == {LoopBlocked}
+        assert timer.counters.failed_subscriptions == 0
+
+
 async def test_a_coroutine_that_blocks_the_loop_is_noticed(server: Server) -> None:
     """By the lateness of the node's own alarm: not by name, and not to the full length."""
     async with RedisBackend.from_url(server.url) as backend:

@@ -334,6 +334,69 @@ def test_what_ends_the_program_does_and_the_node_leaves_loudly(
     asyncio.run(look())
 
 
+class EndsTheProgram(JsonCodec):
+    """It raises SystemExit once, at a payload that asks for it."""
+
+    done = False
+
+    def decode(self, data: bytes) -> JsonValue:
+        if data == b'"codec"' and not self.done:
+            self.done = True
+            raise SystemExit
+        return super().decode(data)
+
+
+@pytest.mark.parametrize("place", ["plain", "coroutine", "block", "codec"])
+def test_what_ended_the_program_is_left_to_its_deadline_and_counted(place: str) -> None:
+    """Whatever its retry policy says, and although the loop goes on, as a program has it that cleans up."""
+    sim = SimBackend()
+    timer, other = DTimer(sim, codec=EndsTheProgram()), DTimer(sim)
+    again: list[tuple[int, float]] = []
+
+    def plain(event: Event) -> None:
+        raise SystemExit
+
+    async def coroutine(event: Event) -> None:
+        await asyncio.sleep(0)
+        raise SystemExit
+
+    async def block(event: Event) -> None:
+        async with event:
+            await coroutine(event)
+
+    handlers: dict[str, Callable[[Event], object]] = {"plain": plain, "coroutine": coroutine, "block": block}
+    timer.on("event", handlers.get(place, print))
+
+    async def begin() -> None:
+        await timer.join()
+        await timer.post(place, 0, id="x", max_retries=3, retry=Retry(0), confirm_timeout=10)
+        await asyncio.Event().wait()
+
+    async def go_on() -> None:
+        await timer.leave()
+        other.on("event", lambda event: again.append((event.num_retries, event.lateness.total_seconds())))
+        async with other:
+            await sim.advance(9_900)
+            pending = await other.peek("x")
+            assert pending is not None
+            assert (pending.state.value, pending.num_retries, again) == ("unconfirmed", 0, [])
+            await sim.advance(200)
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(SystemExit):
+            loop.run_until_complete(begin())
+        loop.run_until_complete(go_on())
+    finally:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.close()
+
+    assert [num_retries for num_retries, _ in again] == [1]
+
+
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
 async def test_a_handler_that_is_a_generator_is_refused(sim: SimBackend, kind: str) -> None:
     """Calling it runs none of it."""
