@@ -329,6 +329,35 @@ async def test_leaving_a_timer_whose_handler_cannot_end_says_so(sim: SimBackend)
     await timer.leave(drain=False)
 
 
+@pytest.mark.parametrize("how", ["advance", "autojump", "leave"])
+async def test_extensions_are_no_progress(how: str) -> None:
+    """Those of the handler that cannot end, and those of one beside it that sleeps."""
+    sim = SimBackend(hang_after=0.3)
+    timer = DTimer(sim, confirm_timeout=0.03)
+
+    async def handle(event: Event[JsonValue]) -> None:
+        if event.id == "sleeps":
+            await sim.sleep(1e6)
+        else:
+            await asyncio.Event().wait()
+
+    timer.on("event", handle)
+    await timer.join()
+    for id in ("stuck", "sleeps"):
+        await timer.post(1, 0, id=id, max_retries=3)
+    await until(lambda: timer.counters.delivered == 2)
+    with pytest.raises(SimStuck, match="event stuck"):  # noqa: PT012  # a block that would never end
+        async with asyncio.timeout(5):
+            if how == "advance":
+                await sim.advance(60_000)
+            elif how == "leave":
+                await timer.leave()
+            else:
+                async with sim.autojump():
+                    await sim.sleep(60_000)
+    await timer.leave(drain=False)
+
+
 async def test_leaving_a_timer_whose_handler_sleeps_says_so(sim: SimBackend) -> None:
     async def doze(event: Event[JsonValue]) -> None:
         await sim.sleep(10_000)
