@@ -79,6 +79,21 @@ def test_special_characters_are_refused_without_a_word_of_the_password(scheme: s
     assert AFTER not in problem
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+@pytest.mark.parametrize(
+    "password", [BEFORE, "1234567", f"12{AFTER}", f"[{BEFORE}]", "-42", "0", f"{BEFORE}%23{AFTER}"]
+)
+@pytest.mark.parametrize("form", ["{}:{}", "{}:{}/0", "ann:b@{}:{}", "ann:b@{}:{}/0?db=0"])
+def test_a_password_in_the_place_of_a_port_is_not_told(scheme: str, password: str, form: str) -> None:
+    """Say because the server was forgotten behind it. Python's own message about the port quotes it."""
+    problem = refused(f"{scheme}://{form.format('user', password)}")
+
+    assert "port" in problem or "percent-encoded" in problem
+    assert password not in problem.replace("65535", "").replace("from 1", "")
+    assert BEFORE not in problem
+    assert AFTER not in problem
+
+
 @pytest.mark.parametrize(
     "url",
     [
