@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -165,6 +166,25 @@ def test_only_rounds_in_which_both_sides_have_a_figure_are_compared() -> None:
         figures.add("f", subject, value)
 
     assert figures.ratios("f", "a", "b") == [0.5, 1.5]
+
+
+def test_two_builds_take_their_turns_in_alternation() -> None:
+    """Ours, theirs, theirs, ours: what drifts meanwhile, as a machine that warms up, is nobody's advantage."""
+    from benchmarks.bench import AGAINST, Bench
+    from benchmarks.catalogue import OURS, PEERS
+    from benchmarks.comparison import ROUNDS_MIN
+
+    today, then = PEERS[0], evolve(PEERS[0], key=f"{OURS}@then")
+    bench = Bench(None, AGAINST, [today, then], {})  # type: ignore[arg-type]  # none is asked for
+
+    turns = []
+    for number, peer in bench.in_turn(bench.peers, turns=2, rounds=2):
+        assert number == bench.figures.turn, "its figures count for this turn"
+        turns.append((number, peer.key == OURS))
+
+    assert turns == [(0, True), (0, False), (1, False), (1, True), (2, True), (2, False), (3, False), (3, True)]
+    assert AGAINST.rounds >= ROUNDS_MIN
+    assert AGAINST.steady_rounds >= ROUNDS_MIN
 
 
 def test_a_build_is_compared_with_that_of_a_commit(tmp_path: Path) -> None:
@@ -361,3 +381,50 @@ def test_a_broken_run_is_told_by_the_exit_status(tmp_path: Path, capsys: pytest.
     assert main(["--from", str(tmp_path / "slow.json")]) == 0
     assert main(["--from", str(tmp_path / "broken.json")]) == 1
     assert "BROKEN RUN: drain.100, saq: 1 of 9 did not fire" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("ratio", "status", "said"), [(0.8, 1, "WORSE"), (1.0, 0, "no worse")])
+def test_a_build_that_is_worse_is_told_by_the_exit_status(
+    ratio: float, status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.result import Result
+    from benchmarks.run import main
+
+    result = Result("now", "0.1.0", "c", "m", "s", "make bench", 1, False, [], {}, {}, [])
+    evolve(result, against="dtimer@0123456789", ratios={"post.one": [ratio] * 12}).write(tmp_path / "result.json")
+
+    assert main(["--from", str(tmp_path / "result.json")]) == status
+    assert said in capsys.readouterr().out
+
+
+WAITING: Final = """
+import sys
+from benchmarks.run import main
+
+sys.exit(main(["--from", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_command_comes_to_an_end_of_its_own_when_it_is_ended(ending: signal.Signals, tmp_path: Path) -> None:
+    """By an exception, by which it ends its server and its processes; here it waits for a file."""
+    fifo = tmp_path / "result.json"
+    os.mkfifo(fifo)
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(fifo)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Signals that are ignored by what runs the tests would be by their processes.
+        preexec_fn=partial(signal.signal, ending, signal.SIG_DFL),  # noqa: PLW1509  # no threads here
+    ) as benchmark:
+        with fifo.open("w"):  # as soon as it reads
+            benchmark.send_signal(ending)
+            status = benchmark.wait(timeout=10)
+        assert benchmark.stderr is not None
+        complaint = benchmark.stderr.read()
+
+    if ending is signal.SIGINT:
+        assert "KeyboardInterrupt" in complaint
+    else:
+        assert (status, complaint) == (128 + ending, "")
