@@ -12,7 +12,7 @@ from attrs import define
 from hypothesis import HealthCheck, given, settings
 from redis.asyncio import Redis
 
-from dtimer import DTimer, RedisBackend, StoreBusy, StoreRefused
+from dtimer import DTimer, RedisBackend, StoreBusy, StoreLostWrites, StoreRefused
 from dtimer.backends.redis.clock_reset import Reset, look, reset_clock
 from dtimer.epochs import epoch_after_reset
 from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, SECOND_US, YEAR_US
@@ -31,7 +31,7 @@ from dtimer_conformance.programs import (
     programs,
 )
 from dtimer_conformance.replay import Heard, in_order
-from support.servers import Server
+from support.servers import Server, StartServer
 
 START_US = 1_800_000_000 * SECOND_US
 NODES = [Member(node, incarnation) for node in "abc" for incarnation in ("i1", "i2", "i3", "i4")]
@@ -251,6 +251,46 @@ async def test_a_timer_that_was_there_before_is_told_of_no_loss(server: Server) 
         async with timer:
             assert [event.id for event in await timer.upcoming()] == ["more", "after0"]
         assert not errors
+
+
+async def test_what_was_lost_before_a_reset_is_told_after_it(private_server: StartServer) -> None:
+    """The epoch is one that follows, and says that the reset itself has lost nothing; not so what came before."""
+    server, clock = private_server(), Clock()
+    async with backend_of(server, clock) as backend:
+        timer: DTimer = DTimer(backend)
+        errors: list[Exception] = []
+        timer.on("error", errors.append)
+        await timer.post("kept", timedelta(days=2), id="kept")
+        with server.client() as client:
+            client.save()
+        await timer.post("lost", timedelta(days=2), id="lost")
+        server.restart()
+        async with RedisBackend.from_url(server.url, "reset", clock_for_tests=clock.read) as operators:
+            await skewed(operators, clock)
+            await operators.reset_clock()
+        assert not errors
+
+        await timer.peek("kept", repeat_within=10)
+        await timer.peek("kept")
+
+        (error,) = errors
+        assert isinstance(error, StoreLostWrites)
+        assert [id for call in error.calls for id in call.ids] == ["lost"]
+
+
+async def test_a_timer_whose_namespace_was_made_anew_is_told_so(server: Server) -> None:
+    """Its epoch follows from nothing."""
+    clock = Clock()
+    async with backend_of(server, clock) as backend:
+        timer = await skewed(backend, clock)
+        errors: list[Exception] = []
+        timer.on("error", errors.append)
+        await backend.purge()
+        await skewed(backend, clock)
+        await backend.reset_clock()
+        await timer.peek("after0")
+
+        assert [type(error) for error in errors] == [StoreLostWrites]
 
 
 async def test_there_is_no_namespace(server: Server) -> None:
