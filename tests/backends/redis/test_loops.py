@@ -34,6 +34,7 @@ from dtimer import (
     StoreLostWrites,
     WrongProcessOrLoop,
 )
+from dtimer.backends.redis.pool import CONNECTIONS_MAX
 from support.redis_cluster import Six, binaries_for_clusters, running_cluster
 from support.sentinel import Watched, wait_until, watched
 from support.servers import Server, server_binaries
@@ -41,7 +42,15 @@ from support.tls import Certificates, make_certificates, tls_in_front_of
 from support.waiting import until
 
 TOO_LONG_S: Final = 5.0
-PRELUDE: Final = "import asyncio, multiprocessing, os, signal, sys, time\nfrom dtimer import *\n"
+CHILD_LIMIT_S: Final = 10
+PARENT_LIMIT_S: Final = 20
+"""Of a program that forks: what hangs ends by itself, says in which line it stands, and has failed."""
+PRELUDE: Final = f"""import asyncio, faulthandler, multiprocessing, os, signal, sys, time
+from dtimer import *
+faulthandler.register(signal.SIGALRM, chain=True)
+signal.alarm({PARENT_LIMIT_S})
+os.register_at_fork(after_in_child=lambda: signal.alarm({CHILD_LIMIT_S}))
+"""
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 
@@ -49,6 +58,8 @@ async def post_and_count(backend: RedisBackend, payload: JsonValue = 1) -> int:
     async with asyncio.timeout(TOO_LONG_S):
         timer = DTimer(backend)
         await timer.post(payload, 60_000)
+        # More at once than there are connections: what is waited for belongs to the loop as well.
+        await asyncio.gather(*(backend.partitions[0].peek("none") for _ in range(2 * CONNECTIONS_MAX)))
         return len(await timer.upcoming())
 
 
@@ -90,16 +101,21 @@ def test_what_was_acknowledged_in_a_loop_that_has_ended_is_missed_by_the_next(se
 
 def run(program: str, *arguments: str) -> str:
     """What a program of Python prints; it must end well, without a word of complaint."""
-    result = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", PRELUDE + program, *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=60,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
-    return result.stdout
+    ) as process:
+        try:
+            said, complaint = process.communicate(timeout=PARENT_LIMIT_S + CHILD_LIMIT_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its children, if any of them is left
+    assert (process.returncode, complaint) == (0, ""), said + complaint
+    return said
 
 
 def loops_one_after_the_other(backend: RedisBackend, run: Callable[..., Any] = asyncio.run) -> list[int]:
@@ -640,6 +656,36 @@ def test_a_timer_takes_events_while_others_post_by_it(server: Server, kind: str)
     assert got == list(range(30))
     assert not timer.joined
     assert asyncio.run(timer.upcoming()) == []
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_an_event_of_another_loop_is_refused_before_anything_is_sent(server: Server, partitions: int) -> None:
+    """On a simulator, too: see test_timer_loops.py."""
+    async with on_a_server(server, partitions=partitions) as backend:
+        timer: DTimer[JsonValue] = DTimer(backend)
+        held: list[Event] = []
+        timer.on("event", held.append)
+        await timer.join()
+        await timer.post("x", 0, id="x", max_retries=1)
+        await until(lambda: held)
+        (event,) = held
+        await timer.leave()
+        calls = server.num_calls("evalsha")
+
+        async def confirm() -> None:
+            await event.confirm()
+
+        async def block() -> None:
+            async with event:
+                pass
+
+        for call in (confirm, block, event.release, lambda: event.extend(5), lambda: event.bury("no")):
+            with pytest.raises(WrongProcessOrLoop, match="another event loop"):
+                await in_another_thread(call)
+
+        assert server.num_calls("evalsha") == calls
+        assert not event.settled
+        assert await event.confirm()
 
 
 PRE_FORK: Final = """
