@@ -161,6 +161,23 @@ async def test_a_closed_backend_ends_the_node(sim: SimBackend) -> None:
     assert not ended
 
 
+async def test_a_closed_backend_ends_the_subscription_of_a_node_that_has_stopped_before(sim: SimBackend) -> None:
+    """Its claiming was cancelled, so that it does not hear that all is over; its subscription would ask on and on."""
+    timer = DTimer(sim)
+    handling(timer)
+    await timer.join()
+    await turns()
+    (claiming,) = [task for task in asyncio.all_tasks() if task.get_name() == f"dtimer: node {timer.node_id}"]
+    claiming.cancel()
+    await turns()
+    assert not timer.joined
+
+    await sim.close()
+    await sim.advance(10_000)
+
+    assert [task.get_name() for task in asyncio.all_tasks() if "node" in task.get_name()] == []
+
+
 async def test_iterators_of_a_node_whose_backend_was_closed_come_to_their_end(sim: SimBackend) -> None:
     timer = DTimer(sim)
     await timer.join()

@@ -71,6 +71,24 @@ async def test_a_pulse_that_a_blocked_loop_has_not_read_yet_was_heard(server: Se
         assert timer.counters.failed_subscriptions == 0
 
 
+async def test_a_loop_that_was_blocked_is_counted_once(server: Server) -> None:
+    """By the handler that blocked it, not by the alarm as well that rang late because of it."""
+    async with RedisBackend.from_url(server.url) as backend:
+        timer = DTimer(backend, max_events=100)
+        errors: list[DTimerError] = []
+        timer.on("error", errors.append)
+        # More than are handed out within the claim's own turn: the node has set its alarm when they are.
+        timer.on("event", lambda event: time.sleep(1.6 if event.payload == 0 else 0))
+        async with timer:
+            await timer.post_many(Post(payload=n, delay=0) for n in range(40))
+            await until(lambda: timer.counters.delivered == 40)
+            claims = timer.counters.claims
+            await until(lambda: timer.counters.claims > claims)
+
+        assert "of event" in str(errors[0])
+        assert timer.counters.loop_blocks == 1
+
+
 async def test_a_coroutine_that_blocks_the_loop_is_noticed(server: Server) -> None:
     """By the lateness of the node's own alarm: not by name, and not to the full length."""
     async with RedisBackend.from_url(server.url) as backend:

@@ -351,7 +351,7 @@ def test_what_ended_the_program_is_left_to_its_deadline_and_counted(place: str) 
     """Whatever its retry policy says, and although the loop goes on, as a program has it that cleans up."""
     sim = SimBackend()
     timer, other = DTimer(sim, codec=EndsTheProgram()), DTimer(sim)
-    again: list[tuple[int, float]] = []
+    again: list[int] = []
 
     def plain(event: Event) -> None:
         raise SystemExit
@@ -370,11 +370,10 @@ def test_what_ended_the_program_is_left_to_its_deadline_and_counted(place: str) 
     async def begin() -> None:
         await timer.join()
         await timer.post(place, 0, id="x", max_retries=3, retry=Retry(0), confirm_timeout=10)
-        await asyncio.Event().wait()
 
     async def go_on() -> None:
         await timer.leave()
-        other.on("event", lambda event: again.append((event.num_retries, event.lateness.total_seconds())))
+        other.on("event", lambda event: again.append(event.num_retries))
         async with other:
             await sim.advance(9_900)
             pending = await other.peek("x")
@@ -382,19 +381,75 @@ def test_what_ended_the_program_is_left_to_its_deadline_and_counted(place: str) 
             assert (pending.state.value, pending.num_retries, again) == ("unconfirmed", 0, [])
             await sim.advance(200)
 
+    ended_and_went_on(begin, go_on)
+
+    assert again == [1]
+
+
+@pytest.mark.parametrize("place", ["handler", "exhausted"])
+def test_the_others_of_a_claim_are_handled_although_one_ends_the_program(place: str) -> None:
+    """They are not tracked, so the store has forgotten them; and more than are handed out in one turn of the loop."""
+    sim = SimBackend()
+    timer, other = DTimer(sim, max_events=100), DTimer(sim)
+    done: list[Any] = []
+
+    def handle(event: Event) -> None:
+        if place == "handler" and event.payload == 0:
+            raise SystemExit
+        done.append(event.payload)
+
+    def exhausted(event: Exhausted) -> None:
+        raise SystemExit
+
+    timer.on("event", handle)
+    timer.on("exhausted", exhausted)
+    other.on("event", print)
+
+    async def begin() -> None:
+        if place == "exhausted":
+            async with other:
+                await other.post("x", 0, keep=True, confirm_timeout=1)
+                await sim.advance(0)
+            await sim.advance(2_000)
+        await timer.post_many(Post(payload=n, delay=0) for n in range(50))
+        await timer.join()
+
+    async def go_on() -> None:
+        await turns()
+
+    ended_and_went_on(begin, go_on)
+
+    assert done == [*range(place == "handler", 50)]
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def ended_and_went_on(begin: Callable[[], Awaitable[None]], go_on: Callable[[], Awaitable[None]]) -> None:
+    """What begins ends the program; the loop goes on, as that of a program which cleans up."""
+
+    async def main() -> None:
+        async with asyncio.timeout(5):
+            await begin()
+            await asyncio.Event().wait()
+
+    async def afterwards() -> None:
+        await turns()
+        await go_on()
+
     loop = asyncio.new_event_loop()
     try:
         with pytest.raises(SystemExit):
-            loop.run_until_complete(begin())
-        loop.run_until_complete(go_on())
+            loop.run_until_complete(main())
+        loop.run_until_complete(afterwards())
     finally:
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.close()
-
-    assert [num_retries for num_retries, _ in again] == [1]
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])
