@@ -28,7 +28,13 @@ def timer(sim: SimBackend) -> DTimer:
 
 
 async def in_another_thread(call: Callable[[], Coroutine[Any, Any, object]]) -> object:
-    return await asyncio.to_thread(lambda: asyncio.run(call()))
+    """Or a TimeoutError: what waits for the first loop's help would never end."""
+
+    async def in_time() -> object:
+        async with asyncio.timeout(5):
+            return await call()
+
+    return await asyncio.to_thread(lambda: asyncio.run(in_time()))
 
 
 def test_loops_may_follow_each_other(timer: DTimer) -> None:
@@ -209,8 +215,13 @@ def test_an_id_that_is_made_is_made_at_the_join(sim: SimBackend) -> None:
 
 
 FORKING = """
-import asyncio, os
+import asyncio, faulthandler, os, signal
 from dtimer import DTimer, SimBackend, WrongProcessOrLoop
+
+# What hangs ends by itself, and says where it stands.
+faulthandler.register(signal.SIGALRM, chain=True)
+signal.alarm(20)
+os.register_at_fork(after_in_child=lambda: signal.alarm(10))
 
 async def use_it_all():
     assert not timer.joined

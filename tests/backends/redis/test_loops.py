@@ -45,8 +45,8 @@ TOO_LONG_S: Final = 5.0
 CHILD_LIMIT_S: Final = 10
 PARENT_LIMIT_S: Final = 20
 """Of a program that forks: what hangs ends by itself, says in which line it stands, and has failed."""
-PRELUDE: Final = f"""import asyncio, faulthandler, multiprocessing, os, signal, sys, time
-from dtimer import *
+PRELUDE: Final = "import asyncio, multiprocessing, os, signal, sys, time\nfrom dtimer import *\n"
+LIMITS: Final = f"""import faulthandler
 faulthandler.register(signal.SIGALRM, chain=True)
 signal.alarm({PARENT_LIMIT_S})
 os.register_at_fork(after_in_child=lambda: signal.alarm({CHILD_LIMIT_S}))
@@ -102,7 +102,7 @@ def test_what_was_acknowledged_in_a_loop_that_has_ended_is_missed_by_the_next(se
 def run(program: str, *arguments: str) -> str:
     """What a program of Python prints; it must end well, without a word of complaint."""
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PRELUDE + program, *arguments],
+        [sys.executable, "-W", "error", "-c", PRELUDE + LIMITS + program, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -332,7 +332,8 @@ def test_threads_start_one_embedded_server() -> None:
 
 async def in_another_thread(main: Callable[[], Awaitable[object]]) -> object:
     async def call() -> object:
-        return await main()
+        async with asyncio.timeout(TOO_LONG_S):
+            return await main()
 
     return await asyncio.to_thread(lambda: asyncio.run(call()))
 
@@ -497,6 +498,32 @@ asyncio.run(post("after"))
     run(ELSEWHERE + program, server.url)
 
     assert ids_at(server) == {"before", "child", "after"}
+
+
+@forks
+def test_a_child_does_not_wait_for_a_lock_that_another_thread_held(server: Server) -> None:
+    """Of that thread it has nothing. Here it is the very one that forks."""
+    program = """
+timer = DTimer(backend)
+
+async def in_child():
+    async with asyncio.timeout(5):
+        await timer.post("child", 60_000, id="child")
+        async with timer:
+            pass
+
+asyncio.run(timer.post("parent", 60_000, id="parent"))
+with backend._connector._per_loop._lock, timer._sides._lock, timer._moving:
+    number = os.fork()
+    if not number:
+        asyncio.run(in_child())
+        os._exit(7)
+wait([number])
+asyncio.run(timer.post("after", 60_000, id="after"))
+"""
+    run(f"import logging\nlogging.disable()\n{ELSEWHERE}{program}", server.url)
+
+    assert ids_at(server) == {"parent", "child", "after"}
 
 
 @contextlib.contextmanager
