@@ -386,9 +386,9 @@ def test_what_ended_the_program_is_left_to_its_deadline_and_counted(place: str) 
     assert again == [1]
 
 
-@pytest.mark.parametrize("place", ["handler", "exhausted"])
+@pytest.mark.parametrize("place", ["handler", "ended"])
 def test_the_others_of_a_claim_are_handled_although_one_ends_the_program(place: str) -> None:
-    """They are not tracked, so the store has forgotten them; and more than are handed out in one turn of the loop."""
+    """They need no confirm, so the store has forgotten them; and more than are handed out in one turn of the loop."""
     sim = SimBackend()
     timer, other = DTimer(sim, max_events=100), DTimer(sim)
     done: list[Any] = []
@@ -398,17 +398,17 @@ def test_the_others_of_a_claim_are_handled_although_one_ends_the_program(place: 
             raise SystemExit
         done.append(event.payload)
 
-    def exhausted(event: Exhausted) -> None:
+    def ended(event: Ended) -> None:
         raise SystemExit
 
     timer.on("event", handle)
-    timer.on("exhausted", exhausted)
+    timer.on("ended", ended)
     other.on("event", print)
 
     async def begin() -> None:
-        if place == "exhausted":
+        if place == "ended":
             async with other:
-                await other.post("x", 0, keep=True, confirm_timeout=1)
+                await other.post("x", 0, dead_letter=True, confirm_timeout=1)
                 await sim.advance(0)
             await sim.advance(2_000)
         await timer.post_many(Post(payload=n, delay=0) for n in range(50))

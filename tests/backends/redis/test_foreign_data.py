@@ -244,7 +244,7 @@ async def test_no_score_that_others_write_stops_anything(
     node = await world.node("n", bury)
     other = await world.node("m", bury)
     timer = node.timer
-    await timer.post(1, 0, id="mine", keep=True)
+    await timer.post(1, 0, id="mine", dead_letter=True)
     await until(lambda: node.events or other.events)
     await timer.post_many(Post(payload=n, delay=60_000, id=f"later{n}", max_retries=1) for n in range(4))
 
@@ -268,7 +268,7 @@ async def test_no_score_that_others_write_stops_anything(
     await world.inspect()
     listed = [letter.id for letter in await timer.dead_letters()]
     # Buried once more, beside the letter that there is.
-    await timer.post(2, 0, id="mine", keep=True)
+    await timer.post(2, 0, id="mine", dead_letter=True)
     await timer.post_many(Post(payload=n, delay=0, id=f"neighbour{n}") for n in range(8))
     await world.until(lambda: {f"neighbour{n}" for n in range(8)} <= {*node.ids, *other.ids})
     await world.until(lambda: [*node.ids, *other.ids].count("mine") == 2)

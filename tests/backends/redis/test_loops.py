@@ -513,7 +513,7 @@ async def in_child():
             pass
 
 asyncio.run(timer.post("parent", 60_000, id="parent"))
-with backend._connector._per_loop._lock, timer._sides._lock, timer._moving:
+with backend._connector._per_loop._lock, timer._partitions._lock, timer._membership._moving:
     number = os.fork()
     if not number:
         asyncio.run(in_child())
