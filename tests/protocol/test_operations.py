@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from dtimer import SimBackend
-from dtimer.backends.redis.calls import CALLS
+from dtimer.backends.redis.partition import CALLS
 from dtimer.protocol import operations as op
 from dtimer.protocol.backend import OperationMethods
 from dtimer.protocol.operations import REPEATS, Operation

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Any, Final, Self
 
 from redis.asyncio import Redis, RedisCluster
 from typing_extensions import override
@@ -23,7 +23,7 @@ from dtimer.backends.redis.urls import client_of
 from dtimer.errors import Unsupported
 from dtimer.limits import NAMESPACE_DEFAULT, REPEAT_WITHIN_US, SECOND_US
 from dtimer.protocol import operations as op
-from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, ClockReset, Finding, Inspection, RingMember
 from dtimer.runtime import AsyncioRuntime
 
@@ -208,12 +208,11 @@ class RedisBackend(RedisPartition):
         await self.close()
 
     @override
-    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
+    def _for_all_partitions(self, kind: type[Operation[Any]]) -> Callable[[], Awaitable[Applied[Any]]] | None:
         """Of several partitions, opening and inspecting are for all."""
-        if len(self._parts) == 1 or not isinstance(operation, op.Open | op.Inspect):
-            return await super().perform(operation)
-        applied = await (self._open() if isinstance(operation, op.Open) else self._inspect())
-        return cast("Applied[ReplyT_co]", applied)
+        if len(self._parts) == 1:
+            return None
+        return self._open if kind is op.Open else self._inspect if kind is op.Inspect else None
 
     async def _open(self) -> Applied[None]:
         """The place in history that is returned is the first partition's."""

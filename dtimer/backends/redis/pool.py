@@ -6,6 +6,7 @@ The connections are our own, a bounded set: the limits and retries of the applic
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,7 +19,8 @@ from typing_extensions import override
 
 from dtimer.backends.redis.config import ConnectionSettings, Endpoint, connection_settings
 from dtimer.backends.redis.connection import StoreConnection
-from dtimer.backends.redis.errors import after_sending, before_sending
+from dtimer.backends.redis.errors import ScriptMissing, after_sending, before_sending
+from dtimer.backends.redis.scripts import Script
 from dtimer.backends.redis.wire.resp import Argument, Reply, pack, pack_some
 from dtimer.errors import (
     BackendClosed,
@@ -69,6 +71,50 @@ class Route(Protocol):
     def listening(self) -> AbstractAsyncContextManager[StoreConnection]:
         """A new connection for a subscription; see :meth:`Pool.listening`."""
         ...
+
+
+async def run_script(
+    route: Route,
+    script: Script,
+    operation: str,
+    keys: Sequence[bytes | str],
+    args: Sequence[Argument],
+    *,
+    common: Sequence[Argument] = (),
+    server: str | None = None,
+    rows: Sequence[bytes] = (),
+    then: Then | None = None,
+) -> Reply:
+    """Run a script once, in the name of `operation`; the errors are those of :meth:`Pool.call`.
+
+    Args:
+        common: what comes before `args`, and mostly is the same as in the call before; with the name of the server
+            behind it, if it is not empty.
+        server: that name; None: as the connection has learnt it.
+        rows: what comes after `args`, packed, three arguments each.
+
+    A server that does not know it yet (or any more: a restart, a failover) is sent its source.
+    That resends nothing: by saying so the server has said that nothing ran.
+    """
+    num_common = len(common) + 1 if common else 0
+    beginning = b"*%d\r\n" % (3 + len(keys) + num_common + len(args) + 3 * len(rows))
+    packed = _packed(tuple(keys), tuple(common))
+    behind = (pack_some(args), *rows)
+    rest = behind if common and server is None else None
+    if rest is None:
+        name = b"" if server is None else pack_some((server,))
+        packed = b"".join((packed, name, *behind))
+    try:
+        return await route.call(operation, b"".join((beginning, script.by_sha1, packed)), rest=rest, then=then)
+    except ScriptMissing:
+        by_source = pack_some((b"EVAL", script.source))
+        return await route.call(operation, b"".join((beginning, by_source, packed)), rest=rest, then=then)
+
+
+@functools.lru_cache(maxsize=64)
+def _packed(keys: tuple[bytes | str, ...], common: tuple[Argument, ...]) -> bytes:
+    """The part of a command that many calls of one namespace have in common."""
+    return pack_some((len(keys), *keys, *common))
 
 
 class Unnamed:

@@ -1,4 +1,4 @@
-"""Lua scripts: put together from package data, and run by their sha1.
+"""Lua scripts, put together from package data.
 
 When a script is loaded
 
@@ -11,11 +11,9 @@ When a script is loaded
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
@@ -23,10 +21,8 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from dtimer import limits
-from dtimer.backends.redis.errors import ScriptMissing
-from dtimer.backends.redis.pool import Route, Then
-from dtimer.backends.redis.wire.records import WHOLE_LETTERS
-from dtimer.backends.redis.wire.resp import Argument, Reply, pack_some
+from dtimer.backends.redis.wire.resp import pack_some
+from dtimer.backends.redis.wire.values import WHOLE_LETTERS
 
 LUA: Final = files("dtimer.backends.redis") / "lua"
 _INCLUDE: Final = "--@include "
@@ -49,51 +45,15 @@ class Script:
         name: its file's, without ``.lua``.
         source: what the server runs.
         sha1: of the source, in hex: the server's name for it.
+        by_sha1: how a command that runs it by that name begins, packed.
     """
 
     name: str
     source: str = field(repr=False)
     sha1: str = field(init=False, default=Factory(lambda self: _sha1(self.source), takes_self=True))
-    _by_sha1: bytes = field(
+    by_sha1: bytes = field(
         init=False, repr=False, default=Factory(lambda self: pack_some((b"EVALSHA", self.sha1)), takes_self=True)
     )
-
-    async def run(
-        self,
-        route: Route,
-        operation: str,
-        keys: Sequence[bytes | str],
-        args: Sequence[Argument],
-        *,
-        common: Sequence[Argument] = (),
-        server: str | None = None,
-        rows: Sequence[bytes] = (),
-        then: Then | None = None,
-    ) -> Reply:
-        """Run it once, in the name of `operation`; the errors are those of :meth:`Connections.call`.
-
-        Args:
-            common: what comes before `args`, and mostly is the same as in the call before; with the name of the server
-                behind it, if it is not empty.
-            server: that name; None: as the connection has learnt it.
-            rows: what comes after `args`, packed, three arguments each.
-
-        A server that does not know it yet (or any more: a restart, a failover) is sent its source.
-        That resends nothing: by saying so the server has said that nothing ran.
-        """
-        num_common = len(common) + 1 if common else 0
-        beginning = b"*%d\r\n" % (3 + len(keys) + num_common + len(args) + 3 * len(rows))
-        packed = _packed(tuple(keys), tuple(common))
-        behind = (pack_some(args), *rows)
-        rest = behind if common and server is None else None
-        if rest is None:
-            name = b"" if server is None else pack_some((server,))
-            packed = b"".join((packed, name, *behind))
-        try:
-            return await route.call(operation, b"".join((beginning, self._by_sha1, packed)), rest=rest, then=then)
-        except ScriptMissing:
-            by_source = pack_some((b"EVAL", self.source))
-            return await route.call(operation, b"".join((beginning, by_source, packed)), rest=rest, then=then)
 
 
 def load_script(name: str, folder: Traversable = LUA) -> Script:
@@ -149,12 +109,6 @@ def _with_checks(source: str) -> str:
 
 def _sha1(source: str) -> str:
     return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-
-
-@functools.lru_cache(maxsize=64)
-def _packed(keys: tuple[bytes | str, ...], common: tuple[Argument, ...]) -> bytes:
-    """The part of a command that many calls of one namespace have in common."""
-    return pack_some((len(keys), *keys, *common))
 
 
 def _limit(match: re.Match[str]) -> str:

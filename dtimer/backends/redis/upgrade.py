@@ -25,7 +25,7 @@ from dtimer.backends.redis.connector import Connector
 from dtimer.backends.redis.keys import Keys
 from dtimer.backends.redis.partition import RedisPartition
 from dtimer.backends.redis.parts import Part, require_no_nodes, text
-from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
+from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S, run_script
 from dtimer.backends.redis.scripts import Script, load_script
 from dtimer.backends.redis.wire.resp import Argument, Reply, as_int, as_list
 from dtimer.errors import OutcomeUnknown, SchemaMismatch, StoreCorrupt, StoreRefused
@@ -201,4 +201,4 @@ async def _set(part: Part, schema: str, new: str) -> None:
 
 
 async def _run(script: Script, part: Part, *args: Argument) -> Reply:
-    return await script.run(part.route, OPERATION, tuple(part.keys.values()), args)
+    return await run_script(part.route, script, OPERATION, tuple(part.keys.values()), args)

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dtimer import limits
-from dtimer.backends.redis.pool import Pool, connection_settings
+from dtimer.backends.redis.pool import Pool, connection_settings, run_script
 from dtimer.backends.redis.scripts import LUA, Script, load_script
 from dtimer.errors import OutcomeUnknown, StoreRefused
 from support.proxy import Proxy
@@ -137,7 +137,7 @@ async def test_lua_has_every_limit_exactly(server: Server, connections: Pool, tm
     told = ", ".join(f"string.format('%.0f', LIMITS.{name})" for name in names)
     script = load_script("main", written(tmp_path, main=f"return {{{told}}}"))
 
-    reply = await script.run(connections, "open", [], [])
+    reply = await run_script(connections, script, "open", [], [])
 
     assert names
     assert reply == [b"%d" % getattr(limits, name) for name in names]
@@ -156,29 +156,29 @@ async def connections(server: Server) -> AsyncIterator[Pool]:
 async def test_a_script_that_the_server_does_not_know_is_sent_once(server: Server, connections: Pool) -> None:
     """Then its name is enough."""
     for total in (2, 4, 6):
-        assert await COUNT.run(connections, "post", ["counter"], [2, b"\xff"]) == [total, b"\xff"]
+        assert await run_script(connections, COUNT, "post", ["counter"], [2, b"\xff"]) == [total, b"\xff"]
 
     assert (server.num_calls("eval"), server.num_calls("evalsha")) == (1, 3)
 
 
 async def test_a_script_survives_the_servers_forgetting(server: Server, connections: Pool) -> None:
     """As after a restart, a failover or SCRIPT FLUSH."""
-    await COUNT.run(connections, "post", ["counter"], [1, ""])
+    await run_script(connections, COUNT, "post", ["counter"], [1, ""])
     with server.client() as client:
         client.script_flush()
 
-    assert await COUNT.run(connections, "post", ["counter"], [1, ""]) == [2, b""]
+    assert await run_script(connections, COUNT, "post", ["counter"], [1, ""]) == [2, b""]
 
 
 async def test_a_lost_reply_to_a_script_is_not_a_reason_to_run_it_again(server: Server) -> None:
     """Neither by name nor by source (rule F1)."""
     async with Proxy(server.port) as proxy:
         connections = Pool(connection_settings(Redis(host=proxy.host, port=proxy.port)))
-        await COUNT.run(connections, "claim", ["counter"], [1, ""])
+        await run_script(connections, COUNT, "claim", ["counter"], [1, ""])
         proxy.drop_reply_and_cut()
 
         with pytest.raises(OutcomeUnknown, match="claim"):
-            await COUNT.run(connections, "claim", ["counter"], [1, ""])
+            await run_script(connections, COUNT, "claim", ["counter"], [1, ""])
 
         assert await connections.request("peek", b"GET", "counter") == b"2"
         await connections.close()
@@ -187,7 +187,7 @@ async def test_a_lost_reply_to_a_script_is_not_a_reason_to_run_it_again(server: 
 async def test_a_script_that_fails_is_refused_in_the_name_of_the_operation(connections: Pool) -> None:
     """And not retried as if it were unknown."""
     with pytest.raises(StoreRefused, match="extend") as caught:
-        await Script("bad", "return nosuchvariable").run(connections, "extend", [], [])
+        await run_script(connections, Script("bad", "return nosuchvariable"), "extend", [], [])
 
     assert type(caught.value) is StoreRefused
 
@@ -196,9 +196,9 @@ async def test_a_restart_costs_nothing_but_the_source(private_server: StartServe
     """New connection, unknown script: still one call for the caller."""
     server = private_server()
     connections = Pool(connection_settings(Redis(host=server.host, port=server.port)))
-    await COUNT.run(connections, "post", ["counter"], [1, ""])
+    await run_script(connections, COUNT, "post", ["counter"], [1, ""])
 
     server.restart()
 
-    assert await COUNT.run(connections, "post", ["counter"], [1, ""]) == [1, b""]
+    assert await run_script(connections, COUNT, "post", ["counter"], [1, ""]) == [1, b""]
     await connections.close()

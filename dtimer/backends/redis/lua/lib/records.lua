@@ -42,7 +42,7 @@ local function read_line(line)
   return found
 end
 
--- Refuses whatever records.py could not read: what is handed out must reach its node, and its neighbours with it.
+-- Refuses whatever values.py could not read: what is handed out must reach its node, and its neighbours with it.
 -- A table of what the rules need, and the size of headers and payload; or nothing if dtimer did not write this (F4).
 local function read_record(record)
   if not record then return nil end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dtimer.backends.redis import RedisBackend
-from dtimer.backends.redis.wire.records import read_record, write_record
+from dtimer.backends.redis.wire.values import read_record, write_record
 from dtimer.limits import DELAY_MAX_US
 from dtimer.protocol.values import After, EventData, Member, NewEvent, RetryPolicy
 from support.servers import Server
