@@ -11,18 +11,22 @@ from typing_extensions import override
 
 from dtimer import _validation
 from dtimer._validation import Delay, IfExistsName, Retry, Timeout
-from dtimer.codecs.codec import Codec, PayloadT, encode_headers, encode_payload
-from dtimer.errors import InvalidArgument
+from dtimer.codecs.codec import Codec, PayloadT, encode_headers
+from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
 from dtimer.frozen import frozen
 from dtimer.loop_local import after_fork
 from dtimer.protocol.backend import Runtime
 from dtimer.protocol.outcomes import PostOutcome
 from dtimer.protocol.values import EventData, NewEvent
-from dtimer.safe_repr import safe_repr
+from dtimer.safe_repr import safe_repr, safe_str
+from dtimer.user_code import ends_the_program, is_outcome
 
 ID_BYTES: Final = 8
 """Of made ids: 2**64 of them, as hex."""
 TOKENS_AT_A_TIME: Final = 64
+
+
+_HOW_TO: Final = "for other types see the guide 'Use your own codec', docs/how-to/use-your-own-codec.md"
 
 
 class PostedId(str):
@@ -158,3 +162,24 @@ class PostEncoder(Generic[PayloadT]):
     def _forked(self) -> None:
         # They are the parent's.
         self._tokens = []
+
+
+def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) -> bytes:
+    """The bytes of a payload to post, at most `max_bytes` (rule P6).
+
+    Raises:
+        PayloadNotEncodable: the codec refused it, or made something else than bytes.
+        PayloadTooLarge: it is over the limit.
+    """
+    try:
+        data: object = codec.encode(payload)
+    except BaseException as error:
+        # In a test what pytest raises is about the test.
+        if ends_the_program(error) or is_outcome(error):
+            raise
+        raise PayloadNotEncodable("payload", f"cannot be encoded: {safe_str(error)}; {_HOW_TO}") from error
+    if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # a codec may be wrong
+        raise PayloadNotEncodable("payload", f"was encoded as {type(data).__name__}, not bytes")
+    if len(data) > max_bytes:
+        raise PayloadTooLarge("payload", f"is {len(data)} bytes when encoded; {max_bytes} are allowed")
+    return data

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from dtimer import OrjsonCodec
-from dtimer.codecs.codec import decode_headers, encode_headers, encode_payload
+from dtimer.codecs.codec import decode_headers, encode_headers
 from dtimer.codecs.json import JsonCodec
 from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
+from dtimer.posts import encode_payload
 
 needs_orjson = pytest.mark.skipif(
     importlib.util.find_spec("orjson") is None, reason="orjson has no build for this Python"

@@ -12,16 +12,13 @@ from typing import Final, Protocol, TypeAlias, cast
 
 from typing_extensions import TypeVar
 
-from dtimer.errors import InvalidArgument, PayloadNotEncodable, PayloadTooLarge
+from dtimer.errors import InvalidArgument
 from dtimer.limits import HEADERS_MAX_BYTES
 from dtimer.safe_repr import safe_repr, safe_str
-from dtimer.user_code import ends_the_program, is_outcome
+from dtimer.user_code import ends_the_program
 
 JsonValue: TypeAlias = bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 """What JSON can hold. Arrays may be lists or tuples, and come back as lists; objects are dicts."""
-
-
-_HOW_TO: Final = "for other types see the guide 'Use your own codec', docs/how-to/use-your-own-codec.md"
 
 
 PayloadT = TypeVar("PayloadT", default=JsonValue)
@@ -33,27 +30,6 @@ class Codec(Protocol[PayloadT]):
     def encode(self, payload: PayloadT) -> bytes: ...
 
     def decode(self, data: bytes) -> PayloadT: ...
-
-
-def encode_payload(codec: Codec[PayloadT], payload: PayloadT, max_bytes: int) -> bytes:
-    """The bytes of a payload to post, at most `max_bytes` (rule P6).
-
-    Raises:
-        PayloadNotEncodable: the codec refused it, or made something else than bytes.
-        PayloadTooLarge: it is over the limit.
-    """
-    try:
-        data: object = codec.encode(payload)
-    except BaseException as error:
-        # In a test what pytest raises is about the test.
-        if ends_the_program(error) or is_outcome(error):
-            raise
-        raise PayloadNotEncodable("payload", f"cannot be encoded: {safe_str(error)}; {_HOW_TO}") from error
-    if not isinstance(data, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]  # a codec may be wrong
-        raise PayloadNotEncodable("payload", f"was encoded as {type(data).__name__}, not bytes")
-    if len(data) > max_bytes:
-        raise PayloadTooLarge("payload", f"is {len(data)} bytes when encoded; {max_bytes} are allowed")
-    return data
 
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})

@@ -274,7 +274,10 @@ class Consumers(Generic[PayloadT]):
                 # Most often. Calling it runs nothing yet, and the task that will has a context of its own.
                 handler, label, _ = handlers[0]
                 try:
-                    work = to_await(handler(event))
+                    result = handler(event)
+                    # Mostly that is a coroutine, of which nothing need be asked.
+                    is_coroutine = type(result) is CoroutineType
+                    work = cast("Coroutine[Any, Any, object]", result) if is_coroutine else to_await(result)
                 except BaseException as error:
                     self._raised(event, error)
                     return
@@ -292,10 +295,7 @@ class Consumers(Generic[PayloadT]):
                 context = given.copy() if plain else given
                 try:
                     if not plain:
-                        # Mostly that is a coroutine, of which nothing need be asked.
-                        result = handler(event)
-                        is_coroutine = type(result) is CoroutineType
-                        work = cast("Coroutine[Any, Any, object]", result) if is_coroutine else to_await(result)
+                        work = to_await(handler(event))
                     elif self._threads is not None:
                         work = self._threads.call(context, handler, event)
                     else:

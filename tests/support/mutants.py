@@ -562,7 +562,7 @@ MUTANTS: Final = (
         "datetime.__sub__(at, EPOCH) if aware else None",
         "datetime.__sub__(at if aware else at.replace(tzinfo=UTC), EPOCH)",
     ),
-    _node("P6", "any size will do", "codecs/codec", "if len(data) > max_bytes:", "if len(data) < 0:"),
+    _node("P6", "any size will do", "posts", "if len(data) > max_bytes:", "if len(data) < 0:"),
     _node(
         "D7",
         "come three seconds late",
