@@ -22,19 +22,19 @@ logger: Final = logging.getLogger("dtimer")
 
 
 class Errand:
-    """What a background task is about: it is there before the background task's task is."""
+    """Identifies a background task. It is made before the `asyncio.Task`, which may start eagerly."""
 
 
 current_work: ContextVar[Event[Any] | Errand | None] = ContextVar("dtimer_current_work", default=None)
-"""The event that the running code was given, or the errand that it is on. It tells `leave` what must not be waited
-for."""
+"""The event that the running code handles, or the errand of its background task: `leave`, called there, must not wait
+for it."""
 
 
 def log(level: int, message: str, *args: object, error: BaseException | None = None) -> None:
     """Write a line of the log, with the traceback of an error.
 
-    Writing may fail like any other code that is not ours: an error may have no text, and an application its own filters
-    and handlers. It never stops what it is about.
+    Writing may fail like any other foreign code: an error may have no text, and an application its own filters and
+    handlers. A failure does not stop the caller.
     """
     try:
         logger.log(level, message, *args, exc_info=error)
@@ -68,18 +68,18 @@ class BackgroundTasks:
 
     @property
     def tasks(self) -> dict[asyncio.Task[None], Errand]:
-        """Those of the running loop, and the errand that each is on."""
+        """The tasks of the running loop, with the errand of each."""
         return self._tasks.here()
 
     @property
     def ends(self) -> Observers:
-        """Who is told when one of the running loop has ended."""
+        """Observers of the ends of tasks in the running loop."""
         return self._ends.here()
 
     def start(
         self, work: Callable[[], Awaitable[object]], name: str, errand: Errand | None = None
     ) -> asyncio.Task[None]:
-        """Run it; what it raises is logged."""
+        """Run `work`; an exception of it is logged."""
         errand = errand or Errand()
         task = start_task(lambda: self._run(work, name, errand), f"dtimer: {name}")
         self.tasks[task] = errand
@@ -100,7 +100,7 @@ class BackgroundTasks:
                 log(logging.ERROR, "%s raised", name, error=error)
 
     def caught(self, error: BaseException) -> None:
-        """Code of the application raised this where no caller hears of it; a simulator tells the test."""
+        """Code of the application raised this, and no caller gets it; a simulator raises it in the test."""
         if self.runtime.simulator is not None:
             self.runtime.simulator.caught(error)
 

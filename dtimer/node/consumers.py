@@ -1,4 +1,4 @@
-"""Hands a node's events to those who take them, and sees when they are done with one (rules N2 and N5)."""
+"""Gives a node's events to handlers or iterators, and notices when those are done with one (rules N2 and N5)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from dtimer.user_code import ends_the_program, ends_the_task, to_await
 
 
 class Ending(Enum):
-    """How a handler ended that did not return."""
+    """The end of a handler that did not return."""
 
     RAISED = "raised"
     """Also a CancelledError that was not meant for its task."""
@@ -39,46 +39,46 @@ class Ending(Enum):
 
 @define(eq=False)
 class InFlight(Generic[PayloadT]):
-    """What is known of an unfinished event: the handlers that run on it."""
+    """The state of an unfinished event: the handlers that run for it."""
 
     event: Event[PayloadT]
     tasks: tuple[asyncio.Task[None], ...] = ()
     num_begun: int = 0
-    """How many of the tasks have."""
+    """How many of the tasks have begun."""
     open: int = 0
     cut: bool = False
-    """`leave` cancelled it."""
+    """`leave` has cancelled its handlers."""
     ending: bool = False
-    """Its last handler merely waits for the confirm at its block's end."""
+    """Its last handler merely waits for the confirm at the end of its block."""
     begun_us: int = 0
     since_us: int = 0
     """When its deadline was set last, by the local clock."""
     timeout_us: int = 0
-    """To which it was set from then; 0 for one that was not looked at yet."""
+    """The time from `since_us` to the deadline; 0 before the first look."""
     asking_us: int = 0
-    """To which it is to be set next."""
+    """The timeout of the next extension."""
     stretched: bool = False
-    """That is further than its own timeout, as only the simulator has it."""
+    """The next extension is longer than the event's own timeout, which only happens in a simulator."""
     extending: bool = False
     over: bool = False
-    """It has run for too long, and is not extended any more."""
+    """Its handlers have run for too long, and it is not extended any more."""
     several: bool = False
-    """More than one handler was given it: what each says of it at its block's end is a vote."""
+    """More than one handler got it: the end of each block is a vote."""
     voted: bool = False
     """A block was left cleanly."""
     failed: bool = False
     """A handler, or a block, raised."""
     spoiled: bool = False
-    """A handler was cancelled, or ended the program: only the deadline is right."""
+    """A handler was cancelled, or ended the program: the event is left to its deadline."""
 
     @property
     def cancelled(self) -> Ending:
-        """What it means that a handler of it was."""
+        """Why a handler of the event was cancelled."""
         return Ending.CUT if self.cut else Ending.OVERRUN if self.over else Ending.CANCELLED
 
 
 class ConsumersOwner(Protocol[PayloadT]):
-    """Who is told what the consumers do with their events."""
+    """Gets notified of what the consumers do with their events."""
 
     @property
     def changed(self) -> Callable[[], None]:
@@ -90,23 +90,23 @@ class ConsumersOwner(Protocol[PayloadT]):
         ...
 
     def give_back(self, event: Event[PayloadT]) -> None:
-        """No taker is there any more for this event, which requires a confirm."""
+        """No handler or iterator is left for this event, which requires a confirm."""
         ...
 
     def all_ended(self, in_flight: InFlight[PayloadT]) -> None:
-        """All handlers of an event have, and none has settled it."""
+        """All handlers of an event have ended, and none has settled it."""
         ...
 
     def abandoned(self, in_flight: InFlight[PayloadT]) -> None:
-        """Nothing works on it any more, although its deadline was stretched."""
+        """No handler works on it any more, although its deadline was stretched."""
         ...
 
 
 class Consumers(Generic[PayloadT]):
-    """All takers of one node.
+    """The handlers and iterators of one node, at work.
 
     Attributes:
-        unfinished: the events that they are not done with, oldest first.
+        unfinished: the events that are not finished, oldest first.
     """
 
     def __init__(
@@ -126,11 +126,12 @@ class Consumers(Generic[PayloadT]):
         self._monitor = monitor
         self._owner = owner
         self._on_change = owner.changed
-        # Events that require no confirm and whose taker went away: the next gets them, as the store has forgotten them.
+        # Events that require no confirm and whose iterator was closed. The store has forgotten them, so the next
+        # consumer gets them.
         self._left_over: deque[Event[PayloadT]] = deque()
 
     def look_again(self) -> None:
-        """What is registered has changed; in the loop of the events."""
+        """Handlers or iterators have changed. Called in the loop of the events."""
         while self._left_over and self._registry.handlers:
             self._run(self._left_over.popleft())
         self._on_change()
@@ -142,7 +143,7 @@ class Consumers(Generic[PayloadT]):
             self._threads.end_idle()
 
     def room(self, num_coming: int) -> int:
-        """How many events there is room for beside so many that are about to come."""
+        """How many events there is room for, beside `num_coming` that are about to be delivered."""
         registry = self._registry
         free = registry.max_events - len(self.unfinished) - len(self._left_over) - num_coming + self._num_ending
         if not registry.handlers:
@@ -152,7 +153,7 @@ class Consumers(Generic[PayloadT]):
     # --- handing out -----------------------------------------------------------------------------------
 
     def deliver(self, event: Event[PayloadT]) -> None:
-        """Hand an event to whoever takes it."""
+        """Give an event to the handlers, or to an iterator that waits."""
         if self._registry.handlers:
             self._run(event)
         elif self._registry.waiting:
@@ -163,7 +164,7 @@ class Consumers(Generic[PayloadT]):
             self._left_over.append(event)
 
     def finish(self, event: Event[PayloadT]) -> None:
-        """Its taker is done with it. Idempotent."""
+        """The event is finished. Idempotent."""
         in_flight = self.unfinished.pop(event, None)
         if in_flight is not None:
             self._num_ending -= in_flight.ending
@@ -172,13 +173,13 @@ class Consumers(Generic[PayloadT]):
             self._on_change()
 
     def finish_if_iterated(self, event: Event[PayloadT]) -> None:
-        """It was confirmed or given back: an iterator's event is finished then, a handler's when that returns."""
+        """The event was confirmed or given back. That finishes the event of an iterator; a handler has to return."""
         in_flight = self.unfinished.get(event)
         if in_flight is not None and not in_flight.open:
             self.finish(event)
 
     def vote(self, event: Event[PayloadT], *, failed: bool) -> bool:
-        """A block of it was left, or a handler of it ended by an error. Whether that is settled when all have ended."""
+        """A block of the event was left, or a handler raised. Returns whether that is settled when all have ended."""
         in_flight = self.unfinished.get(event)
         if in_flight is None or not in_flight.open:
             return False
@@ -187,20 +188,20 @@ class Consumers(Generic[PayloadT]):
         return in_flight.several
 
     def spoil(self, event: Event[PayloadT]) -> None:
-        """A handler of it did not come to an end of its own."""
+        """A handler of the event was cancelled, or ended the program."""
         in_flight = self.unfinished.get(event)
         if in_flight is not None:
             in_flight.spoiled = True
 
     def make_room(self, event: Event[PayloadT]) -> None:
-        """If its last handler merely waits for the confirm at its block's end, it takes up no room until `at_end`."""
+        """An event whose last handler merely waits for the confirm at its block's end takes no room until `at_end`."""
         in_flight = self.unfinished.get(event)
         if in_flight is not None and in_flight.open == 1 and not in_flight.ending:
             in_flight.ending = True
             self._num_ending += 1
 
     def at_end(self, event: Event[PayloadT]) -> None:
-        """The block is left. Whatever a handler still does after it takes up room as before."""
+        """A block was left. A handler that goes on after it takes up room as before."""
         in_flight = self.unfinished.get(event)
         if in_flight is None:
             return
@@ -211,7 +212,7 @@ class Consumers(Generic[PayloadT]):
             self.finish(event)
 
     async def next_for(self, slot: IteratorSlot[PayloadT]) -> Event[PayloadT] | None:
-        """An iterator asks for its next event, and so is done with the one before; None is the end."""
+        """The next event of an iterator, which is done with the one before; None ends the iterator."""
         if slot.waiter is not None:
             raise ConsumerConflict("this iterator is being waited for already; make another one")
         slot.finish_held()
@@ -237,7 +238,7 @@ class Consumers(Generic[PayloadT]):
         try:
             await slot.waiter
         except asyncio.CancelledError:
-            # It may have been handed an event at the same moment, which it will not see.
+            # The iterator may have got an event at the same moment, which it will not see.
             if slot.held is not None:
                 event, slot.held = slot.held.event, None
                 self.unfinished.pop(event, None)
@@ -271,7 +272,7 @@ class Consumers(Generic[PayloadT]):
         in_flight.several = len(handlers) > 1
         try:
             if not in_flight.several and not handlers[0][2]:
-                # Most often. Calling it runs nothing yet, and the task that will has a context of its own.
+                # The usual case. The call runs no code of the handler yet, and the task that does has its own context.
                 handler, label, _ = handlers[0]
                 try:
                     result = handler(event)
@@ -314,13 +315,13 @@ class Consumers(Generic[PayloadT]):
                 self._returned(in_flight)
 
     def _raised(self, event: Event[PayloadT], error: BaseException) -> None:
-        """A call of a handler did; what ends the program goes on."""
+        """A call of a handler raised; an exception that ends the program is raised again."""
         self._owner.handler_failed(event, error, Ending.RAISED)
         if ends_the_program(error):
             raise error
 
     def _handing(self, event: Event[PayloadT]) -> None:
-        """In the context of its handlers, and so of what they start."""
+        """Called in the context of the handlers, and so of the tasks that they start."""
         current_work.set(event)
         if self._simulator is not None:
             self._simulator.handing(event.data)
@@ -328,7 +329,7 @@ class Consumers(Generic[PayloadT]):
     def _start(self, in_flight: InFlight[PayloadT], coroutine: Coroutine[Any, Any, object], name: str) -> None:
         never_began = partial(self._never_began, in_flight, coroutine)
         num_begun = in_flight.num_begun
-        # An eager task may even have ended when it is here.
+        # An eager task may have ended when create_task returns.
         in_flight.open += 1
         work = self._work(in_flight, coroutine, name, never_began)
         try:
@@ -392,7 +393,7 @@ class Consumers(Generic[PayloadT]):
     def _never_began(
         self, in_flight: InFlight[PayloadT], coroutine: Coroutine[Any, Any, object], task: asyncio.Task[None]
     ) -> None:
-        """It was cancelled before, and nobody else would close the handler's coroutine."""
+        """The task was cancelled before it began, so only this closes the handler's coroutine."""
         coroutine.close()
         self._owner.handler_failed(in_flight.event, asyncio.CancelledError(), in_flight.cancelled)
         self._returned(in_flight)
@@ -405,7 +406,7 @@ class Consumers(Generic[PayloadT]):
             self.finish(in_flight.event)
 
     def overrun(self, in_flight: InFlight[PayloadT]) -> bool:
-        """Cancel the handlers that run on it, for it has been too long; False if one of them cannot be."""
+        """Cancel the handlers of an event, which have run for too long; False if one of them cannot be cancelled."""
         in_flight.over = True
         stuck = [task for task in in_flight.tasks if self._threads is not None and task in self._threads.waiting]
         for task in in_flight.tasks:
@@ -414,7 +415,7 @@ class Consumers(Generic[PayloadT]):
         return bool(in_flight.tasks) and not stuck
 
     def cancel(self, event: Event[PayloadT]) -> None:
-        """Cancel the handlers that run on it; an iterator's event is merely no longer waited for."""
+        """Cancel the handlers of an event; the event of an iterator is merely not waited for any more."""
         in_flight = self.unfinished[event]
         in_flight.cut = True
         for task in in_flight.tasks:

@@ -1,4 +1,4 @@
-"""What the parts of one timer have in common, handed to each as one thing."""
+"""What the parts of one timer share, as one object."""
 
 from __future__ import annotations
 

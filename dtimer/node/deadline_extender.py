@@ -1,10 +1,9 @@
-"""Keeps the deliveries that handlers are at work on from passing their deadlines, and handlers from running too long
-(rule D4).
+"""Extends the deadlines of deliveries whose handlers are running, and ends handlers that run too long (rule D4).
 
-Most are over long before: for those nothing is kept and nothing is paid.
-Some times in each confirm timeout, or `max_run` if that is shorter, the unfinished deliveries are gone through.
-One that is a third of its timeout old is extended by the next claim, which is made anyway.
-One that is two thirds of it old goes in a call of its own, which leaves time to repeat that.
+Most deliveries end long before their deadline, and cost nothing here.
+Several times in each confirm timeout, or `max_run` if that is shorter, all unfinished deliveries are checked.
+A delivery that is a third of its timeout old is extended by the next claim, which is made anyway.
+One that is two thirds of it old is extended by a call of its own, which leaves time to repeat that.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from dtimer.protocol.outcomes import ExtendOutcome
 from dtimer.protocol.values import Extension
 
 LOOKS: Final = 12
-"""In each confirm timeout."""
+"""Checks of the unfinished deliveries in each confirm timeout."""
 NEVER_US: Final = 1 << 62
 
 
 class DeadlineExtender:
-    """That of one timer.
+    """Extends the deliveries of one timer.
 
     Attributes:
-        shortest_us: the shortest time to a deadline, or to the end of a `max_run`, that is kept in mind. A shorter one
-            must be given to :meth:`watch`.
+        shortest_us: the shortest time to a deadline, or to the end of a `max_run`, that the checks are made for. A
+            shorter one must be given to :meth:`watch`.
     """
 
     def __init__(
@@ -47,8 +46,8 @@ class DeadlineExtender:
     ) -> None:
         """
         Args:
-            max_run_us: of events that have none of their own.
-            on_overrun: a delivery has been worked on for so long, and is not extended any more.
+            max_run_us: for events that have none of their own.
+            on_overrun: called when the handlers of a delivery have run for that long; it is not extended any more.
         """
         self.shortest_us = NEVER_US
         self._runtime = context.runtime
@@ -66,12 +65,12 @@ class DeadlineExtender:
         self._riding: dict[StoreSession, list[InFlight[Any]]] = {}
 
     def watch(self, timeout_us: int) -> None:
-        """A delivery is about to be handed out of which this much is over first."""
+        """A delivery is about to be handled whose deadline, or `max_run`, ends after `timeout_us`."""
         now_us = self._runtime.now_us()
         if self._alarm is None:
             self._looked_us = now_us
         elif now_us - self._looked_us > timeout_us // LOOKS:
-            # It would seem to have begun long before.
+            # The delivery would seem to have begun at the last look.
             for event, in_flight in self._consumers.unfinished.items():
                 if event.requires_confirm:
                     self._begin(event, in_flight)
@@ -82,9 +81,10 @@ class DeadlineExtender:
     # --- with a claim ------------------------------------------------------------------------------------------
 
     def take(self, session: StoreSession, now_us: int) -> list[InFlight[Any]]:
-        """What a claim takes along, those among them that are on their way alone: the claim may take what is overdue.
+        """The deliveries that a claim extends, also those that a call of their own extends just now: the claim may take
+        what is overdue.
 
-        It is `answered`; if the claim fails, the next one takes it along.
+        The reply goes to `answered`; if the claim fails, the next one takes them.
         """
         if self._alarm is not None and now_us - self._looked_us > 2 * self.shortest_us // LOOKS:
             self._look()  # the loop was blocked
@@ -109,11 +109,11 @@ class DeadlineExtender:
                 in_flight.since_us, in_flight.timeout_us = max(in_flight.since_us, sent_us), in_flight.asking_us
                 delivery_state(in_flight.event).deadline_us = at_us + in_flight.asking_us
             elif not delivery_state(in_flight.event).asked:
-                # Else its own confirm, say, has come first.
+                # Else a confirm, say, has come first.
                 self._lost(in_flight.event, at_us)
 
     def extended(self, event: Event[Any], timeout_us: int, outcome: ExtendOutcome, *, at_us: int) -> None:
-        """The application has extended it by itself, and maybe by more than is done here."""
+        """The application has extended the event itself, perhaps by more than is done here."""
         in_flight = self._consumers.unfinished.get(event)
         if outcome is not ExtendOutcome.EXTENDED:
             self._lost(event, at_us)
@@ -128,7 +128,7 @@ class DeadlineExtender:
 
     @staticmethod
     def _lost(event: Event[Any], at_us: int) -> None:
-        """An extension found that the delivery is in charge of nothing any more, at a time of the store's."""
+        """An extension found, at the store's time `at_us`, that the delivery is not in charge of its event any more."""
         its = delivery_state(event)
         # Before the deadline no other node is given it (rule D1), so it was cancelled or replaced.
         its.withdrawn = its.withdrawn or (its.deadline_us is not None and at_us < its.deadline_us)
@@ -136,7 +136,7 @@ class DeadlineExtender:
         event.lost.set()
 
     def rest(self) -> None:
-        """The node has left: if nothing is left to be done, look no more."""
+        """The node has left: end the checks if no delivery is left."""
         if self._alarm is not None and not self._consumers.unfinished and not self._abandoned:
             self._alarm.cancel()
             self._alarm, self.shortest_us = None, NEVER_US
@@ -205,7 +205,7 @@ class DeadlineExtender:
             self._on_overrun(in_flight)
 
     def _asleep_until(self, in_flight: InFlight[Any]) -> int:
-        """When the first of its handlers wakes up, if all of them merely sleep and none hears of its loss; else 0."""
+        """When the first handler of the event wakes up, if all merely sleep and none waits for `lost`; else 0."""
         if in_flight.open != len(in_flight.tasks) or hears_of_its_loss(in_flight.event) is not None:
             return 0
         simulator = self._runtime.simulator
@@ -215,19 +215,19 @@ class DeadlineExtender:
 
     @staticmethod
     def _stretch(in_flight: InFlight[Any], timeout_us: int, left_us: int) -> None:
-        """Ask for so much, but not for longer than it may run, and one timeout."""
+        """Ask for `timeout_us`, but not for longer than the handler may run, and one timeout."""
         own_us = own_timeout_us(in_flight.event)
         in_flight.asking_us = max(min(timeout_us, left_us + own_us, DELAY_MAX_US), own_us)
         in_flight.stretched = True
 
     def abandoned(self, in_flight: InFlight[Any]) -> None:
-        """Nothing works on it any more, and it was not settled: it comes again as soon as it would in production."""
+        """No handler works on the event any more, and it is not settled: it comes again as soon as in production."""
         self._abandoned.append(in_flight)
         # Not at once: the loop may be about to end, and a task that is started then would never run.
         self._set_alarm(self._runtime.now_us())
 
     def _begin(self, event: Event[Any], in_flight: InFlight[Any]) -> None:
-        """If it is seen for the first time: it has come since the last look."""
+        """Set the times of a delivery that is seen for the first time: it began after the last look."""
         if not in_flight.timeout_us:
             in_flight.begun_us = in_flight.since_us = self._looked_us
             in_flight.timeout_us = max(own_timeout_us(event), MILLISECOND_US)
@@ -243,7 +243,7 @@ class DeadlineExtender:
             done = did("extend", *[in_flight.event.id for in_flight in all_in_flight])
             answer = await session.call(lambda: session.backend.extend(self.extensions(all_in_flight)), done)
         except BackendError:
-            pass  # the node's own calls tell of it; the next look tries again
+            pass  # the node's own calls report it; the next look tries again
         else:
             self.answered(all_in_flight, answer.value, sent_us=sent_us, at_us=answer.at_us)
         finally:

@@ -1,4 +1,4 @@
-"""What a claim brought, on its way to the consumers, and what they do with it on its way back."""
+"""Passes the events of claims to the consumers, and what those do with them back to the store."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from dtimer.safe_repr import name_of, safe_repr, text_of
 from dtimer.user_code import ends_the_program
 
 PORTION: Final = 32
-"""So many are handed out in a turn of the loop. The next claim is under way before the first of a larger claim,
-and what handlers are done with at once is gone before more is made for the next ones.
+"""Events that are handed out in one turn of the loop. After a larger claim the next claim is sent before the first of
+its events is handled, and what handlers finish at once is freed before more is made for the next events.
 """
 
 
@@ -47,10 +47,10 @@ class Dispatcher(Generic[PayloadT]):
     """The :class:`dtimer.event.EventActions` of one timer's events.
 
     Attributes:
-        consumers: who takes the events.
-        extender: keeps those that are worked on from passing their deadlines.
-        monitor: notices when the event loop of all this is blocked.
-        changed: is called when room or work under way may have changed.
+        consumers: the handlers or iterators for the events.
+        extender: extends the deadlines of events that are being handled.
+        monitor: notices when the event loop is blocked.
+        changed: called when room, or the work under way, may have changed.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Dispatcher(Generic[PayloadT]):
 
     def take(self, claimed: Claimed, *, leaving: bool) -> None:
         """Hand out what a claim brought; while leaving, events that require a confirm go back untouched (rule N1)."""
-        # Kept first: whatever comes of telling the rest, it costs none of these.
+        # Stored first, so that none of them is lost if a handler raises while the rest is reported.
         if leaving:
             for delivery in claimed.deliveries:
                 if delivery.deadline_us is not None:
@@ -127,12 +127,12 @@ class Dispatcher(Generic[PayloadT]):
         try:
             self._hand_out(min(PORTION, len(self._coming)))
         finally:
-            # Also when one of them ends the program: the others' events go on if it does.
+            # Also when a handler ends the program: the other events are handled if the loop goes on.
             self._hand_out_the_rest()
             self.changed()
 
     def end_all(self) -> None:
-        """The node has left: what it has claimed is handed out now, and nothing follows."""
+        """The node has left: hand out what it has claimed; nothing follows."""
         try:
             self._hand_out(len(self._coming))
         finally:
@@ -152,10 +152,10 @@ class Dispatcher(Generic[PayloadT]):
                 self._refused(delivery, error)
                 continue
             if delivery.deadline_us is not None:
-                # Not forgotten when it is confirmed: a second confirm would end whatever was posted under the id since.
+                # Not forgotten when it is confirmed: a second confirm would end an event posted under the id since.
                 receipts[delivery.receipt.id] = delivery.receipt
                 receipts.move_to_end(delivery.receipt.id)
-                # What is over first: its timeout, or the time that its handler may run for.
+                # The shorter of its timeout and the time that its handler may run.
                 span_us, own_us = delivery.deadline_us - delivery.at_us, delivery.event.max_run_us
                 own_us = max_run_us if own_us is None else own_us
                 span_us = own_us if own_us < span_us else span_us  # min() is called
@@ -170,7 +170,7 @@ class Dispatcher(Generic[PayloadT]):
             receipts.popitem(last=False)
 
     def _ended(self, ended: EndedEvent) -> None:
-        """Count and tell (rules E5 and P7)."""
+        """Count an ended event, and report it (rules E5 and P7)."""
         if ended.reason is EndReason.EXPIRED:
             self._counters.expired += 1
         else:
@@ -181,7 +181,7 @@ class Dispatcher(Generic[PayloadT]):
             self._reporter.warn(f"event {ended.event.id!r} ended unconfirmed: {ended.reason.value}")
 
     def _refused(self, delivery: Delivery, error: BaseException) -> None:
-        """The codec refused the payload: perhaps another node's does not (rule F4)."""
+        """The codec refused the payload; that of another node may not (rule F4)."""
         self._counters.refused_payloads += 1
         if ends_the_program(error):
             self._reporter.warn(f"the codec ends the program at event {delivery.receipt.id!r}: {safe_repr(error)}")
@@ -212,7 +212,7 @@ class Dispatcher(Generic[PayloadT]):
         self._report_refused(delivery, error, what_happened)
 
     def _was_reported(self, id: str) -> bool:
-        """Whether a refusal of this event was reported here: it may come again every few seconds for an hour."""
+        """Whether a refusal of this event was reported before: the event may come every few seconds for an hour."""
         notified = id in self._refusals_reported
         self._refusals_reported[id] = None
         if len(self._refusals_reported) > RECEIPTS_REMEMBERED_MAX:
@@ -256,16 +256,17 @@ class Dispatcher(Generic[PayloadT]):
         receipt, its = event.receipt, delivery_state(event)
         submission = self._partitions.of(receipt.id).acks.submit(receipt, repeat_within_us, its)
         if its.settling is not None:
-            # The reply to an earlier confirm, which was given up, may be what this one meets the traces of (rule F1).
+            # This confirm may meet the effect of an earlier one, which was given up without its reply (rule F1).
             submission.lost = any(isinstance(earlier, Submission) and earlier.lost for earlier in its.all)
         its.ask(submission)
         self.consumers.finish_if_iterated(event)
         return submission
 
     async def confirm_id(self, id: str, partitions: Partitions, repeat_within_us: int | None) -> ConfirmOutcome:
-        """By the receipt of the last delivery here; only if there was none, whoever holds it (rule E1).
+        """Confirm by the receipt of the last delivery here; without one, the newest delivery on any node (rule E1).
 
-        From any event loop, whose way to the store is given.
+        Args:
+            partitions: those of the running event loop, which may be any.
         """
         receipt = self._receipts.get(id)
         if receipt is None:
@@ -306,7 +307,7 @@ class Dispatcher(Generic[PayloadT]):
         return outcome
 
     def failed(self, event: Event[PayloadT], error: BaseException) -> None:
-        """Its taker raised: its retry policy says when it comes again, or else its deadline (rule F3)."""
+        """A handler or a block raised: the event comes again by its retry policy, or else at its deadline (rule F3)."""
         first = event.failure is None
         if first:
             event.failure = failure_of(error)
@@ -317,15 +318,15 @@ class Dispatcher(Generic[PayloadT]):
         self.extender.abandoned(in_flight)
 
     def all_ended(self, in_flight: InFlight[PayloadT]) -> None:
-        """All handlers of an event have, and none has settled it: their votes do (rule N2)."""
+        """All handlers of an event have ended, and none has settled it: their votes settle it (rule N2)."""
         event = in_flight.event
         if not event.requires_confirm or in_flight.spoiled:
             return
         if in_flight.failed:
-            if in_flight.several:  # else it was given up as it failed
+            if in_flight.several:  # else it was given up when it failed
                 self._give_up(event)
         elif not delivery_state(event).to_confirm:
-            pass  # what was asked for failed, and its caller has been told
+            pass  # a confirm or release failed, and its caller got the error
         elif in_flight.voted:
             self.confirm(event)
         elif not self._unsettled_reported:
@@ -340,7 +341,7 @@ class Dispatcher(Generic[PayloadT]):
             return
         policy, failure = event.data.retry, event.failure
         if policy is None:
-            # It can still be confirmed, released or buried by whoever catches the error.
+            # Code that catches the error can still confirm, release or bury the event.
             self._in_background(lambda: self._release(event.receipt, Release.FAILED, failure=failure), event.id)
             return
         delay_us, asked = policy.delay_after(event.num_retries), asked_for(event)
@@ -350,14 +351,14 @@ class Dispatcher(Generic[PayloadT]):
         self.consumers.at_end(event)
 
     def give_back(self, event: Event[PayloadT]) -> None:
-        """Nobody took it."""
+        """No consumer took the event."""
         delivery_state(event).ask(ON_ITS_WAY)
         self._release_untouched(event.receipt)
 
     def handler_failed(self, event: Event[PayloadT], error: BaseException, ending: Ending) -> None:
         self._counters.handler_errors += 1
         if ends_the_program(error):
-            # No more work may be started; the deadline serves it.
+            # No more work may be started, so the event is left to its deadline.
             self.consumers.spoil(event)
             self._reporter.warn(f"the handler of event {event.id!r} ends the program: {safe_repr(error)}")
         elif ending is Ending.RAISED:
@@ -373,13 +374,13 @@ class Dispatcher(Generic[PayloadT]):
             self._reporter.report(HandlerFailed(event.id, f"was cancelled: {words}"))
             self.failed(event, TimeoutError(words))
         else:
-            # The loop is being shut down, or somebody cancelled the handler's task: no more work may be started for
-            # the one, and the deadline serves the other.
+            # The loop is being shut down, in which no more work may be started, or the application cancelled the task
+            # of the handler. Either way the event is left to its deadline.
             self.consumers.spoil(event)
             self._reporter.report(HandlerFailed(event.id, "was cancelled"))
 
     def _overran(self, in_flight: InFlight[PayloadT]) -> None:
-        """It has run for as long as it may (rule D4)."""
+        """The handlers of an event have run for as long as they may (rule D4)."""
         self._counters.handler_errors += 1
         if self.consumers.overrun(in_flight):
             what = "is cancelled: it has run for longer than max_run"
@@ -443,23 +444,23 @@ class Dispatcher(Generic[PayloadT]):
         try:
             await release()
         except BackendError as error:
-            # It comes again at its deadline.
+            # The event comes again at its deadline.
             self._reporter.report(error)
 
 
 def asked_for(event: Event[Any]) -> Asked:
-    """Note that its release or burial is asked for; what that comes to is to be written there."""
+    """Note that a release or burial of the event is asked for; the caller writes the outcome into the result."""
     asked = Asked()
     delivery_state(event).ask(asked)
     return asked
 
 
 def failure_of(error: BaseException) -> Failure:
-    """What is kept of an exception that a handler or a codec raised (rule E5)."""
+    """The failure that is stored for an exception of a handler or a codec (rule E5)."""
     name, text = name_of(type(error), whole=True), text_of(error, REASON_MAX_BYTES)
     return Failure(cut_to_bytes(name, REASON_MAX_BYTES), cut_to_bytes(text, REASON_MAX_BYTES))
 
 
 def cut_to_bytes(text: str, max_bytes: int) -> str:
-    """The beginning of a text, at most so many bytes of UTF-8; what UTF-8 cannot hold is replaced."""
+    """The beginning of a text, at most `max_bytes` of UTF-8; what UTF-8 cannot encode is replaced."""
     return text.encode(errors="backslashreplace")[:max_bytes].decode(errors="ignore")

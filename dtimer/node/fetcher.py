@@ -1,4 +1,4 @@
-"""The claim loop of one membership: one call in flight at a time, with what is to be confirmed aboard."""
+"""The claim loop of one member: one claim in flight at a time; pending confirms are sent with it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from dtimer.protocol.values import Applied, Claimed, Member, Message, Pulse, Rec
 from dtimer.user_code import ends_the_task
 
 HEX_DIGITS: Final = 14
-"""Of a time in us: enough for two thousand years. Of a place in the store's history: no double counts further."""
+"""For a time in us, enough for two thousand years; for a place in the store's history, as far as a double counts."""
 READING_TURNS: Final = 4
-"""Of the loop: in one the socket is read, in the next its reader wakes up; and as much again."""
+"""Turns of the loop: the socket is read in one, its reader wakes up in the next; and twice that."""
 INCARNATION_BYTES: Final = 8
 NONCE_BYTES: Final = 8
-"""Of a claim, and so of its receipts."""
+"""The nonce of a claim is that of its receipts."""
 
 
 class FetcherOwner(Protocol):
-    """What the fetchers of one node, one for each partition, share; and to whom they tell what becomes of them."""
+    """What the fetchers of one node share, one for each partition; it is notified of their joins and ends."""
 
     @property
     def context(self) -> TimerContext: ...
@@ -50,35 +50,35 @@ class FetcherOwner(Protocol):
     def prefetch(self) -> Prefetch: ...
 
     def ready(self) -> None:
-        """One has joined."""
+        """A fetcher has joined."""
         ...
 
     def fenced(self, fetcher: Fetcher) -> None:
-        """This one has come to its end because it was fenced or dismissed."""
+        """This fetcher has ended because it was fenced or dismissed."""
         ...
 
     def stopped(self, error: BaseException | None) -> None:
-        """One has come to its end although it was neither fenced nor told to; and why."""
+        """A fetcher has ended by itself; `error` says why."""
         ...
 
 
 class Fetcher:
-    """A member at work, from its join until it leaves or is fenced.
+    """Claims for one member, from its join until it leaves or is fenced.
 
     Attributes:
-        member: under which the store knows it.
+        member: as the store knows it.
         fenced: another process has joined under its node id.
-        dismissed: it was not fenced here, but in another partition, and has ended or is about to.
+        dismissed: it was fenced in another partition, so this fetcher has ended or is about to.
         took_over: its join fenced a member under its node id that was alive, as far as the store knew.
-        joined: it is at work, and the store knows it, or did when it was last heard of.
-        known: the store may know it as a member, whether it is at work or not.
+        joined: it claims, and the store knew it at the last reply.
+        known: the store may know it as a member, whether or not it claims.
     """
 
     def __init__(self, node: str, partition: Partition, health: ConnectionHealth, owner: FetcherOwner) -> None:
         """
         Args:
-            node: its id.
-            health: that of all fetchers of one join.
+            node: the id of the node.
+            health: shared by all fetchers of one join.
         """
         session = partition.session
         self.member = Member(node, "", session.backend.pace.poll_us)
@@ -110,18 +110,18 @@ class Fetcher:
         self._epoch = ""
         self._leaving = False
         self._closed: BackendClosed | None = None
-        """The backend was closed, which is for good."""
+        """Set when the backend was closed, which ends the fetcher."""
         self._unwelcome = 0
         self._rejoin = False
         self._signal = self._runtime.signal(f"node {node}")
         self._watch_no_longer = session.losses.add(self._lost_writes)
         self._task: asyncio.Task[None] | None = None
         self._alarm_us: int | None = None
-        """When the alarm rings that is set while nothing is to be done."""
+        """When the alarm rings; None while none is set."""
 
     @property
     def at_work(self) -> bool:
-        """It claims, and will go on."""
+        """Whether it claims, and will go on."""
         return self._task is not None and not (self._task.done() or self._leaving or self._out)
 
     @property
@@ -130,24 +130,23 @@ class Fetcher:
 
     @property
     def begun(self) -> bool:
-        """It has joined once, whatever became of it since."""
+        """Whether its loop was started."""
         return self._task is not None
 
     # --- from outside --------------------------------------------------------------------------------------
 
     async def open(self) -> str:
-        """Reach the store, and make up a later incarnation than those of earlier joins. Raises a BackendError."""
+        """Open the store, and make an incarnation that is later than those of earlier joins. Raises a BackendError."""
         opened = await self._session.call(self._session.backend.open)
-        # By the store's time, so that an earlier incarnation which the store knows can be told from a later one;
-        # and by its history, for in virtual time two joins come at the same instant.
+        # The store's time orders incarnations; its history orders those of one instant, as in virtual time.
         place = self._session.history.mark().seq
         return f"{opened.at_us:0{HEX_DIGITS}x}-{place:0{HEX_DIGITS}x}-{self._runtime.token(INCARNATION_BYTES)}"
 
     async def start(self, incarnation: str) -> None:
-        """Subscribe, join, and begin to claim (rule N1); it is open.
+        """Subscribe, join, and begin to claim (rule N1), after :meth:`open`.
 
         Raises:
-            BackendError: it has not joined.
+            BackendError: the join failed.
         """
         try:
             self.member = evolve(self.member, incarnation=incarnation)
@@ -165,7 +164,7 @@ class Fetcher:
             self._owner.ready()
 
     def ring(self) -> None:
-        """Something has changed: look again."""
+        """Have the loop look again, since something has changed."""
         self._signal.set()
 
     def _lost_writes(self) -> None:
@@ -174,29 +173,29 @@ class Fetcher:
         self._signal.set()
 
     def dismiss(self) -> None:
-        """It was fenced in another partition, and comes to its end here when the call in flight has been answered."""
+        """End the loop when the call in flight has been answered, since the node was fenced in another partition."""
         self.dismissed, self.joined = True, False
         self._signal.set()
 
     def stop_claiming(self) -> None:
-        """No claim follows the one in flight, and what that brings goes back."""
+        """Send no claim after the one in flight, and give back what that brings."""
         self._leaving, self.joined = True, False
         self._signal.set()
 
     async def stop(self) -> None:
-        """Return when the call in flight, if any, has been answered and no other will follow."""
+        """Stop claiming, and return when the call in flight has been answered."""
         self.stop_claiming()
         if self._task is not None:
             await asyncio.wait([self._task])
         await self.close()
 
     async def tell_store(self) -> None:
-        """It is a member no more."""
+        """Tell the store that the member has left."""
         await self._session.call(lambda: self._session.backend.leave(self.member), did("leave"))
         self.known = False
 
     async def close(self) -> None:
-        """It does not begin, or has come to its end."""
+        """Release everything: the loop is not started, or has ended."""
         await self._subscriber.stop()
         self._end()
 
@@ -212,12 +211,12 @@ class Fetcher:
                 try:
                     await self._step()
                 except BaseException as error:
-                    # No path leaves a node without a next wake-up (rule N4), a backend's bug neither.
+                    # Nothing leaves a node without a next claim (rule N4), not even a bug of a backend.
                     if ends_the_task(error) or isinstance(error, BackendClosed):
                         raise
                     self._failed(error)
         except BaseException as error:
-            # Told before the next turn, in which a program that ends may be leaving.
+            # Reported before the next turn, in which a program that ends may leave.
             if not isinstance(error, GeneratorExit):
                 self._stopped(error)
             if isinstance(error, BackendClosed):
@@ -236,7 +235,7 @@ class Fetcher:
         self._stopped(asyncio.CancelledError() if task.cancelled() else task.exception())
 
     def _stopped(self, error: BaseException | None) -> None:
-        """It has come to its end; unless it was told to, that is reported, once."""
+        """The loop has ended; if it was not asked to, that is reported, once."""
         if not self._leaving and not self._out:
             self._owner.stopped(error)
 
@@ -250,7 +249,7 @@ class Fetcher:
             return
         claim = self._schedule.next_claim(now_us, self._prefetch.of(self))
         if isinstance(claim, ClaimNow) and claim.subscription_lost:
-            # A loop that was blocked has not read yet what was said meanwhile.
+            # A loop that was blocked has not read yet what arrived meanwhile.
             for _ in range(READING_TURNS):
                 await asyncio.sleep(0)
             claim = self._schedule.next_claim(now_us, self._prefetch.of(self))
@@ -259,7 +258,7 @@ class Fetcher:
                 self._subscription_lost(
                     StoreUnreachable("wakeups", "the subscription is dead: its own pulse was not heard")
                 )
-                # Not waited for: claims go on without it, and it makes the next one when it is there.
+                # Not awaited: claims go on without the subscription, which causes the next one when it stands.
                 await self._subscribe()
             await self._claim(claim)
             return
@@ -283,7 +282,7 @@ class Fetcher:
     async def _claim(self, claim: ClaimNow) -> None:
         batch = self._acks.take()
         receipts = batch.items if batch is not None else ()
-        # One that comes back full is followed by the next at once.
+        # A claim whose room is filled is followed by the next one at once.
         room = self._prefetch.reserve(self)
         nonce = self._runtime.token(NONCE_BYTES)
         extender, sent_us = self._dispatcher.extender, self._runtime.now_us()
@@ -348,7 +347,7 @@ class Fetcher:
             self._rejoin = True
             self._unwelcome += 1
             if self._unwelcome > 1:
-                # It was joined just now: do not go round and round without a pause, which grows until it is known.
+                # It has joined just now: pause, longer each time, until the store knows it.
                 self._schedule.failed(self._runtime.now_us())
         elif status is ClaimStatus.FENCED:
             self._is_fenced()
@@ -395,7 +394,7 @@ class Fetcher:
         self._came(joined.value)
 
     def _came(self, outcome: JoinOutcome) -> None:
-        """A join was answered. Whether it was the first try or its repetition, a later one of another fences it."""
+        """A join was answered. A later join of another process fences it, also if this was a repetition."""
         if outcome is JoinOutcome.FENCED:
             self._is_fenced()
             return
@@ -425,20 +424,20 @@ class Fetcher:
     def _worked(self) -> None:
         self._health.ended(f"claims{self._label}")
 
-    # --- what is heard ---------------------------------------------------------------------------------------
+    # --- what is received ---------------------------------------------------------------------------------------
 
     def _received(self, message: Message) -> None:
         if isinstance(message, Pulse):
             self._counters.pulses_heard += 1
             self._schedule.received_pulse(self._runtime.now_us())
-            # No reason to look again now, and where the silence was waited for none to look at its end either.
+            # No reason to look again now, nor at the end of the silence if that was waited for.
             if self._alarm_us is not None and (at_us := self._schedule.due_us()) > self._alarm_us:
                 self._alarm.cancel()
                 self._set_alarm(at_us)
             return
         if isinstance(message, Wakeup):
             due_us = self._session.clock.local_us(message.due_us)
-            # Before the first reply of a new store the time is unknown; coming at once is harmless.
+            # Before the first reply of a new store its time is unknown; to claim at once is harmless.
             self._schedule.notified(self._runtime.now_us() if due_us is None else due_us, message.seq)
         else:
             self._counters.malformed_wakeups += 1
@@ -460,7 +459,7 @@ class Fetcher:
 
 
 def _claimed(receipts: Sequence[Receipt], claimed: Claimed) -> list[Done]:
-    """What came of a claim; nothing that would be missed came of most."""
+    """The calls that a claim's reply acknowledges; for most claims there are none."""
     done: list[Done] = []
     if receipts:
         done.append(("confirm", [receipt.id for receipt in receipts]))

@@ -1,4 +1,4 @@
-"""Plain handlers in threads, in which they may block."""
+"""Runs plain handlers in threads, where they may block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dtimer.user_code import to_await
 T = TypeVar("T")
 
 _loop: Final[ContextVar[asyncio.AbstractEventLoop | None]] = ContextVar("dtimer_loop_of_thread", default=None)
-"""Set in the context of a handler's thread: the loop that its timer lives in."""
+"""Set in the context of a handler's thread: the event loop of its timer."""
 
 
 def loop_of_thread() -> asyncio.AbstractEventLoop | None:
@@ -35,7 +35,7 @@ def loop_of_thread() -> asyncio.AbstractEventLoop | None:
 
 
 class Elsewhere(Awaitable[Any]):
-    """What comes of a call that a handler's thread has asked the loop for: it cannot be awaited in the thread."""
+    """The result of a call that a handler's thread has asked the loop for. The thread cannot await it."""
 
     @override
     def __await__(self) -> Generator[object, None, Any]:
@@ -43,7 +43,7 @@ class Elsewhere(Awaitable[Any]):
 
 
 class HandlerThreads:
-    """The threads of one timer. A handler's has its own copy of the context, as a task has.
+    """The threads of one timer. Each handler runs in a copy of the context, as a task does.
 
     Attributes:
         waiting: the tasks whose handlers are in threads.
@@ -58,7 +58,7 @@ class HandlerThreads:
     async def call(self, context: Context, handler: Callable[[T], object], argument: T) -> object:
         """Call a handler in a thread, and await what it returns if that is to be awaited.
 
-        A thread cannot be cancelled: if this is, it returns when the handler does.
+        A thread cannot be cancelled: when this call is cancelled, it returns when the handler does.
         """
         executor = self._running()
         if executor is None:
@@ -82,7 +82,7 @@ class HandlerThreads:
         return None if work is None else await work
 
     def end_idle(self) -> None:
-        """Threads end when they have nothing to do any more."""
+        """Let the threads end when they have nothing left to do."""
         executor, self._executor = self._executor, None
         if executor is not None and self._process == os.getpid():
             executor.shutdown(wait=False)
@@ -95,7 +95,7 @@ class HandlerThreads:
 
 
 def _outcome_of(call: Callable[[], object]) -> tuple[object, BaseException | None]:
-    """What it returns or raises: a future cannot carry every kind of exception."""
+    """What the call returned or raised: a future cannot carry every kind of exception."""
     try:
         return call(), None
     except BaseException as error:

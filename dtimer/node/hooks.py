@@ -1,4 +1,4 @@
-"""Handlers for what is not a delivery: errors, ended events, being ready; and where unhandled errors go."""
+"""Handlers other than those for events: for errors, ended events and `ready`; and where unhandled errors go."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 
 
 class Hooks(Generic[P]):
-    """The handlers of one kind of news. Each is called, whatever the others do; what one raises is logged."""
+    """The handlers of one kind of report. All are called, even if some raise; what one raises is logged."""
 
     def __init__(self, name: str, background: BackgroundTasks) -> None:
         self._name = name
@@ -35,7 +35,7 @@ class Hooks(Generic[P]):
         self._handlers.append(handler)
 
     def remove(self, handler: object) -> None:
-        """One registration of it; harmless if there is none."""
+        """Remove one registration of a handler; harmless if there is none."""
         for index, known in enumerate(self._handlers):
             if known == handler:
                 del self._handlers[index]
@@ -68,7 +68,7 @@ class Hooks(Generic[P]):
 
 def _ended(calls: set[asyncio.Task[None]], work: Coroutine[Any, Any, object], call: asyncio.Task[None]) -> None:
     calls.discard(call)
-    # If it was cancelled before it began, only this closes it.
+    # Only this closes the coroutine of a task that was cancelled before it began.
     work.close()
 
 
@@ -77,7 +77,7 @@ def _itself(work: Coroutine[Any, Any, object]) -> Coroutine[Any, Any, object]:
 
 
 class ErrorReporter:
-    """What a node meets on its own, for the error handlers; logged when there are none."""
+    """Reports the problems that a node meets on its own: to the ``error`` handlers, or to the log without any."""
 
     def __init__(self, background: BackgroundTasks) -> None:
         self.hooks: Hooks[[DTimerError]] = Hooks("error", background)
@@ -91,7 +91,7 @@ class ErrorReporter:
             log(logging.ERROR, "%s", error, error=error)
 
     def notice(self, error: DTimerError) -> None:
-        """Report what need not be an error: in the log it is a warning."""
+        """Report what may be harmless: in the log it is a warning."""
         if self.hooks:
             self.hooks.notify(error)
         else:
@@ -99,5 +99,5 @@ class ErrorReporter:
 
     @staticmethod
     def warn(message: str) -> None:
-        """Log what is not an error, but should be seen."""
+        """Log a warning."""
         log(logging.WARNING, "%s", message)

@@ -17,11 +17,11 @@ from dtimer.node.settings import NodeSettings
 
 
 class Membership(Generic[PayloadT]):
-    """A timer becomes a node when an event loop first needs it to be one, and another one in another loop.
+    """Makes a timer's node when an event loop first needs it, and another node in another loop.
 
     Attributes:
-        node: the one that it has become last, joined or not; None if it has become none.
-        affinity: to the loop where that is; while there is none, to none yet.
+        node: the newest node of the timer, joined or not; None before the first.
+        affinity: to the loop of that node; to no loop without a node.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class Membership(Generic[PayloadT]):
 
     @property
     def joined(self) -> bool:
-        """As far as is known, in any event loop of this process."""
+        """Whether the timer is joined in any event loop of this process, as far as is known."""
         return self.affinity.lives and self.node is not None and self.node.joined
 
     @contextmanager
     def node_here(self) -> Generator[Node[PayloadT]]:
-        """The node, which is in the running loop from now on, and stays there for the block.
+        """The timer's node, in the running loop; it stays there for the block.
 
         Raises:
-            WrongProcessOrLoop: it is in another one, which is not closed.
+            WrongProcessOrLoop: the node is at work in another loop, which is not closed.
         """
         home, partitions = LoopRef(), self._partitions.here()
         with self._moving:
@@ -81,7 +81,7 @@ class Membership(Generic[PayloadT]):
             node.callers -= 1
 
     def look_again(self) -> None:
-        """What is registered has changed: the node is told in its loop."""
+        """Handlers or iterators have changed: notify the node, in its loop."""
         node, home = self.node, self.affinity.home
         if node is None or home is None:
             return
@@ -91,16 +91,16 @@ class Membership(Generic[PayloadT]):
             home.call_soon(node.dispatcher.consumers.look_again)
 
     def leave_closed_loop(self) -> None:
-        """Iterators that wait in a loop that was closed come to no end, and exclude nothing any more."""
+        """Forget iterators of a closed loop: they wait without end, and must not exclude handlers."""
         with self._moving:
             there = self.affinity.home
             if there is not None and not there.lives:
                 self._move()
 
     def _move(self) -> None:
-        """The node stays where it is, as its events and iterators do; what is registered is for the next one."""
+        """Give up the node. Its events and iterators stay with it; the registered handlers are for the next node."""
         node, self.node = self.node, None
-        # Of a loop that was closed while it had joined.
+        # A loop that was closed while the node was joined leaves a member behind.
         self._left_behind = node is not None and (node.busy or node.left_behind)
         if node is not None:
             node.replaced()
@@ -112,7 +112,7 @@ class Membership(Generic[PayloadT]):
         keep_alive((self.node, self._registry.slots))
         self._moving = threading.Lock()
         self._move()
-        self._left_behind = False  # that is the parent
+        self._left_behind = False  # the member is the parent's
 
     @staticmethod
     def _no_affinity() -> LoopAffinity:

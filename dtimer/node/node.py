@@ -1,4 +1,4 @@
-"""Joining and leaving (rule N1), one after the other however they are called."""
+"""Joins and leaves (rule N1), one after the other in the order of the calls."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Node(Generic[PayloadT]):
 
     Attributes:
         id: the node's; empty before its first join.
-        callers: how many have asked it, or are about to ask it, to join or leave.
-        left_behind: the store may know this timer as a member from before, so that it would find itself.
+        callers: how many callers of `join` and `leave` there are.
+        left_behind: the store may still know an earlier node of this timer, which the join then fences.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Node(Generic[PayloadT]):
         self._num_ended = 0
         self._queue: deque[object] = deque()
         self._naps: set[asyncio.Task[None]] = set()
-        # Deliveries whose taker itself waits for `join` or `leave`, and background tasks that do: neither must wait for
-        # the other. Once for each such call, as one may be over while another waits on.
+        # Events whose handler itself waits for `join` or `leave`, and background tasks that do: a leave must not wait
+        # for them. Once for each such call, as one may end while another still waits.
         self._excused: list[Event[Any] | Errand] = []
         self._watch_no_longer = context.background.ends.add(self.changed)
 
     @property
     def busy(self) -> bool:
-        """It is a member, is about to be one or to be none any more, or is waited for."""
+        """Whether it is a member, is joining or leaving, or an iterator waits for it."""
         return bool(self._fetchers or self.callers or self._registry.waiting)
 
     @property
@@ -92,7 +92,7 @@ class Node(Generic[PayloadT]):
         self._watch_no_longer()
 
     def changed(self) -> None:
-        """Room or work under way may have changed."""
+        """Look again: room, or the work under way, may have changed."""
         if len(self._fetchers) == 1:
             self._fetchers[0].ring()
         else:
@@ -101,7 +101,7 @@ class Node(Generic[PayloadT]):
             nap.cancel()
 
     async def join(self) -> None:
-        """Become a member; nothing happens if it is one."""
+        """Become a member. Nothing happens if it is a member."""
         with self._caller_excused():
             await self._join()
 
@@ -113,14 +113,14 @@ class Node(Generic[PayloadT]):
                 # Fenced, stopped, or left over by a `join` or `leave` that was cut short.
                 await self._stop(self._fetchers)
             self.id = self.settings.identity.id_to_join()
-            # Known before they are joined, so that what happens meanwhile rings at them.
+            # Set before they join, so that they are notified of changes meanwhile.
             self._fetchers = self._new_fetchers()
-            # A handler may have called this; the tasks that are started here are no part of what it does.
+            # A handler may have called this; the tasks that are started here are not a part of its work.
             token = current_work.set(None)
             try:
                 await self._start(self._fetchers)
             except BaseException:
-                # One that was cut off may have been applied; `leave`, or the next `join`, tells the store.
+                # A join that was cancelled may have been applied; `leave`, or the next `join`, tells the store.
                 self._fetchers = [each for each in self._fetchers if each.known]
                 raise
             finally:
@@ -135,9 +135,9 @@ class Node(Generic[PayloadT]):
         return [Fetcher(self.id, partition, health, self) for partition in self._partitions.all]
 
     async def _start(self, fetchers: list[Fetcher]) -> None:
-        """All of them have joined afterwards, or none."""
+        """Join with all fetchers, or with none if one fails."""
         try:
-            # That of the first counts in all: of two nodes with one id the later one is the same everywhere.
+            # The incarnation of the first counts for all: of two nodes with one id the same one is later everywhere.
             incarnation, *_ = await _all(each.open() for each in fetchers)
         except BaseException:
             await asyncio.gather(*(each.close() for each in fetchers))
@@ -155,7 +155,7 @@ class Node(Generic[PayloadT]):
             self.context.ready.notify()
 
     async def _stop(self, fetchers: list[Fetcher]) -> None:
-        """They claim no more, and their stores know it."""
+        """Stop the fetchers, and tell their stores."""
         begun = [each for each in fetchers if each.begun]
         for each in begun:
             each.stop_claiming()
@@ -164,7 +164,7 @@ class Node(Generic[PayloadT]):
         await asyncio.gather(*(self._tell_store(each) for each in left))
 
     async def leave(self, *, drain: bool, timeout_us: int) -> None:
-        """Cease to be a member; nothing more happens if it is none."""
+        """Cease to be a member. Only the draining happens if it is not a member."""
         with self._caller_excused():
             await self._leave(drain, timeout_us)
 
@@ -181,11 +181,11 @@ class Node(Generic[PayloadT]):
                 await partition.acks.batcher.idle()
 
     def fenced(self, fetcher: Fetcher) -> None:
-        """One has come to its end; who is fenced in one partition is out of all."""
+        """A fetcher has ended; a node that is fenced in one partition leaves all."""
         for each in self._fetchers:
             if not each.fenced:
                 each.dismiss()
-        # Not before its own last call was answered: a join in flight could come after the leave.
+        # Only now that its last call was answered: a join in flight could come after the leave.
         if not fetcher.fenced:
             self._background.start(partial(self._tell_store, fetcher), f"leaving as node {self.id!r}")
         self._num_ended += 1
@@ -195,7 +195,7 @@ class Node(Generic[PayloadT]):
         self.dispatcher.end_all()
 
     def stopped(self, error: BaseException | None) -> None:
-        """One has come to its end that was not to; who stops in one partition stops in all."""
+        """A fetcher has ended by itself; a node that stops in one partition stops in all."""
         for each in self._fetchers:
             each.stop_claiming()
         why = "its task ended" if error is None else safe_str(error)
@@ -211,13 +211,13 @@ class Node(Generic[PayloadT]):
         try:
             await fetcher.tell_store()
         except BackendError as error:
-            # Here everything is over all the same; the store finds out when nobody answers its announcements.
+            # The node has left all the same; the store notices when its announcements are not answered.
             self.left_behind = True
             self._reporter.report(NodeDisturbed(f"node {self.id!r} left, but could not tell its store"), error)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncGenerator[None]:
-        """Joining and leaving go one after the other, in the order in which they were asked for."""
+        """Joins and leaves run one after the other, in the order of the calls."""
         turn = object()
         self._queue.append(turn)
         try:
@@ -231,15 +231,15 @@ class Node(Generic[PayloadT]):
     async def _nap(self, duration_us: int) -> None:
         """Wait until something changes, but not longer than this.
 
-        It is a sleep by the runtime's clock: a handler that leaves may wait for others that sleep by it,
-        and a simulator must see that.
+        This sleeps by the runtime's clock: a handler that leaves may wait for others that sleep by that clock,
+        which a simulator must see.
         """
         nap = start_task(partial(self._runtime.sleep, duration_us, within="leave()"), f"dtimer: node {self.id}")
         self._naps.add(nap)
         try:
             await asyncio.wait([nap])
             if not nap.cancelled():
-                nap.result()  # raises what a simulator has to say
+                nap.result()  # raises the error of a simulator
         finally:
             cancel(nap)
             self._naps.discard(nap)
@@ -260,7 +260,7 @@ class Node(Generic[PayloadT]):
             self._excused.remove(caller)
 
     async def _drain(self, until_us: int) -> None:
-        """Wait for handlers and background tasks, and cancel what takes too long."""
+        """Wait for handlers and background tasks, and cancel those that take too long."""
         await self._wait(until_us)
         late = self._unfinished()
         for event in late:
@@ -281,7 +281,7 @@ class Node(Generic[PayloadT]):
         return bool(self._unfinished() or self._unfinished_background())
 
     def _unfinished_background(self) -> set[asyncio.Task[None]]:
-        # A background task may be the very one that leaves: an error handler, say.
+        # The background task may be the one that leaves: an error handler, say.
         return {task for task, errand in self._background.tasks.items() if errand not in self._excused}
 
     def _unfinished(self) -> list[Event[PayloadT]]:
@@ -289,7 +289,7 @@ class Node(Generic[PayloadT]):
 
 
 async def _all(calls: Iterable[Coroutine[None, None, T]]) -> list[T]:
-    """What they return; the first error when all have ended, for a join that is cut off may have been applied."""
+    """The results; the first error is raised when all have ended, as a join that is cancelled may have been applied."""
     first, *others = calls
     if not others:
         return [await first]

@@ -1,4 +1,4 @@
-"""Telling what happens to a part of a timer to those that it does not know, and outlives."""
+"""Notifies observers of an object that does not know them, and that outlives them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 
 class Observers:
-    """Who is told of one kind of thing, in the order in which they came."""
+    """The observers of one kind of happening; they are called in the order of their registration."""
 
     def __init__(self) -> None:
         self._all: dict[object, Callable[[], None]] = {}
 
     def add(self, observer: Callable[[], None]) -> Callable[[], None]:
-        """Call it from now on, until the function is called that is returned. That may be done more than once."""
+        """Call the observer from now on, until the returned function is called. Calling that twice is harmless."""
         key = object()
         self._all[key] = observer
 

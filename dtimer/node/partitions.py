@@ -26,13 +26,13 @@ _num_bytes: Final[Callable[[NewEvent], int]] = attrgetter("event.num_bytes")
 
 
 class Partition:
-    """One of them, as one timer sees it in one event loop.
+    """One partition, as one timer uses it in one event loop.
 
-    Posts and cancels of one turn of the loop travel in one call (rules P5 and F1). How long that is repeated is the
-    caller's to say, or else the store's.
+    Posts and cancels of one turn of the loop go in one call (rules P5 and F1). For how long a failed call is repeated
+    is set by its caller, or else by the backend.
 
     Attributes:
-        label: what reports add to tell it from the others; empty if there are none.
+        label: the suffix by which reports name the partition; empty if there is only one.
     """
 
     def __init__(self, label: str, backend: TimerBackend, context: TimerContext, history: StoreHistory) -> None:
@@ -45,7 +45,7 @@ class Partition:
         self._cancels = self._batcher("cancel", session.cancel)
 
     def posts(self, durability: Durability | None) -> Batcher[NewEvent, PostOutcome]:
-        """Takes what is to be posted. Posts that wait for as much as each other go together, and no others with them.
+        """The batcher for posts with this durability; posts of another durability go in other calls.
 
         Raises:
             Unsupported: the backend knows no durability.
@@ -84,11 +84,11 @@ class Partition:
 
 
 async def _in_order(submissions: Sequence[Submission[ItemT, OutcomeT]]) -> list[OutcomeT]:
-    """All replies; the first error once all parts have been answered, so that nothing is under way any more."""
+    """All replies in order. The first error is raised when all parts were answered, so that no call is in flight."""
     if len(submissions) == 1:
         return list(await submissions[0])
     replies: list[OutcomeT] = []
-    # When its caller is cancelled it cancels all at once, so what has not been sent is not sent.
+    # If the caller is cancelled, all are cancelled at once, and what was not sent yet is not sent.
     for part in await asyncio.gather(*(submission.future() for submission in submissions), return_exceptions=True):
         if isinstance(part, BaseException):
             raise part
@@ -97,16 +97,16 @@ async def _in_order(submissions: Sequence[Submission[ItemT, OutcomeT]]) -> list[
 
 
 class Histories:
-    """Those of a timer's event loops: each has its own, and passes it on when it is closed.
+    """The histories of a timer's event loops. Each loop has its own; the next loop takes over those of a closed one.
 
-    So what was acknowledged in a loop that has ended is missed by the next one, as of two ``asyncio.run``.
+    So a loop notices the loss of what was acknowledged in the loop before, as of two calls of ``asyncio.run``.
     """
 
     def __init__(self) -> None:
         self._taken: list[tuple[LoopRef, list[StoreHistory]]] = []
 
     def take(self, number: int) -> list[StoreHistory]:
-        """For each partition one, for the running loop."""
+        """One history for each partition, for the running loop."""
         self._taken = [taken for taken in self._taken if not taken[0].inherited]
         for place, (home, histories) in enumerate(self._taken):
             if home.ended:
@@ -118,10 +118,10 @@ class Histories:
 
 
 class Partitions:
-    """All of them.
+    """All partitions of a namespace.
 
     Attributes:
-        all: in their order; an event's is told by its id.
+        all: the partitions in their order; :meth:`of` finds that of an event.
     """
 
     def __init__(self, backend: TimerBackend, context: TimerContext, histories: Histories) -> None:
@@ -133,13 +133,13 @@ class Partitions:
             self.all.append(Partition(label, each, context, history))
 
     def of(self, id: str) -> Partition:
-        """Where the event with this id is, if it is anywhere."""
+        """The partition of an id."""
         return self.all[partition_of(id, len(self.all))]
 
     async def post_many(
         self, events: Sequence[NewEvent], durability: Durability | None, repeat_within_us: int | None
     ) -> list[PostOutcome]:
-        """Schedule events; what belongs to one partition in list order (rule P5)."""
+        """Schedule events; those of one partition in list order (rule P5)."""
         return await self._spread(
             events,
             lambda new: new.event.id,
@@ -155,7 +155,7 @@ class Partitions:
         id_of: Callable[[ItemT], str],
         request: Callable[[Partition, Sequence[ItemT]], Awaitable[list[OutcomeT]]],
     ) -> list[OutcomeT]:
-        """Each item to its partition, and the outcomes in the items' order; the first error once all have answered."""
+        """Send each item to its partition. The outcomes are in the order of the items; an error waits for all."""
         if len(self.all) == 1:
             return await request(self.all[0], items)
         places: dict[int, list[int]] = {}

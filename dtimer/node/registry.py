@@ -1,7 +1,7 @@
-"""Who takes a timer's events, and how many at once, as its application has registered (rules N2 and N5).
+"""The handlers or iterators that an application has registered for events, and how many events at once (N2 and N5).
 
-Either handlers, or iterators, each with one event at a time. All this is there before the timer is a node in any event
-loop, and stays when it becomes one in another.
+An iterator has one event at a time. The registry exists before the timer has a node in any event loop, and stays when
+the timer gets a node in another loop.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dtimer.user_code import is_coroutine_function
 
 @define(eq=False)
 class HeldEvent(Generic[PayloadT]):
-    """What an iterator was given.
+    """The event of an iterator.
 
     Attributes:
-        finish: is called with the event when the iterator is done with it.
+        finish: called with the event when the iterator is done with it.
     """
 
     event: Event[PayloadT]
@@ -33,12 +33,12 @@ class HeldEvent(Generic[PayloadT]):
 
 @define(eq=False)
 class IteratorSlot(Generic[PayloadT]):
-    """An iterator's place.
+    """The state of one iterator.
 
     Attributes:
-        waiter: set while the next event is waited for; None as its result is the end.
-        held: the event that was handed out last, until it is finished.
-        ended: no more events come.
+        waiter: a future while the iterator waits for its next event; the result None ends the iterator.
+        held: the newest event of the iterator, until it is finished.
+        ended: the iterator gets no more events.
     """
 
     waiter: asyncio.Future[Event[PayloadT] | None] | None = None
@@ -52,7 +52,7 @@ class IteratorSlot(Generic[PayloadT]):
             held.finish(held.event)
 
     def end(self) -> None:
-        """No more events come."""
+        """End the iterator."""
         self.ended = True
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
@@ -63,10 +63,10 @@ class Registry(Generic[PayloadT]):
 
     Attributes:
         max_events: how many events may be unfinished at once.
-        handlers: each with how its tasks are called but for the event, and whether it is a plain function.
-            A tuple, so that a delivery can go through it while a handler adds another.
-        slots: those of the iterators that are open, in one event loop.
-        waiting: those of them that wait for an event, the longest first.
+        handlers: each with the name of its tasks, without the event's id, and whether it is a plain function.
+            A tuple, so that a handler may add another one during a delivery.
+        slots: the slots of the open iterators, in one event loop.
+        waiting: the slots that wait for an event, the longest waiting first.
     """
 
     def __init__(self, max_events: int) -> None:
@@ -77,25 +77,25 @@ class Registry(Generic[PayloadT]):
         self._max_events_initially = max_events
 
     def set_max_events(self, number: int) -> None:
-        """0 or less restores the initial value."""
+        """Set the number; 0 or less restores the initial value."""
         self.max_events = number if number > 0 else self._max_events_initially
 
     def add(self, handler: EventHandler[PayloadT]) -> None:
-        """Raises ConsumerConflict while an iterator is open."""
+        """Register a handler. Raises ConsumerConflict while an iterator is open."""
         if self.slots:
             raise ConsumerConflict("an events() iterator is open, and each event goes to one taker")
         name = safe_repr(handler) if (name := getattr(handler, "__qualname__", None)) is None else name
         self.handlers += ((handler, f"handler {name} of event ", not is_coroutine_function(handler)),)
 
     def remove(self, handler: object) -> None:
-        """One registration of it; harmless if there is none."""
+        """Remove one registration of a handler; harmless if there is none."""
         for index, (known, _, _) in enumerate(self.handlers):
             if known == handler:
                 self.handlers = self.handlers[:index] + self.handlers[index + 1 :]
                 return
 
     def open_slot(self) -> IteratorSlot[PayloadT]:
-        """Raises ConsumerConflict while there are handlers."""
+        """Open an iterator. Raises ConsumerConflict while there are handlers."""
         if self.handlers:
             raise ConsumerConflict("there are handlers for 'event', and each event goes to one taker")
         slot = IteratorSlot[PayloadT]()
@@ -103,19 +103,19 @@ class Registry(Generic[PayloadT]):
         return slot
 
     def close_slot(self, slot: IteratorSlot[PayloadT]) -> None:
-        """The iterator is gone. Idempotent."""
+        """Close an iterator. Idempotent."""
         self.slots.pop(slot, None)
         self.waiting.pop(slot, None)
         slot.end()
         slot.finish_held()
 
     def end_slots(self) -> None:
-        """The node has left: iterators come to their end, once they have given out what is left over."""
+        """The node has left: iterators end, after the events that are left over."""
         for slot in tuple(self.slots):
             del self.slots[slot]
             self.waiting.pop(slot, None)
             slot.end()
 
     def leave_slots(self) -> None:
-        """Events are taken in another loop from now on; the iterators stay where they are, and exclude nothing here."""
+        """Forget the iterators: events are handled in another loop now, where these must not exclude handlers."""
         self.slots, self.waiting = {}, {}

@@ -1,4 +1,4 @@
-"""What an application has decided about a timer: the names under which it is a node, and how its events are handled."""
+"""The settings of a timer's node: its identity, and how its events are handled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NODE_ID_BYTES: Final = 8
 
 
 class NodeIdentity:
-    """By what the store knows a timer among the nodes, and by what people know its process."""
+    """The id by which the store knows a timer among the nodes, and the name by which people know its process."""
 
     def __init__(self, runtime: Runtime, node_id: str | None, node_name: str | None) -> None:
         self._runtime = runtime
@@ -24,16 +24,16 @@ class NodeIdentity:
 
     @property
     def id(self) -> str | None:
-        """As it was given, or as it was made at the first join in this process; None before that."""
+        """The id that was given, or that was made at the first join in this process; None before that."""
         return self._made_id if self._given_id is None else self._given_id
 
     @property
     def name(self) -> str:
-        """As it was given, or else the host and the number of the process. It is never compared."""
+        """The name that was given, or else the host and id of the process. It is never compared."""
         return self._runtime.process_name() if self._given_name is None else self._given_name
 
     def id_to_join(self) -> str:
-        """The id, which is made at the first join: processes that are forked earlier shall not share it."""
+        """The id; made at the first join, so that processes forked before that do not share it."""
         if self._given_id is not None:
             return self._given_id
         if self._made_id is None:

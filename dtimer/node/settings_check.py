@@ -1,4 +1,4 @@
-"""A look at the store's settings when a timer first joins, so that a risk is seen before it costs events."""
+"""Checks the store's settings when a timer first joins, so that a risk is seen before it costs events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dtimer.protocol.values import Risk
 
 
 class SettingsCheck:
-    """Warns of what is found, once, beside the work; what cannot be looked at is passed over."""
+    """Warns of findings once, in the background; settings that cannot be read are skipped."""
 
     def __init__(self, backend: TimerBackend, context: TimerContext) -> None:
         self._backend: SupportsExamination | None = backend if isinstance(backend, SupportsExamination) else None
@@ -25,7 +25,7 @@ class SettingsCheck:
         try:
             found = await backend.examine()
         except BackendError:
-            # Rights for this are a favour, and a store that is away is reported by whoever needs it.
+            # The rights for this are optional, and calls that need a store which is away report that themselves.
             return
         for finding in found:
             what = "the clock of the store was wrong" if finding.risk is Risk.CLOCK else "the store may lose events"
