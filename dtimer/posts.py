@@ -1,4 +1,4 @@
-"""From what a user posts to what a store is given."""
+"""Checks what a user posts and encodes it, before any I/O: no store ever gets what it would have to refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Gives a node's events to handlers or iterators, and notices when those are done with one (rules N2 and N5)."""
+"""Gives a node's events to handlers or iterators, and notices when those are done with one (rules N2 and N5).
+
+It knows no store: its owner decides what becomes of an event, and is told how each handler ended.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Passes the events of claims to the consumers, and what those do with them back to the store."""
+"""Passes the events of claims to the consumers, and what those do with them back to the store.
+
+It alone knows both: a fetcher decodes no payload, and consumers know no store.
+"""
 
 from __future__ import annotations
 

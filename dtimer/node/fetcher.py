@@ -1,4 +1,7 @@
-"""The claim loop of one member: one claim in flight at a time; pending confirms are sent with it."""
+"""The claim loop of one member: one claim in flight at a time; pending confirms are sent with it.
+
+It alone decides when the store is called, since each reply tells when the next call is due.
+"""
 
 from __future__ import annotations
 
