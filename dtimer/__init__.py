@@ -57,7 +57,7 @@ from dtimer.errors import (
 from dtimer.event import Confirming, Ended, Event
 from dtimer.event_iterator import Events
 from dtimer.metrics import Counters
-from dtimer.posts import Post, PostedId
+from dtimer.posts import Post, PostedId, PostOptions
 from dtimer.protocol.backend import (
     SupportsBranches,
     SupportsClockReset,
@@ -153,6 +153,7 @@ __all__ = [
     "PayloadRefused",
     "PayloadTooLarge",
     "Post",
+    "PostOptions",
     "PostOutcome",
     "PostedId",
     "RecordUnreadable",

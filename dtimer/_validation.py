@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias, TypeVar
 
 from attrs import frozen
+from typing_extensions import override
 
 from dtimer.errors import InvalidArgument
 from dtimer.limits import (
@@ -390,6 +391,11 @@ class Retry:
             RetryPolicy(delay_us(delay), _factor(factor), longest_us)
         )
 
+    @override
+    def __hash__(self) -> int:
+        """Posts are looked up by it, and that of all its parts takes five times as long."""
+        return hash(self.policy.delay_us)
+
 
 def _factor(value: object) -> float:
     number = finite(value, "factor")
@@ -405,18 +411,3 @@ def retry(value: object) -> RetryPolicy | None:
     if not isinstance(value, Retry):
         raise InvalidArgument("retry", f"must be a Retry, not {safe_repr(value)}")
     return value.policy
-
-
-def needs_confirm(*, confirm_timeout: object, max_run: object, retry: object) -> None:
-    """Refuse what means something for events that require a confirm only (rules D3 and D4); this one does not.
-
-    Raises:
-        InvalidArgument: one of them is given.
-    """
-    why = "needs max_retries of 1 or more, or dead_letter=True: without either an event is delivered at most once, "
-    if retry is not None:
-        raise InvalidArgument("retry", f"{why}so it does not come again after a failure")
-    if confirm_timeout is not None:
-        raise InvalidArgument("confirm_timeout", f"{why}so there is nothing to confirm")
-    if max_run is not None:
-        raise InvalidArgument("max_run", f"{why}so its handler may run for as long as it likes")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Final, Generic
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypedDict
 
-from attrs import field
-from typing_extensions import override
+from attrs import Attribute, field
+from typing_extensions import Unpack, override
 
 from dtimer import _validation
 from dtimer._validation import Delay, IfExistsName, Retry, Timeout
@@ -17,7 +18,7 @@ from dtimer.frozen import frozen
 from dtimer.loop_local import after_fork
 from dtimer.protocol.backend import Runtime
 from dtimer.protocol.outcomes import PostOutcome
-from dtimer.protocol.values import EventData, NewEvent
+from dtimer.protocol.values import EVENT_FIELDS, EventData, NewEvent
 from dtimer.safe_repr import safe_repr, safe_str
 from dtimer.user_code import ends_the_program, is_outcome
 
@@ -52,7 +53,114 @@ class PostedId(str):
         return str.__repr__(self) if outcome is None else f"PostedId({str.__repr__(self)}, {outcome.value})"
 
 
+class PostOptions(TypedDict, total=False):
+    """How an event is to be delivered; `OPTIONS` says what becomes of each.
+
+    Attributes:
+        max_retries: deliveries after the first, if that is not confirmed in time.
+            0 means at most once: such an event is gone from the store as soon as it is delivered.
+        confirm_timeout: seconds, or a timedelta; else the taking node's. Needs `max_retries` or `dead_letter`.
+        expires_after: milliseconds, or a timedelta, after the due time; later it is not delivered but reported.
+        dead_letter: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
+        retry: when the event comes again after its handler raised; at its deadline if not given.
+            Needs `max_retries` or `dead_letter`.
+        max_run: seconds, or a timedelta, for which its handler may run; the taking timer's if not given (rule D4).
+            Needs `max_retries` or `dead_letter`.
+    """
+
+    max_retries: int
+    confirm_timeout: Timeout | None
+    expires_after: Delay | None
+    dead_letter: bool
+    retry: Retry | None
+    max_run: Timeout | None
+
+
 @frozen
+class Option:
+    """What becomes of an option.
+
+    Attributes:
+        field: of :class:`EventData`, which it sets.
+        check: makes the field's value of what was given, or raises InvalidArgument.
+        default: stands for not given: it is not checked, and leaves the field as it is.
+        without_confirm: what makes it meaningless for an event that requires no confirm; empty: nothing does.
+    """
+
+    field: str
+    check: Callable[[object], object]
+    default: object = None
+    without_confirm: str = ""
+
+
+def _timeout(argument: str) -> Callable[[object], int]:
+    return partial(_validation.timeout_us, argument=argument)
+
+
+OPTIONS: Final = {
+    "max_retries": Option("max_retries", _validation.max_retries, 0),
+    "confirm_timeout": Option(
+        "confirm_timeout_us", _timeout("confirm_timeout"), without_confirm="so there is nothing to confirm"
+    ),
+    "expires_after": Option("expires_after_us", _validation.expires_after_us),
+    "dead_letter": Option("dead_letter", partial(_validation.flag, argument="dead_letter"), False),
+    "retry": Option("retry", _validation.retry, without_confirm="so it does not come again after a failure"),
+    "max_run": Option(
+        "max_run_us", _timeout("max_run"), without_confirm="so its handler may run for as long as it likes"
+    ),
+}
+
+
+def _values_of(*by_place: object, **by_name: object) -> tuple[Any, ...]:
+    """Of `EVENT_FIELDS`, for options as they were given: all of them in the order of `OPTIONS`, or some by name.
+
+    Raises:
+        InvalidArgument: whatever is wrong with one.
+    """
+    options = dict(zip(OPTIONS, by_place, strict=False)) | by_name
+    given = [(name, OPTIONS[name], value) for name, value in options.items() if value is not OPTIONS[name].default]
+    values = {field.name: field.default for field in EVENT_FIELDS}
+    for _, option, value in given:
+        values[option.field] = option.check(value)
+    for name, option, _ in given:
+        # Rules D3 and D4.
+        if option.without_confirm and not (values["max_retries"] or values["dead_letter"]):
+            problem = "needs max_retries of 1 or more, or dead_letter=True: without either an event is delivered at "
+            raise InvalidArgument(name, f"{problem}most once, {option.without_confirm}")
+    return tuple(values.values())
+
+
+_values_of_known: Final[Callable[..., tuple[Any, ...]]] = lru_cache(maxsize=256, typed=True)(_values_of)
+"""Most posts are given what others were; to look at each again takes a tenth of what a post costs a client.
+
+By type, too: True is no number of retries.
+"""
+
+
+def checked(options: PostOptions) -> tuple[Any, ...]:
+    """The values of `EVENT_FIELDS`, or none if all are the defaults.
+
+    Raises:
+        InvalidArgument: whatever is wrong with one.
+    """
+    if not options:
+        return ()
+    try:
+        return _values_of_known(**options)
+    except (KeyError, TypeError):  # a name or a value that cannot be looked up
+        for name in options.keys() - OPTIONS.keys():
+            raise TypeError(f"post() got an unexpected keyword argument {name!r}") from None
+        return _values_of(**options)
+
+
+def _with_options(_: type, fields: list[Attribute[Any]]) -> list[Attribute[Any]]:
+    """A field for each option behind those of the class."""
+    last = fields[-1]
+    options = [last.evolve(name=name, alias=name, default=option.default) for name, option in OPTIONS.items()]
+    return [*fields, *options]
+
+
+@frozen(init=False, field_transformer=_with_options)
 class Post(Generic[PayloadT]):
     """One item of :meth:`dtimer.DTimer.post_many`; its fields are the arguments of :meth:`dtimer.DTimer.post`."""
 
@@ -60,14 +168,31 @@ class Post(Generic[PayloadT]):
     delay: Delay | None = None
     at: datetime | None = field(default=None, kw_only=True)
     id: str | None = field(default=None, kw_only=True)
-    max_retries: int = field(default=0, kw_only=True)
-    confirm_timeout: Timeout | None = field(default=None, kw_only=True)
-    max_run: Timeout | None = field(default=None, kw_only=True)
-    retry: Retry | None = field(default=None, kw_only=True)
-    expires_after: Delay | None = field(default=None, kw_only=True)
-    dead_letter: bool = field(default=False, kw_only=True)
     if_exists: IfExistsName = field(default="replace", kw_only=True)
     headers: Mapping[str, str] | None = field(default=None, kw_only=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            payload: PayloadT,
+            delay: Delay | None = None,
+            *,
+            at: datetime | None = None,
+            id: str | None = None,
+            if_exists: IfExistsName = "replace",
+            headers: Mapping[str, str] | None = None,
+            **options: Unpack[PostOptions],
+        ) -> None: ...
+
+
+if not TYPE_CHECKING:
+    # It takes the options as arguments of their own: a dict of them would make posting in bulk a tenth slower.
+    Post.__init__ = Post.__attrs_init__
+
+_options_of: Final[Callable[[Post[Any]], tuple[object, ...]]] = eval(  # faster than an attrgetter
+    f"lambda post: ({', '.join(f'post.{name}' for name in OPTIONS)})"
+)
 
 
 class PostEncoder(Generic[PayloadT]):
@@ -82,66 +207,40 @@ class PostEncoder(Generic[PayloadT]):
 
     def new_events(self, posts: Iterable[Post[PayloadT]]) -> list[NewEvent]:
         """As :meth:`new_event`, each of them."""
-        new_event = self.new_event
+        new_event, options_of, values_of = self.new_event, _options_of, _values_of_known
         news: list[NewEvent] = []
         for post in _validation.many(posts, "posts"):
             if not isinstance(post, Post):  # pyright: ignore[reportUnnecessaryIsInstance]  # for who has no type checker
                 raise InvalidArgument("posts", f"must each be a Post, which {safe_repr(post)} is not")
-            news.append(
-                new_event(
-                    post.payload,
-                    post.delay,
-                    post.at,
-                    post.id,
-                    post.max_retries,
-                    post.confirm_timeout,
-                    post.max_run,
-                    post.retry,
-                    post.expires_after,
-                    post.dead_letter,
-                    post.if_exists,
-                    post.headers,
-                )
-            )
+            options = options_of(post)
+            try:
+                values = values_of(*options)
+            except TypeError:  # a value that cannot be looked up
+                values = _values_of(*options)
+            news.append(new_event(post.payload, post.delay, post.at, post.id, post.if_exists, post.headers, values))
         return news
 
-    def new_event(  # noqa: PLR0917  # by position, and so are its values made: names take twice as long
+    def new_event(  # noqa: PLR0917  # by position: names take longer
         self,
         payload: PayloadT,
         delay: Delay | None,
         at: datetime | None,
         id: str | None,
-        max_retries: int,
-        confirm_timeout: Timeout | None,
-        max_run: Timeout | None,
-        retry: Retry | None,
-        expires_after: Delay | None,
-        dead_letter: bool,
         if_exists: IfExistsName,
         headers: Mapping[str, str] | None,
+        values: tuple[Any, ...],
     ) -> NewEvent:
-        """One event of the arguments of :meth:`dtimer.DTimer.post`. What was not given is not looked at for long.
+        """One event of the arguments of :meth:`dtimer.DTimer.post`, the options checked already.
 
         Raises:
             InvalidArgument: whatever is wrong with it.
         """
-        if (
-            (confirm_timeout is not None or max_run is not None or retry is not None)
-            and not max_retries
-            and dead_letter is False
-        ):
-            _validation.needs_confirm(confirm_timeout=confirm_timeout, max_run=max_run, retry=retry)
         new = NewEvent(
             EventData(
                 self._token() if id is None else _validation.event_id(id),
                 encode_payload(self._codec, payload, self._payload_max_bytes),
                 b"" if headers is None else encode_headers(headers),
-                _validation.max_retries(max_retries),
-                None if confirm_timeout is None else _validation.timeout_us(confirm_timeout, "confirm_timeout"),
-                None if expires_after is None else _validation.expires_after_us(expires_after),
-                dead_letter is not False and _validation.flag(dead_letter, "dead_letter"),
-                None if retry is None else _validation.retry(retry),
-                None if max_run is None else _validation.timeout_us(max_run, "max_run"),
+                *values,
             ),
             _validation.due(delay, at),
             _validation.if_exists(if_exists),

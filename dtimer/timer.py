@@ -8,10 +8,10 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar, cast, overload
 
-from typing_extensions import override
+from typing_extensions import Unpack, override
 
 from dtimer import _validation
-from dtimer._validation import Delay, Durable, EventName, IfExistsName, PlainHandlers, Retry, Timeout
+from dtimer._validation import Delay, Durable, EventName, IfExistsName, PlainHandlers, Timeout
 from dtimer.codecs.codec import Codec, JsonValue, PayloadT
 from dtimer.codecs.json import JsonCodec
 from dtimer.errors import DTimerError, EventExists
@@ -36,7 +36,7 @@ from dtimer.node.registry import Registry
 from dtimer.node.session import did
 from dtimer.node.settings import NodeIdentity, NodeSettings
 from dtimer.node.settings_check import SettingsCheck
-from dtimer.posts import Post, PostedId, PostEncoder
+from dtimer.posts import Post, PostedId, PostEncoder, PostOptions, checked
 from dtimer.protocol.backend import TimerBackend
 from dtimer.protocol.outcomes import (
     CancelOutcome,
@@ -333,16 +333,11 @@ class DTimer(Generic[PayloadT]):
         *,
         at: datetime | None = None,
         id: str | None = None,
-        max_retries: int = 0,
-        confirm_timeout: Timeout | None = None,
-        max_run: Timeout | None = None,
-        retry: Retry | None = None,
-        expires_after: Delay | None = None,
-        dead_letter: bool = False,
         if_exists: IfExistsName = "replace",
         headers: Mapping[str, str] | None = None,
         durability: Durable | None = None,
         repeat_within: Timeout | None = None,
+        **options: Unpack[PostOptions],
     ) -> PostedId:
         """Schedule an event. Posts of one turn of the event loop travel together (rules P1 to P7).
 
@@ -351,19 +346,12 @@ class DTimer(Generic[PayloadT]):
             delay: milliseconds, or a timedelta; 0 or less is at once. Either this or `at` is given.
             at: an aware datetime, by the store's clock; a past one is at once.
             id: names the event; made if not given.
-            max_retries: deliveries after the first, if that is not confirmed in time.
-                0 means at most once: such an event is gone from the store as soon as it is delivered.
-            confirm_timeout: seconds, or a timedelta; else the taking node's. Needs `max_retries` or `dead_letter`.
-            max_run: seconds, or a timedelta, for which its handler may run; the taking timer's if not given (rule D4).
-                Needs them, too.
-            retry: when the event comes again after its handler raised; at its deadline if not given. Needs them, too.
-            expires_after: milliseconds, or a timedelta, after the due time; later it is not delivered but reported.
-            dead_letter: it becomes a dead letter when it ends without having been confirmed; it must be confirmed then.
             if_exists: what happens when a live event has the id.
             headers: small strings beside the payload.
             durability: how far it must have got before this returns; the backend's own if not given.
             repeat_within: seconds, or a timedelta, for which the call is repeated inside while it is known not to have
                 been applied (rule F1); 0 is one try, and the backend's own if not given.
+            options: `max_retries` and more: see :class:`dtimer.PostOptions`.
 
         Returns:
             The id, with the `outcome`.
@@ -377,20 +365,7 @@ class DTimer(Generic[PayloadT]):
         """
         wanted = _validation.durability(durability)
         within_us = None if repeat_within is None else _validation.repeat_within_us(repeat_within)
-        new = self._encoder.new_event(
-            payload,
-            delay,
-            at,
-            id,
-            max_retries,
-            confirm_timeout,
-            max_run,
-            retry,
-            expires_after,
-            dead_letter,
-            if_exists,
-            headers,
-        )
+        new = self._encoder.new_event(payload, delay, at, id, if_exists, headers, checked(options))
         id = new.event.id
         posts = self._partitions.here().of(id).posts(wanted)
         # The future itself: to await anything around it would cost as much as it does.

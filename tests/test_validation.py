@@ -351,6 +351,27 @@ async def test_a_key_that_is_no_text_is_named(payload: Any) -> None:
         await DTimer(SimBackend()).post(payload, 5)
 
 
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", [], {}])
+async def test_what_looks_like_an_option_that_was_given_before_is_none(sim: SimBackend, wrong: Any) -> None:
+    """Options that are known are not looked at again; ``True == 1``, and a list cannot be looked up at all."""
+    timer = DTimer(sim)
+    await timer.post("x", 1, max_retries=1)
+    await timer.post_many([Post("x", 1, max_retries=1)])
+
+    for call in (timer.post("x", 1, max_retries=wrong), timer.post_many([Post("x", 1, max_retries=wrong)])):
+        with pytest.raises(InvalidArgument, match="max_retries must be an int"):
+            await call
+
+
+async def test_an_option_that_there_is_not_is_refused_as_any_argument(sim: SimBackend) -> None:
+    options: Any = {"max_retires": 3}
+
+    with pytest.raises(TypeError, match=r"post\(\) got an unexpected keyword argument 'max_retires'"):
+        await DTimer(sim).post("x", 1, **options)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'max_retires'"):
+        Post("x", 1, **options)
+
+
 @pytest.mark.parametrize(("name", "value"), [("retry", Retry(1_000)), ("confirm_timeout", 30), ("max_run", 60)])
 async def test_what_only_an_event_to_confirm_has_needs_one(name: str, value: Any) -> None:
     """Silently delivered at most once, it would not come again, whatever the policy says (rules D3 and D4)."""

@@ -17,8 +17,10 @@ from dtimer import BackendError, Counters, DeadEvent, DTimer, Ended, Event, Know
 from dtimer import errors as errors_module
 from dtimer.cli.sim import add_arguments
 from dtimer.errors import REPEATABLE
+from dtimer.posts import OPTIONS, PostOptions
 from dtimer.protocol import outcomes as outcomes_module
 from dtimer.protocol.operations import REPEATS
+from dtimer.protocol.values import EVENT_FIELDS
 from dtimer.sim import Run, SimClock, World, pytest_plugin
 
 REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
@@ -85,7 +87,10 @@ def test_each_outcome_stands_on_the_side_of_its_truth(kind: type[Enum]) -> None:
 
 def test_the_signature_of_post_is_that_of_the_code() -> None:
     (shown,) = re.findall(r"^`await post\((.*)\)`$", REFERENCE, re.MULTILINE)
-    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in _parameters(DTimer.post)]
+    *parameters, options = _parameters(DTimer.post)
+    assert options.kind is inspect.Parameter.VAR_KEYWORD
+    parameters += [parameter for parameter in _parameters(Post) if parameter.name in OPTIONS]
+    parameters = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
 
     assert shown == str(inspect.Signature(parameters))[1:-1].replace("'", '"')
 
@@ -100,7 +105,13 @@ def test_posts_have_the_same_defaults_as_post() -> None:
 
     of_post = {p.name: p.default for p in _parameters(DTimer.post) if p.default is not inspect.Parameter.empty}
     assert (of_post.pop("durability"), of_post.pop("repeat_within")) == (None, None)
-    assert defaults == of_post
+    assert defaults == of_post | {name: option.default for name, option in OPTIONS.items()}
+
+
+def test_each_option_of_a_post_fills_a_field_of_its_event() -> None:
+    """Who adds one in one of the lists, and not in the others, hears of it here."""
+    assert PostOptions.__annotations__.keys() == OPTIONS.keys()
+    assert [option.field for option in OPTIONS.values()] == [field.name for field in EVENT_FIELDS]
 
 
 def test_the_table_of_the_stores_errors_says_what_the_code_says() -> None:

@@ -136,3 +136,12 @@ def handles(mails: DTimer[Mail]) -> None:
 
 def posts_are_frozen(post: Post[Mail]) -> None:
     post.delay = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def options_are_checked(mails: DTimer[Mail], mail: Mail) -> None:
+    await mails.post(mail, 5, max_retries=3, retry=Retry(5))
+    Post(mail, 5, max_retries=3)
+    await mails.post(mail, 5, max_retires=3)  # type: ignore[call-arg]
+    await mails.post(mail, 5, max_retries="3")  # type: ignore[arg-type]
+    Post(mail, 5, max_retires=3)  # type: ignore[call-arg]
+    Post(mail, 5, retry=3)  # type: ignore[arg-type]
