@@ -7,7 +7,7 @@ import pytest
 from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.wire.values import read_record, write_record
 from dtimer.limits import DELAY_MAX_US
-from dtimer.protocol.values import After, EventData, Member, NewEvent, RetryPolicy
+from dtimer.protocol.values import EVENT_FIELDS, After, EventData, Member, NewEvent, RetryPolicy
 from support.servers import Server
 
 EVENTS = {
@@ -40,6 +40,13 @@ BYTES = {
     ("everything", True): b"1 r3 c1 x%d k p5,1.5,1000000000000000 m%d h10 w\n" % (DELAY_MAX_US, DELAY_MAX_US)
     + b'{"n":"h9"}\x00\n\xff',
 }
+
+
+def test_every_field_is_tried_here() -> None:
+    """A new one gets a value in `EVENTS`, so that its bytes are seen."""
+    everything = EVENTS["everything"]
+
+    assert [field.name for field in EVENT_FIELDS if getattr(everything, field.name) == field.default] == []
 
 
 @pytest.mark.parametrize(("name", "wall"), BYTES)
