@@ -293,7 +293,7 @@ class Event(Generic[PayloadT]):
         Raises:
             ConfirmNotRequired: the store has nothing that could be given back.
             InvalidArgument: the delay.
-            BackendError: it may have been applied; not repeated inside.
+            BackendError: repeating it inside, as its receipt counts once at most, has not helped (rule F1).
         """
         return await self._actions.release(self, delay, counted)
 
