@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from typing_extensions import override
 
 from dtimer.backends.redis import RedisBackend
-from support.sentinel import wait_until
+from support.sentinel import link_is_up, wait_until
 from support.servers import HOST, Binary, Server, server_binaries
 from support.waiting import until
 
@@ -149,6 +149,8 @@ class Six:
             and all(server.info()["cluster_state"] == "ok" for server in self.servers)
             and all(server.info()["cluster_slots_ok"] == str(NUM_SLOTS) for server in self.servers)
             and all(self._has_replica(server) for server in masters)
+            # A master may not know yet that its replica has to be synchronised anew.
+            and all(link_is_up(server) for server in self.servers if server not in masters)
         )
 
     @staticmethod

@@ -121,6 +121,8 @@ class Watched:
         return (
             info["role"] == "master"
             and [link["state"] for link in links] == ["online"]
+            # The master may not know yet that it has to be synchronised anew.
+            and link_is_up(self.replica)
             and all(self._content(sentinel, port) for sentinel in self.sentinels)
         )
 
@@ -168,7 +170,7 @@ def watched(binary: Binary) -> Generator[Watched]:
         master = started(Server(binary, **quick))
         replica = started(Server(binary, replicaof=f"{HOST} {master.port}", **quick))
         sentinels = [SentinelServer(binary, master) for _ in range(3)]
-        wait_until(lambda: _link_is_up(replica), "the replica's first synchronisation")
+        wait_until(lambda: link_is_up(replica), "the replica's first synchronisation")
         for sentinel in sentinels:
             started(sentinel)
         setup = Watched([master, replica], sentinels)
@@ -176,6 +178,7 @@ def watched(binary: Binary) -> Generator[Watched]:
         yield setup
 
 
-def _link_is_up(replica: Server) -> bool:
+def link_is_up(replica: Server) -> bool:
+    """Whether the replica has what its master had a moment ago, as it sees it itself."""
     with replica.client() as client:
         return bool(client.info("replication")["master_link_status"] == "up")
