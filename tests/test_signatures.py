@@ -12,6 +12,7 @@ import pytest
 
 from dtimer import DTimer, Post, RedisBackend, SimBackend
 from dtimer.backends.redis import migrate_partitions, upgrade_namespace
+from dtimer.posts import OPTIONS
 from dtimer.sim import Host, Simulation, World
 
 MAKERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -54,7 +55,11 @@ def test_all_ways_to_a_redis_backend_differ_in_their_first_argument_only() -> No
 
 
 def test_a_post_takes_what_post_takes() -> None:
+    """`post` takes the options by their names, and finds their defaults in `OPTIONS`."""
     of_post, of_call = parameters(Post), parameters(DTimer.post)
+    assert of_call.pop("options").kind is Parameter.VAR_KEYWORD
+    options = {name: Parameter(name, Parameter.KEYWORD_ONLY, default=each.default) for name, each in OPTIONS.items()}
+    of_call |= options
 
     assert [*of_post] == [name for name in of_call if name not in ONE_PER_CALL]
     for name, parameter in of_post.items():
