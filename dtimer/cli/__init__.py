@@ -11,8 +11,8 @@ from dtimer.cli.sim import run_sim
 from dtimer.limits import NAMESPACE_DEFAULT
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options; `docs/reference/api.md` lists them."""
     parser = argparse.ArgumentParser(prog="dtimer", description="Distributed timers that you can test.")
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
@@ -95,8 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind.add_argument(
             "--sentinel", metavar="SERVICE", help="the URL is that of a sentinel that watches over SERVICE"
         )
-    parsed = parser.parse_args(arguments)
+    return parser
 
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status.
+
+    A command's module is imported when it runs, so that no command needs the extras of another.
+    """
+    parsed = make_parser().parse_args(arguments)
     if parsed.command == "doctor":
         from dtimer.cli.doctor import run_doctor
 

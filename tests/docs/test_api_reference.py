@@ -15,7 +15,7 @@ import pytest
 import dtimer
 from dtimer import BackendError, Counters, DeadEvent, DTimer, Ended, Event, Known, Post, SimBackend, Upcoming, sim
 from dtimer import errors as errors_module
-from dtimer.cli.sim import add_arguments
+from dtimer.cli import make_parser
 from dtimer.errors import REPEATABLE
 from dtimer.posts import OPTIONS, PostOptions
 from dtimer.protocol import outcomes as outcomes_module
@@ -27,6 +27,13 @@ REFERENCE: Final = (Path(__file__).resolve().parents[2] / "docs" / "reference" /
 NAMED: Final = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
 """Every word that stands in code."""
 
+COMMANDS: Final[dict[str, argparse.ArgumentParser]] = {
+    name: command
+    for action in make_parser()._actions
+    if isinstance(action, argparse._SubParsersAction)
+    for name, command in action.choices.items()
+}
+
 OUTCOMES: Final = [
     kind for name in dtimer.__all__ if name.endswith("Outcome") for kind in [getattr(outcomes_module, name)]
 ]
@@ -35,6 +42,9 @@ OUTCOMES: Final = [
 def section(title: str) -> str:
     (found,) = re.findall(rf"^#+ {title}\n(.*?)(?=^#|\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
     return str(found)
+
+
+COMMAND_LINE: Final = section("The command line")
 
 
 def test_every_public_name_is_there() -> None:
@@ -64,12 +74,20 @@ def test_everything_about_simulations_is_there() -> None:
     assert {field.name.removeprefix("_") for field in attrs.fields(Run)} | {"timeline"} <= NAMED
 
 
-def test_every_option_of_the_simulating_command_is_there() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_with_its_arguments_and_options(name: str) -> None:
+    """In paragraphs of its own, which begin with it; what several take may be explained with one of them."""
+    paragraphs = re.findall(rf"^`dtimer {name}\b.*?(?=^`dtimer |\Z)", COMMAND_LINE, re.MULTILINE | re.DOTALL)
+    assert len(paragraphs) == 1, f"docs/reference/api.md, The command line: one paragraph begins with `dtimer {name} …`"
+    named = set(re.findall(r"`[^`\n]+`", paragraphs[0]))
 
-    for option in parser._option_string_actions:
-        assert option in {"-h", "--help"} or f"| `{option} " in REFERENCE
+    for action in COMMANDS[name]._actions:
+        if isinstance(action, argparse._HelpAction):
+            continue
+        word = action.option_strings[0] if action.option_strings else str(action.metavar)
+        assert any(re.search(rf"(?<![\w-]){word}(?![\w-])", code) for code in named), (
+            f"docs/reference/api.md says nothing of {word} where it tells of dtimer {name}"
+        )
 
 
 def test_what_the_pytest_plugin_gives_is_there() -> None:

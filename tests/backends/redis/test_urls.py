@@ -178,6 +178,9 @@ def test_a_url_of_a_sentinel_and_of_a_cluster_is_read_alike() -> None:
         ["migrate-partitions", "--to", "2"],
         ["migrate-partitions", "--to", "2", "--cluster"],
         ["migrate-partitions", "--to", "2", "--sentinel", "main"],
+        ["purge", "--yes"],
+        ["upgrade", "--yes"],
+        ["clock-reset", "--yes"],
     ],
     ids=" ".join,
 )
