@@ -323,10 +323,10 @@ async def test_a_thread_that_runs_for_too_long_is_reported_and_no_longer_extende
         timer = DTimer(backend, plain_handlers="thread", max_run=0.3, confirm_timeout=0.2)
         errors, _ = noting(timer)
         go_on = threading.Event()
-        runs: list[int] = []
+        runs: list[Event] = []
 
         def handle(event: Event) -> None:
-            runs.append(event.num_retries)
+            runs.append(event)
             if not event.num_retries:
                 go_on.wait(20)
             event.confirm()
@@ -336,7 +336,10 @@ async def test_a_thread_that_runs_for_too_long_is_reported_and_no_longer_extende
             await timer.post("p", 0, max_retries=3)
             await until(lambda: errors)
             assert "cannot be cancelled" in str(errors[0])
+            assert timer.counters.handler_errors == 1
+            deadline = runs[0].deadline
             await until(lambda: len(runs) == 2)
+            assert runs[0].deadline == deadline
             go_on.set()
             await until(lambda: dispatcher_of(timer).room() == 8)
 
