@@ -10,6 +10,8 @@ import pytest
 
 from dtimer import DTimer, RedisBackend
 from dtimer.cli import main
+from dtimer.protocol.values import Member
+from support.proxy import Proxy
 from support.servers import Server
 
 
@@ -89,6 +91,35 @@ async def test_it_removes_nothing_while_a_node_is_joined(server: Server, capsys:
             assert "clerk" in capsys.readouterr().err
     assert keys(server)
     assert await command(server.url, "--namespace", "shop", "--yes") == 0
+    assert not keys(server)
+
+
+async def test_it_finds_a_node_that_is_joined_in_one_partition_only(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that dies while it joins, say."""
+    await use(server.url, "shop", 3)
+    before = keys(server)
+    async with RedisBackend.from_url(server.url, namespace="shop", partitions=3) as backend:
+        await backend.partitions[-1].join(Member("clerk", "1"))
+
+        assert await command(server.url, "--namespace", "shop", "--yes") == 2
+        assert "clerk" in capsys.readouterr().err
+    assert before <= keys(server)
+
+
+async def test_one_that_was_interrupted_can_be_run_again(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until all else is gone, the first partition tells how many there are."""
+    await use(server.url, "shop", 3)
+    async with Proxy(server.port) as proxy:
+        proxy.drop_reply_and_cut(lambda sent: b"DEL" in sent and b"{shop:1}:meta" in sent.partition(b"DEL")[2])
+        assert await command(f"redis://{proxy.host}:{proxy.port}", "--namespace", "shop", "--yes") == 2
+    assert keys(server)
+    capsys.readouterr()
+
+    assert await command(server.url, "--namespace", "shop", "--yes") == 0
+
+    assert "in 3 partitions" in capsys.readouterr().out
     assert not keys(server)
 
 

@@ -113,6 +113,17 @@ def test_a_case_that_nobody_named_is_saved_under_its_seed(tmp_path: Path, monkey
     assert [path.name for path in tmp_path.iterdir()] == ["dtimer-case-0.json"]
 
 
+def test_a_file_to_be_written_is_left_as_it_is_until_there_is_something_to_write(tmp_path: Path) -> None:
+    """That it can be written is tried before anything runs."""
+    there, missing = tmp_path / "there.json", tmp_path / "missing.json"
+    there.write_text("mine", encoding="utf-8")
+    for path in (there, missing):
+        assert main(["sim", *SMALL, "--jobs", "1", "--save", str(path)]) == 0
+
+    assert there.read_text(encoding="utf-8") == "mine"
+    assert not missing.exists()
+
+
 BAD: Final = {
     "--seeds 0": "--seeds must be from 1 to 1,000,000, not 0",
     "--seeds -4": "--seeds must be from 1 to 1,000,000, not -4",
@@ -156,7 +167,8 @@ def test_bad_arguments_and_files_get_one_clear_line(
     Path("later.json").write_text('{"dtimer_case": 3}', encoding="utf-8")
     Path("quake.json").write_text('{"rates": {"quake": 1}}', encoding="utf-8")
 
-    assert main(["sim", *arguments.split()]) == 2
+    # What is not refused is run, and is to have an end.
+    assert main(["sim", *SMALL, "--jobs", "1", *arguments.split()]) == 2
 
     shown = capsys.readouterr()
     assert shown.out == ""
