@@ -17,6 +17,7 @@ from dtimer.backends.redis.clock_reset import Reset, look, reset_clock
 from dtimer.epochs import epoch_after_reset
 from dtimer.limits import BATCH_MAX_ITEMS, DAY_US, SECOND_US, YEAR_US
 from dtimer.protocol import operations as op
+from dtimer.protocol.outcomes import ReleaseOutcome
 from dtimer.protocol.values import After, At, EventData, Failure, IfExists, Member, NewEvent, Release, Risk, Window
 from dtimer.semantics import Machine
 from dtimer_conformance.programs import (
@@ -291,6 +292,64 @@ async def test_a_timer_whose_namespace_was_made_anew_is_told_so(server: Server) 
         await timer.peek("after0")
 
         assert [type(error) for error in errors] == [StoreLostWrites]
+
+
+async def test_a_silent_member_is_none_after_a_reset(server: Server) -> None:
+    """By the clock that was wrong its time was over, so it did not stop the reset; by the right one it is not."""
+    clock = Clock()
+    async with backend_of(server, clock) as backend:
+        await backend.join(Member("silent", "1"))
+        async with backend.wakeups("silent", (await backend.open()).epoch):
+            await skewed(backend, clock)
+            assert (await backend.inspect()).value.arm is not None
+            await backend.reset_clock()
+
+        assert (await backend.inspect()).value.arm is None
+        with server.client() as client:
+            assert not client.exists("{reset}:ring", "{reset}:nodes", "{reset}:lives")
+
+
+async def test_a_dead_letter_that_was_too_old_does_not_come_back_with_a_reset(server: Server) -> None:
+    """There are more than one script forgets."""
+    clock = Clock()
+    async with backend_of(server, clock) as backend:
+        timer: DTimer = DTimer(backend)
+        await timer.post("x", timedelta(days=60))
+        with server.client() as client:
+            for number in range(BATCH_MAX_ITEMS + 9):
+                client.hset("{reset}:letters", f"e{number}", b"1 buried 1 0 1 1 0\n1\n1")
+                client.zadd("{reset}:buried", {f"e{number}": START_US + number})
+        for offset_us in (31 * DAY_US, -31 * DAY_US):
+            clock.now_us += offset_us
+            await backend.cancel(["none"])
+        assert not await timer.dead_letters()
+
+        assert (await backend.reset_clock()).dead_letters == 0
+        assert not await timer.dead_letters()
+
+
+async def test_the_first_refusal_stays_as_long_ago_as_it_was(server: Server) -> None:
+    """Rule F4: how long an event has been refused counts from it."""
+    clock = Clock()
+    async with backend_of(server, clock) as backend:
+        await skewed(backend, clock, num=0)
+        await backend.post([NewEvent(EventData(id="e", payload=b"", max_retries=1), After(0))])
+
+        async def refuse(incarnation: str) -> ReleaseOutcome:
+            clock.now_us += 60 * SECOND_US
+            member = Member("n", incarnation)
+            await backend.join(member)
+            claimed = await backend.claim(member, room=1, confirm_timeout_us=DAY_US, nonce=incarnation)
+            (delivery,) = claimed.value.deliveries
+            released = await backend.release(
+                delivery.receipt, how=Release.REFUSED, delay_us=0, refused_for_us=30 * SECOND_US
+            )
+            await backend.leave(member)
+            return released.value
+
+        assert await refuse("1") is ReleaseOutcome.RELEASED
+        await backend.reset_clock()
+        assert await refuse("2") is ReleaseOutcome.BURIED
 
 
 async def test_there_is_no_namespace(server: Server) -> None:
