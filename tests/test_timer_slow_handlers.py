@@ -594,6 +594,31 @@ async def test_a_coroutine_is_cancelled_although_plain_handlers_run_in_threads(s
         assert timer.counters.handler_errors == 1
 
 
+async def test_what_a_thread_returns_after_its_time_is_cancelled(server: Server) -> None:
+    """A coroutine: the thread itself could not be, and was reported."""
+    async with RedisBackend.from_url(server.url) as backend:
+        timer = DTimer(backend, plain_handlers="thread", max_run=0.3, confirm_timeout=0.2)
+        errors, _ = noting(timer)
+        reported = threading.Event()
+
+        async def hang() -> None:
+            await asyncio.Event().wait()
+
+        def plain(event: Event) -> object:
+            assert reported.wait(60)
+            return hang()
+
+        timer.on("event", plain)
+        async with timer:
+            await timer.post("p", 0, id="x", dead_letter=True)
+            await until(lambda: errors)
+            reported.set()
+            await until(lambda: dispatcher_of(timer).room() == 8)
+
+        assert "cannot be cancelled" in str(errors[0])
+        assert timer.counters.handler_errors == 1
+
+
 @pytest.mark.parametrize("end", ["returns", "raises"])
 @pytest.mark.parametrize("call", ["confirm", "release", "bury"])
 @pytest.mark.parametrize("error", [StoreUnreachable, StoreRefused, OutcomeUnknown])

@@ -301,7 +301,7 @@ class Consumers(Generic[PayloadT]):
                     if not plain:
                         work = to_await(handler(event))
                     elif self._threads is not None:
-                        work = self._threads.call(context, handler, event)
+                        work = self._threads.call(context, handler, event, lambda: in_flight.over)
                     else:
                         since_us = self._monitor.now_us()
                         work = to_await(context.run(handler, event))

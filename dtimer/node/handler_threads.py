@@ -55,11 +55,18 @@ class HandlerThreads:
         self._process = 0
         self.waiting: set[asyncio.Task[Any] | None] = set()
 
-    async def call(self, context: Context, handler: Callable[[T], object], argument: T) -> object:
+    async def call(
+        self, context: Context, handler: Callable[[T], object], argument: T, is_over: Callable[[], bool]
+    ) -> object:
         """Call a handler in a thread, and await what it returns if that is to be awaited.
 
         A thread cannot be cancelled: when this call is cancelled, it returns when the handler does.
+
+        Args:
+            is_over: whether the handler has run for as long as it may, so that nothing more of it is to run.
         """
+        task = asyncio.current_task()
+        assert task is not None, "it is awaited by one"
         executor = self._running()
         if executor is None:
             result = context.run(handler, argument)
@@ -67,7 +74,6 @@ class HandlerThreads:
             loop = asyncio.get_running_loop()
             context.run(_loop.set, loop)
             outcome = loop.run_in_executor(executor, lambda: context.run(_outcome_of, partial(handler, argument)))
-            task = asyncio.current_task()
             self.waiting.add(task)
             try:
                 result, error = await asyncio.shield(outcome)
@@ -79,7 +85,13 @@ class HandlerThreads:
             if error is not None:
                 raise error
         work = to_await(result)
-        return None if work is None else await work
+        if work is None:
+            return None
+        if is_over():
+            work.close()
+            task.cancel()
+            await asyncio.sleep(0)
+        return await work
 
     def end_idle(self) -> None:
         """Let the threads end when they have nothing left to do."""
