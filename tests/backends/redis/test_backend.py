@@ -252,6 +252,7 @@ async def test_what_is_given_to_any_of_them_has_its_effect(server: Server) -> No
         "partitions": 2,
         "request_timeout": 0.25,
         "durability": Durable(replicas=1, within=0.01),
+        "repeat_within": 0.5,
         "clock_for_tests": lambda: clock_us,
     }
     async with Redis.from_url(server.url) as client:
@@ -264,6 +265,7 @@ async def test_what_is_given_to_any_of_them_has_its_effect(server: Server) -> No
             async with backend:
                 assert len(backend.partitions) == 2
                 assert backend._connector.request_timeout_s == 0.25
+                assert {part.repeat_within_us for part in backend.partitions} == {500_000}
                 part = backend.partitions[0]
                 assert (await part.open()).at_us >= clock_us
                 with pytest.raises(NotDurable):

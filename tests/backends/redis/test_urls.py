@@ -113,11 +113,15 @@ def test_a_password_in_the_place_of_a_port_is_not_told(scheme: str, password: st
         "redis://h?db=",
         "redis://h/prod?db=3",
         "unix:///run/x.sock?db=prod",
+        f"redis://ann:12/{AFTER}",
     ],
 )
 def test_a_database_is_a_number(url: str) -> None:
     """Of `redis://h/prod` redis-py makes database 0, and of `redis://h/1/2` database 12, without a word."""
-    assert "database by a number" in refused(url)
+    problem = refused(url)
+
+    assert "database by a number" in problem
+    assert AFTER not in problem, "it may be a part of a password"
 
 
 @pytest.mark.parametrize(
