@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-TIMEOUT_S: Final = 10.0
+TIMEOUT_S: Final = 30.0
+"""Of what takes a second or two on a quiet machine."""
 POLL_S: Final = 0.002
 
 
