@@ -7,7 +7,17 @@ from attrs import evolve
 from dtimer import EventExists, InvalidArgument, PayloadTooLarge, Post
 from dtimer.limits import BATCH_MAX_ITEMS, ID_MAX_BYTES, PAYLOAD_MAX_BYTES, SECOND_US
 from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
-from dtimer.protocol.values import After, At, EndReason, EventState, IfExists, NewEvent, Release, RetryPolicy
+from dtimer.protocol.values import (
+    EVENT_FIELDS,
+    After,
+    At,
+    EndReason,
+    EventState,
+    IfExists,
+    NewEvent,
+    Release,
+    RetryPolicy,
+)
 from dtimer_conformance.assertions import RuleBroken, assert_equal, assert_that
 from dtimer_conformance.client import event, ids
 from dtimer_conformance.environment import Environment
@@ -215,6 +225,7 @@ async def all_of_an_event_is_kept(env: Environment) -> None:
         retry=RetryPolicy(1_500, 1.75, 90_000_000_000),
         max_run_us=90_000_000_001,
     )
+    assert all(getattr(full, each.name) != each.default for each in EVENT_FIELDS), "no field goes untried"
     for data in (
         full,
         evolve(full, id="plain", retry=None, dead_letter=False, confirm_timeout_us=None, max_run_us=None),

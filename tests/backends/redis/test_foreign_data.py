@@ -33,8 +33,10 @@ from dtimer import (
 from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
 from dtimer.protocol.values import (
+    EVENT_FIELDS,
     After,
     EventData,
+    FieldKind,
     LetterName,
     Member,
     NewEvent,
@@ -81,13 +83,17 @@ UNREADABLE: dict[str, bytes | None] = {
     "fewer headers than it says": b"1 h40\n{}",
     "a number that is none": b"1 rx\npayload",
     "a negative number": b"1 r-1\npayload",
-    "a max_run that is none": b"1 r1 mx\npayload",
     "a number that is too long": b"1 r99999999999999999999\npayload",
     "a retry policy that is none": b"1 r1 pbad\npayload",
     "a retry policy with one number": b"1 r1 p5\npayload",
     "bytes that are no text": b"1 z\xff\xfe\npayload",
     "a long first line": b"1 " + b"z " * 600 + b"\npayload",
+} | {
+    f"a spoilt {each.name}": b"1 r1 %b~\npayload" % each.letter.encode()
+    for each in EVENT_FIELDS
+    if each.kind is not FieldKind.FLAG
 }
+"""The scripts must refuse whatever a node could not read, so the last ones are of each field that has a value."""
 
 
 @pytest.mark.parametrize("record", UNREADABLE.values(), ids=UNREADABLE)
