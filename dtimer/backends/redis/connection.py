@@ -100,7 +100,7 @@ class StoreConnection(asyncio.Protocol):
             if await raw.can_read():
                 raise RedisConnectionError("the server ended the connection, or said more than it was asked for")
         except BaseException:
-            _abort(raw, raw._writer)
+            _abort(raw)
             raise
         return cls(raw, writer, name)
 
@@ -190,7 +190,7 @@ class StoreConnection(asyncio.Protocol):
         if self._loop.is_closed():
             self.abandon()
             return
-        _abort(self._raw, self._writer)
+        _abort(self._raw)
         self._end(RedisConnectionError("the connection was dropped"))
 
     # --- what the event loop says ------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ class StoreConnection(asyncio.Protocol):
                 raise ReplyTooLarge("more replies than are read")
             self._replies += self._parser.feed(data)
         except InvalidResponse as error:
-            _abort(self._raw, self._writer)
+            _abort(self._raw)
             self._end(error)
         # The last thing done here, since who waits goes on at once, and may send the next request.
         if self._waiter is not None:
@@ -255,7 +255,12 @@ async def ask(settings: ConnectionSettings, *command: Argument) -> Reply:
         connection.drop()
 
 
-def _abort(raw: AbstractConnection, writer: asyncio.StreamWriter | None) -> None:
+def _abort(raw: AbstractConnection) -> None:
+    """Close it at once. Harmless when that was done.
+
+    It has no writer then. A TLS transport of Python 3.11.2 that is closed twice cannot be aborted any more.
+    """
+    writer = raw._writer
     if writer is not None:
         # close() would first deliver what is buffered, if need be minutes later, when a partition heals.
         writer.transport.abort()

@@ -27,7 +27,8 @@ class _Closed(asyncio.Transport):
 def close_socket(writer: asyncio.StreamWriter) -> None:
     """Close what is below a writer of a loop that is closed. Some loops, uvloop say, have done so themselves."""
     transport: Any = writer.transport
-    with suppress(RuntimeError):  # the loop is closed
+    # The loop is closed; and a TLS transport of Python 3.11.2 that was closed twice has lost its protocol.
+    with suppress(RuntimeError, AttributeError):
         transport.abort()
     vars(writer)["_transport"] = _Closed()
     tls = getattr(transport, "_ssl_protocol", None)
