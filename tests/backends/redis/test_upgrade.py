@@ -124,6 +124,25 @@ async def test_ten_thousand_events_outlast_the_upgrade(looking: Client, client: 
     assert {"delivered", "pending"} == {id.partition("-")[0] for id in taken.ended}
 
 
+async def test_a_delivered_event_keeps_when_it_was_due(looking: Client, client: Redis) -> None:
+    """It expires by that, and a dead letter tells it. Where schema 1 did not keep it, the deadline bounds it."""
+    lay_out(looking)
+    _, live, _ = recorded()
+    lives_us = {event["id"].encode(): event["expires_after_us"] for event in live}
+    queue: Any = looking.zrange("{dt}:queue", 0, -1, withscores=True)
+    next_us = dict(queue)
+    last_us = int(looking.hgetall("{dt}:meta")[b"counts"].split()[1])
+    states = looking.hgetall("{dt}:states")
+    await upgrade_namespace(client)
+    due_us = {id: int(state.split()[-1]) for id, state in looking.hgetall("{dt}:states").items()}
+
+    expiring = {id: int(state.split()[4]) for id, state in states.items() if state.split()[4] != b"-"}
+    assert 0 < len(expiring) < len(states) == DELIVERED
+    assert due_us == {
+        id: expiring[id] - lives_us[id] if id in expiring else min(int(next_us[id]), last_us) for id in states
+    }
+
+
 def as_before(event: Shown, taken: Taken) -> bool:
     """It came once: not early, not past its expiry, or it ended by that; and with all that it had."""
     lives_us: int | None = event["expires_after_us"]
@@ -341,6 +360,8 @@ async def test_no_foreign_record_hinders_the_upgrade_or_the_node_after_it(lookin
     looking.zadd("{dt}:queue", {"good": 2})
 
     await upgrade_namespace(client)
+    for number in (2, 3):  # too many digits
+        assert looking.hget("{dt}:states", f"odd-{number}") == FOREIGN_STATES[number]
 
     taken: dict[str, Event] = {}
     async with RedisBackend(client) as backend:
