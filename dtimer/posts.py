@@ -133,7 +133,7 @@ def _values_of(*by_place: object, **by_name: object) -> tuple[Any, ...]:
 _values_of_known: Final[Callable[..., tuple[Any, ...]]] = lru_cache(maxsize=256, typed=True)(_values_of)
 """Most posts are given what others were; to look at each again takes a tenth of what a post costs a client.
 
-By type, too: True is no number of retries.
+By type, too: `True` is refused where a number of retries is wanted.
 """
 
 

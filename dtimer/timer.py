@@ -127,7 +127,7 @@ class DTimer(Generic[PayloadT]):
             payload_max_bytes: larger encoded payloads are refused (rule P6).
             refused_for: seconds, or a timedelta: when the codec of this timer refuses a payload, and the event was
                 refused for the first time so long ago, it becomes a dead letter (rule F4).
-            plain_handlers: where handlers for ``event`` that are no coroutine functions run. ``"loop"`` is the event
+            plain_handlers: where handlers for ``event`` run that are plain functions. ``"loop"`` is the event
                 loop, which they block until they return; ``"thread"`` a thread each, in which they may block
                 (in a simulator they run on the loop all the same). :meth:`Event.confirm` may be called there.
 
@@ -226,7 +226,7 @@ class DTimer(Generic[PayloadT]):
 
         Args:
             drain: wait for the handlers that run; otherwise they just go on.
-            timeout: so many seconds, or a timedelta; handlers that take longer are cancelled and reported.
+            timeout: seconds, or a timedelta; handlers that take longer are cancelled and reported.
 
         Raises:
             WrongProcessOrLoop: it has joined in another loop of this process, which is not closed (rule F8).
@@ -286,11 +286,11 @@ class DTimer(Generic[PayloadT]):
 
         * ``event``: an :class:`dtimer.Event` is due. Each of several handlers gets it; it is finished when all return.
         * ``ended``: an :class:`dtimer.Ended` event was exhausted or has expired, and this node alone is told.
-        * ``error``: a :class:`dtimer.DTimerError` that nobody else gets. Without a handler they are logged.
+        * ``error``: a :class:`dtimer.DTimerError` that no caller is given. Without a handler they are logged.
         * ``ready``: the timer has joined, or joined again by itself after the store had lost it.
 
         Raises:
-            InvalidArgument: the name, or what is no function.
+            InvalidArgument: the name, or the handler is not a function.
             ConsumerConflict: for ``event``, while an ``events()`` iterator is open.
         """
         name = _validation.event_name(name)
@@ -405,7 +405,7 @@ class DTimer(Generic[PayloadT]):
         return outcome
 
     async def cancel_many(self, ids: Iterable[str], *, repeat_within: Timeout | None = None) -> list[CancelOutcome]:
-        """The same for many, in order; up to 512 of them are one call."""
+        """Cancel several events; the outcomes are in the order of the ids. Up to 512 ids travel in one call."""
         within_us = _validation.repeat_within_us(repeat_within)
         return await self._partitions.here().cancel(
             [_validation.event_id(id) for id in _validation.many(ids, "ids")], within_us
@@ -426,7 +426,7 @@ class DTimer(Generic[PayloadT]):
         return await node.dispatcher.confirm_id(id, partitions, within_us)
 
     async def change_delay(self, id: str, delay: Delay, *, repeat_within: Timeout | None = None) -> ChangeOutcome:
-        """Move a scheduled event to so many milliseconds, or a timedelta, from now; anything else stays (rule E3)."""
+        """Make a scheduled event due in `delay` milliseconds, or a timedelta. Nothing else changes (rule E3)."""
         id = _validation.event_id(id)
         delay_us = _validation.delay_us(delay)
         within_us = _validation.repeat_within_us(repeat_within)
@@ -451,9 +451,9 @@ class DTimer(Generic[PayloadT]):
         """Live events, scheduled and unconfirmed, in the order in which they can be claimed (rule R2).
 
         Args:
-            offset: begin so many milliseconds, or a timedelta, from now; without it, with all that is overdue.
-            duration: end so long after that, or after now if there is no offset; without it there is no end.
-            limit: list so many at most.
+            offset: milliseconds, or a timedelta, from now to the first; without it, all that is overdue comes first.
+            duration: milliseconds, or a timedelta, from there, or from now, to the last; no bound without it.
+            limit: how many are listed at most.
             repeat_within: seconds, or a timedelta, for which the call for each page is repeated inside (rule F1).
         Negative ones, and a limit of 0, count as not given.
         """
@@ -468,7 +468,7 @@ class DTimer(Generic[PayloadT]):
         limit: int | None = None,
         repeat_within: Timeout | None = None,
     ) -> AsyncIterator[Upcoming[PayloadT]]:
-        """The same, page by page: each page is of one instant, and a later one is of a later instant."""
+        """List the events of `upcoming` page by page: a page shows one instant, and the next page a later one."""
         window = Window(_validation.window_us(offset, "offset"), _validation.window_us(duration, "duration"))
         return self._queries.upcoming(window, _validation.limit(limit), _validation.repeat_within_us(repeat_within))
 

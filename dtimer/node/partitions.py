@@ -56,7 +56,9 @@ class Partition:
         if posts is None:
             backend = self.session.backend
             if not isinstance(backend, SupportsDurability):
-                raise Unsupported(f"{type(backend).__name__} keeps no replicas: it is no SupportsDurability")
+                raise Unsupported(
+                    f"{type(backend).__name__} keeps no replicas: it does not derive from SupportsDurability"
+                )
             send = partial(self.session.post_durably, backend, durability)
             posts = self._durable[durability] = self._batcher("post", send)
         return posts

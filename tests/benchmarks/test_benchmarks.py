@@ -169,7 +169,7 @@ def test_only_rounds_in_which_both_sides_have_a_figure_are_compared() -> None:
 
 
 def test_two_builds_take_their_turns_in_alternation() -> None:
-    """Ours, theirs, theirs, ours: what drifts meanwhile, as a machine that warms up, is nobody's advantage."""
+    """Ours, theirs, theirs, ours: a drift, as of a machine that warms up, favours neither."""
     from benchmarks.bench import AGAINST, Bench
     from benchmarks.catalogue import OURS, PEERS
     from benchmarks.comparison import ROUNDS_MIN

@@ -127,7 +127,7 @@ def test_posts_have_the_same_defaults_as_post() -> None:
 
 
 def test_each_option_of_a_post_fills_a_field_of_its_event() -> None:
-    """Who adds one in one of the lists, and not in the others, hears of it here."""
+    """One that is added to one of the lists, and not to the others, is found here."""
     assert PostOptions.__annotations__.keys() == OPTIONS.keys()
     assert [option.field for option in OPTIONS.values()] == [field.name for field in EVENT_FIELDS]
 

@@ -149,7 +149,7 @@ class Six:
             and all(server.info()["cluster_state"] == "ok" for server in self.servers)
             and all(server.info()["cluster_slots_ok"] == str(NUM_SLOTS) for server in self.servers)
             and all(self._has_replica(server) for server in masters)
-            # A master may not know yet that its replica has to be synchronised anew.
+            # A master may not know yet that its replica has to be synchronised again.
             and all(link_is_up(server) for server in self.servers if server not in masters)
         )
 

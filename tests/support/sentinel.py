@@ -121,7 +121,7 @@ class Watched:
         return (
             info["role"] == "master"
             and [link["state"] for link in links] == ["online"]
-            # The master may not know yet that it has to be synchronised anew.
+            # The master may not know yet that it has to be synchronised again.
             and link_is_up(self.replica)
             and all(self._content(sentinel, port) for sentinel in self.sentinels)
         )

@@ -11,7 +11,7 @@ FILES_MAX = 16
 
 
 async def test_a_payload_crosses_few_modules(server: Server) -> None:
-    """Each is one more to read for whoever follows an event. That of a class counts when a value of it is made."""
+    """Each is one more to read when an event is followed. That of a class counts when a value of it is made."""
     async with RedisBackend.from_url(server.url) as backend:
         trip = await round_trip(DTimer(backend))
 
