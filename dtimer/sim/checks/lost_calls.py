@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from typing_extensions import override
 
 from dtimer.errors import DTimerError, StoreLostWrites
-from dtimer.limits import CALLS_REMEMBERED_MAX, NAMESPACE_DEFAULT
+from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX, NAMESPACE_DEFAULT
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation, ReplyT_co
 from dtimer.protocol.values import Applied, Claimed
@@ -60,6 +60,7 @@ class LostCalls:
         self._complain = complain
         self._applied_us: Recent[_Place] = Recent()
         self._losses: list[tuple[int, int]] = []
+        self._branches_began_us: dict[tuple[str, str], int] = {}
         self._calls: dict[str, _Calls] = {}
 
     # --- what is watched ---------------------------------------------------------------------------------
@@ -67,6 +68,7 @@ class LostCalls:
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
+        self._branches_began_us.setdefault((applied.epoch, applied.branch), self._now_us())
         if not isinstance(operation, op.Read):
             self._applied_us.note((applied.epoch, applied.branch, applied.seq), self._now_us())
 
@@ -94,7 +96,10 @@ class LostCalls:
         calls = self._calls[host]
         for told in report.calls:
             call = _Call(told.operation, told.ids, told.seq)
-            entry = next((each for each in calls.acknowledged if each[0] == call and self._is_lost(each[1])), None)
+            entries = [each for each in calls.acknowledged if each[0] == call]
+            entry = next((each for each in entries if self._is_lost(each[1])), None)
+            if entry is None and any(self._is_long_past(each[1]) for each in entries):
+                continue
             if entry is None:
                 self._complain(
                     "O2", host, _first(call.ids), f"it was told that its {_words(call)} is lost, which is not"
@@ -115,6 +120,10 @@ class LostCalls:
             applied_us = self._applied_us[applied.epoch, applied.branch, applied.seq]
             for name, ids in _done(operation, applied.value):
                 calls.note(_Call(name, tuple(ids), applied.seq), applied_us)
+
+    def _is_long_past(self, applied_us: int) -> bool:
+        """The store has forgotten by now which branch it is in, so that it may be told to be lost (rule O2)."""
+        return sum(began_us > applied_us for began_us in self._branches_began_us.values()) >= BRANCHES_MAX
 
     def _is_lost(self, applied_us: int) -> bool:
         return any(until_us < applied_us <= at_us for until_us, at_us in self._losses)

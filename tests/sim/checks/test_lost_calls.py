@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from dtimer import DTimer, DTimerError, StoreLostWrites
+from dtimer.limits import BRANCHES_MAX
 from dtimer.protocol.values import AcknowledgedCall
 from dtimer.sim import Simulation, World
 from dtimer.sim.checks.lost_calls import LostCalls
@@ -74,3 +75,38 @@ def test_what_is_lost_is_told(tell: Tell, expected: list[str], lose_s: float | L
 
 def test_what_is_not_lost_is_not_told() -> None:
     assert complaints(as_it_is, lose_s=0) == ["O1 client ", "O2 client lost"]
+
+
+def test_what_the_store_has_forgotten_may_be_told_to_be_lost() -> None:
+    """It keeps so many branches of its history, and a call that was acknowledged in an earlier one may be lost."""
+    heard: list[str] = []
+    told: list[StoreLostWrites] = []
+
+    async def scenario(world: World) -> None:
+        checker = LostCalls(lambda: world.now_us, lambda rules, host, about, _: heard.append(f"{rules} {host} {about}"))
+        world.watch(checker)
+        timer, other = DTimer(checker.backend(world.client)), DTimer(world.client.backend())
+
+        @timer.on("error")
+        def tell(error: DTimerError) -> None:
+            assert isinstance(error, StoreLostWrites)
+            told.append(error)
+            checker.told("client", error)
+
+        await timer.post(1, 10**6, id="there")
+        for number in range(BRANCHES_MAX + 1):
+            world.restart_store(lose_s=0, down_s=0.1)
+            await asyncio.sleep(0.2)
+            await other.post(number, 10**6, id="other", repeat_within=5)
+        # A loss of something else, so that a report is to be expected at all.
+        await other.post(0, 10**6, id="lost")
+        await asyncio.sleep(0.1)
+        world.restart_store(lose_s=0.15, down_s=0.1)
+        await asyncio.sleep(0.2)
+        await timer.post(2, 10**6, id="later", repeat_within=5)
+        await asyncio.sleep(1)
+        checker.close()
+
+    Simulation(nodes=0).run(scenario)
+    assert [call.ids for report in told for call in report.calls] == [("there",)]
+    assert not heard
