@@ -12,7 +12,6 @@ import asyncio
 import inspect
 from collections.abc import Coroutine
 from functools import partial
-from types import CoroutineType
 from typing import Any, TypeGuard, cast
 
 from dtimer.safe_repr import name_of
@@ -80,8 +79,8 @@ def to_await(result: object) -> Coroutine[Any, Any, object] | None:
     """
     if result is None:  # as every plain function returns
         return None
-    if isinstance(result, CoroutineType):  # as inspect.iscoroutine() looks
-        return cast("Coroutine[Any, Any, object]", result)
+    if inspect.iscoroutine(result):
+        return result
     if inspect.isawaitable(result):
         return _awaiting(result)
     if inspect.isgenerator(result) or inspect.isasyncgen(result):

@@ -174,7 +174,7 @@ class FetchSchedule:
         return WaitUntil(due_us)
 
     def due_us(self, *, with_room: bool = True) -> int:
-        """The end of the pause, or else the earliest time to claim. Without room there is no fallback."""
+        """The end of the pause, or else the earliest time to claim. The fallback only counts while there is room."""
         if self._retry_at_us is not None:
             return self._retry_at_us
         due_us = self._lease_at_us

@@ -39,7 +39,7 @@ class Trip:
         self.all: set[str] = set()
 
     def note(self, frame: FrameType, happened: str, argument: object) -> None:
-        """As :func:`sys.setprofile` has it."""
+        """Note one call or return; the parameters are those of a function given to :func:`sys.setprofile`."""
         code = frame.f_code
         if happened not in {"call", "return"} or (file := _file_of(code)) is None:
             return

@@ -78,7 +78,7 @@ def test_what_is_not_lost_is_not_told() -> None:
 
 
 def test_what_the_store_has_forgotten_may_be_told_to_be_lost() -> None:
-    """It keeps so many branches of its history, and a call that was acknowledged in an earlier one may be lost."""
+    """The store keeps the last 32 branches of its history; calls of earlier ones may be told to be lost (rule O2)."""
     heard: list[str] = []
     told: list[StoreLostWrites] = []
 
