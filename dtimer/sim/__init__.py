@@ -45,8 +45,8 @@ if TYPE_CHECKING:
         StoreFault,
     )
     from dtimer.sim.faulty.host import Host
+    from dtimer.sim.faulty.observer import Observer
     from dtimer.sim.faulty.plan import Faults, Rate
-    from dtimer.sim.faulty.server import Watcher
     from dtimer.sim.faulty.simulation import Run, Simulation
     from dtimer.sim.faulty.trace import Record
     from dtimer.sim.faulty.world import World
@@ -72,6 +72,7 @@ _MODULES: Final = {
     "LoseReplies": "faulty.faults",
     "LoseRequests": "faulty.faults",
     "NodeFault": "faulty.faults",
+    "Observer": "faulty.observer",
     "Partition": "faulty.faults",
     "Pause": "faulty.faults",
     "Rate": "faulty.plan",
@@ -94,7 +95,6 @@ _MODULES: Final = {
     "StepClock": "faulty.faults",
     "Stop": "faulty.faults",
     "StoreFault": "faulty.faults",
-    "Watcher": "faulty.server",
     "World": "faulty.world",
 }
 
@@ -126,6 +126,7 @@ __all__ = [
     "LoseReplies",
     "LoseRequests",
     "NodeFault",
+    "Observer",
     "Partition",
     "Pause",
     "Rate",
@@ -148,6 +149,5 @@ __all__ = [
     "StepClock",
     "Stop",
     "StoreFault",
-    "Watcher",
     "World",
 ]

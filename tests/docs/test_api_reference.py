@@ -66,7 +66,7 @@ def test_the_simulators_own_methods_are_there() -> None:
 
 def test_everything_about_simulations_is_there() -> None:
     """But for the types that only the type checker asks for, and those that say what faults are about."""
-    types = {"Fault", "NodeFault", "StoreFault", "LinkedBackend", "Rate", "Record", "Watcher"}
+    types = {"Fault", "NodeFault", "StoreFault", "LinkedBackend", "Rate", "Record", "Observer"}
     verbs = {name for name in dir(World) if not name.startswith("_")}
 
     assert set(sim.__all__) - types <= NAMED

@@ -45,10 +45,10 @@ class Court:
         self._promptness = Promptness(world, self._complain)
         self._ledger.on_delivery = self._promptness.delivered
         self._honesty = Honesty(lambda: world.now_us, self._complain)
-        world.watch(self._ledger)
-        world.watch(self._honesty)
-        world.watch(self._lost_calls)
-        world.watch(self._promptness)
+        world.observe(self._ledger)
+        world.observe(self._honesty)
+        world.observe(self._lost_calls)
+        world.observe(self._promptness)
 
     def look(self) -> None:
         """See who is well; to be called every so often."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from attrs import define
+from typing_extensions import override
 
 from dtimer.limits import REPEAT_WITHIN_US, SECOND_US
 from dtimer.protocol import operations as op
@@ -17,7 +18,7 @@ from dtimer.protocol.operations import Operation
 from dtimer.protocol.outcomes import ConfirmOutcome, PostOutcome
 from dtimer.protocol.values import Applied, Claimed, Receipt
 from dtimer.sim.checks.violation import Complain
-from dtimer.sim.faulty.trace import Record
+from dtimer.sim.faulty.observer import Observer
 
 REMEMBERED_US: Final = 2 * REPEAT_WITHIN_US + 60 * SECOND_US
 """So long after it was applied somebody may still be told: all repetitions are over, and nobody paused for longer."""
@@ -36,8 +37,8 @@ class Recent(OrderedDict[KeyT, int]):
             self.popitem(last=False)
 
 
-class Honesty:
-    """A :class:`dtimer.sim.faulty.server.Watcher` that is also told what callers were told."""
+class Honesty(Observer):
+    """Sees what the store applied, and is told what callers were told."""
 
     def __init__(self, now_us: Callable[[], int], complain: Complain) -> None:
         self._now_us = now_us
@@ -47,6 +48,7 @@ class Honesty:
 
     # --- what is watched ---------------------------------------------------------------------------------
 
+    @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
@@ -60,12 +62,6 @@ class Honesty:
         elif isinstance(operation, op.Claim):
             claimed: Claimed = applied.value
             self._note_confirmed(operation.confirming, claimed.confirmed, now_us)
-
-    def on_fault(self, kind: str, fields: Record) -> None:
-        """No fault excuses a lie."""
-
-    def on_rolled_back(self, until_us: int | None) -> None:
-        """What was done was done, and so it was no lie."""
 
     def _posted(self, host: str, id: str, payload: bytes, now_us: int) -> None:
         if payload.hex() in self._put:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from attrs import define, evolve, frozen
+from typing_extensions import override
 
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation, Read
@@ -42,8 +43,8 @@ from dtimer.protocol.values import (
     Release,
 )
 from dtimer.sim.checks.violation import Complain
+from dtimer.sim.faulty.observer import Observer
 from dtimer.sim.faulty.store import LOSE_MAX_US
-from dtimer.sim.faulty.trace import Record
 
 SAME_CALL_US: Final = 1_000
 """Items of one call get a microsecond each, and a call has at most 512 of them."""
@@ -96,8 +97,8 @@ class _Order:
     at_us: int
 
 
-class Ledger:
-    """A :class:`dtimer.sim.faulty.server.Watcher` that keeps the book of one namespace.
+class Ledger(Observer):
+    """Keeps the book of one namespace.
 
     Attributes:
         live: the events that are.
@@ -130,6 +131,7 @@ class Ledger:
 
     # --- what is watched ---------------------------------------------------------------------------------
 
+    @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
@@ -138,9 +140,7 @@ class Ledger:
         if way is not None:
             way(host, operation, applied)
 
-    def on_fault(self, kind: str, fields: Record) -> None:
-        """Whatever it is, the book stays true."""
-
+    @override
     def on_rolled_back(self, until_us: int | None) -> None:
         """The store has forgotten, so the book does."""
         self._order = None

@@ -18,7 +18,7 @@ from dtimer.sim.checks.honesty import Recent
 from dtimer.sim.checks.violation import Complain
 from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.host import Host
-from dtimer.sim.faulty.trace import Record
+from dtimer.sim.faulty.observer import Observer
 
 _Place: TypeAlias = tuple[str, str, int]
 """Epoch, branch and number: no two operations have the same."""
@@ -52,8 +52,8 @@ class _Calls:
         self.num_ids -= max(1, len(entry[0].ids))
 
 
-class LostCalls:
-    """A :class:`dtimer.sim.faulty.server.Watcher` that also sees what is acknowledged, and hears what is reported."""
+class LostCalls(Observer):
+    """Sees what the store applied and lost, and is told what was acknowledged and reported."""
 
     def __init__(self, now_us: Callable[[], int], complain: Complain) -> None:
         self._now_us = now_us
@@ -65,6 +65,7 @@ class LostCalls:
 
     # --- what is watched ---------------------------------------------------------------------------------
 
+    @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
@@ -72,9 +73,7 @@ class LostCalls:
         if not isinstance(operation, op.Read):
             self._applied_us.note((applied.epoch, applied.branch, applied.seq), self._now_us())
 
-    def on_fault(self, kind: str, fields: Record) -> None:
-        """No fault excuses silence."""
-
+    @override
     def on_rolled_back(self, until_us: int | None) -> None:
         since_us = -1 if until_us is None else until_us
         if any(applied_us > since_us for applied_us in self._applied_us.values()):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import define
+from typing_extensions import override
 
 from dtimer.limits import MILLISECOND_US, POLL_MAX_US, REPEAT_WITHIN_US, SECOND_US
 from dtimer.protocol import operations as op
@@ -12,7 +14,7 @@ from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Claimed, Delivery, Parked
 from dtimer.sim.checks.violation import Complain
 from dtimer.sim.faulty.host import Host
-from dtimer.sim.faulty.trace import Record
+from dtimer.sim.faulty.observer import Field, Observer
 from dtimer.sim.faulty.world import World
 
 BOUND_US: Final = 1_100 * MILLISECOND_US
@@ -52,8 +54,8 @@ class _Health:
     taken: int = 0
 
 
-class Promptness:
-    """A :class:`dtimer.sim.faulty.server.Watcher`; :meth:`look` is to be called every `LOOK_US`."""
+class Promptness(Observer):
+    """Sees who calls; :meth:`look` is to be called every `LOOK_US`."""
 
     def __init__(self, world: World, complain: Complain) -> None:
         self._world = world
@@ -63,6 +65,7 @@ class Promptness:
 
     # --- what is watched ---------------------------------------------------------------------------------
 
+    @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
@@ -77,19 +80,17 @@ class Promptness:
             node.room = operation.room - taken
             node.taken += taken + len(claimed.ended)
 
-    def on_fault(self, kind: str, fields: Record) -> None:
+    @override
+    def on_fault(self, kind: str, node: str, parameters: Mapping[str, Field]) -> None:
         if kind in _UNSETTLING:
             self._unsettled_us = self._world.now_us
-            for node in self._nodes.values():
-                node.well_since_us = None
+            for health in self._nodes.values():
+                health.well_since_us = None
         if kind == "set_wall_clock":
             return
-        about = self._nodes.get(str(fields.get("node")))
+        about = self._nodes.get(node)
         if about is not None:
             about.well_since_us = None
-
-    def on_rolled_back(self, until_us: int | None) -> None:
-        """Told as a fault, too."""
 
     def delivered(self, host: str, delivery: Delivery) -> None:
         """A delivery: it must not be late if somebody could have taken it."""

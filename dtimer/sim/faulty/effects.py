@@ -255,8 +255,8 @@ class Effects:
                 store.lose_all()
             elif until_us < self._loop.now_us:
                 store.lose(until_us)
-            for watcher in server.watchers:
-                watcher.on_rolled_back(until_us)
+            for observer in server.observers:
+                observer.on_rolled_back(until_us)
 
         def back() -> None:
             store.up = True

@@ -24,8 +24,8 @@ from dtimer.protocol.values import Applied, Claimed, EventData, NewEvent
 from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.faults import Moment
 from dtimer.sim.faulty.link import Link
+from dtimer.sim.faulty.observer import Field
 from dtimer.sim.faulty.server import Server
-from dtimer.sim.faulty.trace import Field, Record
 from dtimer.sim.loop import Process
 from dtimer.sim.rng import Rng
 from dtimer.user_code import is_outcome
@@ -129,10 +129,8 @@ class Host:
 
     def note(self, what: str, **fields: Field) -> None:
         """A record of the program's own in the trace."""
-        if self._server.trace.on:
-            record: Record = {"t": self.loop.now_us, "who": self.name, "what": what}
-            record.update(fields)
-            self._server.trace.add(record)
+        for observer in self._server.observers:
+            observer.on_note(self.name, what, fields)
 
     # --- for the world ------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ other. All that was injected from the script or a draw is noted with its moment,
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
@@ -21,9 +20,9 @@ from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.effects import Effect, Effects
 from dtimer.sim.faulty.faults import KINDS, Fault, NodeFault, to_us
 from dtimer.sim.faulty.host import Host
+from dtimer.sim.faulty.observer import Field
 from dtimer.sim.faulty.plan import Faults, Rate
 from dtimer.sim.faulty.server import Server
-from dtimer.sim.faulty.trace import Field, Record
 from dtimer.sim.rng import Rng
 
 RESTARTED_AFTER_S: Final = 1.0
@@ -101,12 +100,8 @@ class Injector:
         if effect is None:
             return False
         number = self._next_number()
-        counts: Counter[str] = self._server.counts
-        counts["faults"] += 1
-        counts[f"fault_{fault.kind}"] += 1
-        record = self._record("fault", fault)
-        for watcher in self._server.watchers:
-            watcher.on_fault(fault.kind, record)
+        for observer in self._server.observers:
+            observer.on_fault(fault.kind, _target(fault), _parameters(fault))
         begin, undo, for_s = effect
         if undo is not None:
             self._lasts(number, fault, undo, for_s)
@@ -178,7 +173,8 @@ class Injector:
         active = self._active.pop(number, None)
         if active is not None:
             active.undo()
-            self._record("fault_end", active.fault)
+            for observer in self._server.observers:
+                observer.on_fault_end(active.fault.kind, _target(active.fault))
 
     # --- what effects ask for --------------------------------------------------------------------------------
 
@@ -199,17 +195,6 @@ class Injector:
                 self._end(number)
 
         return end, None, None
-
-    def _record(self, what: str, fault: Fault) -> Record:
-        node = fault.node if isinstance(fault, NodeFault) else STORE
-        record: Record = {"t": self._loop.now_us, "who": "world", "what": what, "fault": fault.kind, "node": node}
-        if what == "fault":
-            for name, value in fault.to_json().items():
-                if name not in {"fault", "node"}:
-                    record[_trace_name(name)] = _trace_value(name, value)
-        if self._server.trace.on:
-            self._server.trace.add(record)
-        return record
 
     def _next_number(self) -> int:
         self._number += 1
@@ -236,8 +221,17 @@ class Injector:
         self._plan((self._loop.now_us + to_us(down_s), _ENDS, self._next_number(), ""), start)
 
 
-def _trace_name(name: str) -> str:
-    return f"{name[:-2]}_us" if name.endswith("_s") else name
+def _target(fault: Fault) -> str:
+    return fault.node if isinstance(fault, NodeFault) else STORE
+
+
+def _parameters(fault: Fault) -> dict[str, Field]:
+    """As observers are told of them."""
+    return {
+        f"{name[:-2]}_us" if name.endswith("_s") else name: _trace_value(name, value)
+        for name, value in fault.to_json().items()
+        if name not in {"fault", "node"}
+    }
 
 
 def _trace_value(name: str, value: object) -> Field:

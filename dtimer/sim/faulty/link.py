@@ -50,8 +50,7 @@ class Link:
         self.lost_to = self.lost_from = self.held_to = self.held_from = 0
         self._server = server
         self._loop = server.loop
-        self._trace = server.trace
-        self._counts = server.counts
+        self._observers = server.observers
         self._requests_to_lose: list[Loss] = []
         self._replies_to_lose: list[Loss] = []
         self._waiting_to: list[Exchange] = []
@@ -72,7 +71,6 @@ class Link:
     ) -> Exchange:
         """Send a request."""
         self.calls = number = self.calls + 1
-        self._counts["calls"] += 1
         exchange = Exchange(
             backend,
             connection,
@@ -85,17 +83,8 @@ class Link:
         host = self.host
         if host.doomed and host.dies_at("call"):
             return exchange
-        if self._trace.on:
-            self._trace.add(
-                {
-                    "t": self._loop.now_us,
-                    "who": host.name,
-                    "what": "call",
-                    "n": number,
-                    "method": operation.method,
-                    "ids": list(operation.about()),
-                }
-            )
+        for observer in self._observers:
+            observer.on_call(host.name, number, operation)
         self._server.expect(self._loop.now_us + self.way_us(exchange.ways & _LOW), exchange)
         if host.doomed:
             host.dies_at("sent")
@@ -135,20 +124,20 @@ class Link:
             self._give_up_in_time(exchange)
             return False
         if self.lost_to:
-            self._lose(exchange, "request_lost", "silence")
+            self._lose(exchange, "request", "silence")
             return False
         if self._requests_to_lose and exchange.operation is not None:
-            self._lose(exchange, "request_lost", self._requests_to_lose.pop())
+            self._lose(exchange, "request", self._requests_to_lose.pop())
             return False
         return True
 
     def answer(self, exchange: Exchange, applied: Applied[Any] | None, error: BackendError | None) -> None:
         """Send a reply."""
         if self.lost_from:
-            self._lose(exchange, "reply_lost", "silence")
+            self._lose(exchange, "reply", "silence")
             return
         if self._replies_to_lose and exchange.operation is not None:
-            self._lose(exchange, "reply_lost", self._replies_to_lose.pop())
+            self._lose(exchange, "reply", self._replies_to_lose.pop())
             return
         if self.held_from:
             self._waiting_from.append(lambda: self._answer(exchange, applied, error))
@@ -259,32 +248,13 @@ class Link:
         if exchange.operation is None or applied is None:
             return
         self.host.got(exchange.operation, applied)
-        if self._trace.on:
-            self._trace.add(
-                {
-                    "t": self._loop.now_us,
-                    "who": self.host.name,
-                    "what": "reply",
-                    "n": exchange.number,
-                    "method": exchange.method,
-                }
-            )
+        for observer in self._observers:
+            observer.on_reply(self.host.name, exchange.number, exchange.method)
 
     def note_failure(self, exchange: Exchange, error: BackendError) -> None:
         """The node's process has got an error."""
-        self._counts["calls_failed"] += 1
-        if self._trace.on:
-            self._trace.add(
-                {
-                    "t": self._loop.now_us,
-                    "who": self.host.name,
-                    "what": "call_failed",
-                    "n": exchange.number,
-                    "method": exchange.method,
-                    "error": type(error).__name__,
-                    "problem": error.problem,
-                }
-            )
+        for observer in self._observers:
+            observer.on_failure(self.host.name, exchange.number, exchange.method, error)
 
     def _greet(self, exchange: Exchange) -> Exchange:
         ways = SUBSCRIBE_WAYS if exchange.subscription is not None else CONNECT_WAYS
@@ -308,19 +278,9 @@ class Link:
         at_us = self._loop.now_us + self._other_way_us() + late_us
         self._loop.set_timer(self._server.process, at_us, callback, (subscription,))
 
-    def _lose(self, exchange: Exchange, what: str, how: Loss) -> None:
-        self._counts[what] += 1
-        if self._trace.on and exchange.operation is not None:
-            self._trace.add(
-                {
-                    "t": self._loop.now_us,
-                    "who": "store",
-                    "what": what,
-                    "n": exchange.number,
-                    "method": exchange.method,
-                    "from": self.host.name,
-                }
-            )
+    def _lose(self, exchange: Exchange, part: str, how: Loss) -> None:
+        for observer in self._observers:
+            observer.on_lost(self.host.name, exchange.number, exchange.method, part)
         if how == "disconnect":
             exchange.connection.cut = True
             at_us = self._loop.now_us + self.way_us(exchange.ways >> 32)

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any, Protocol, cast
+from typing import cast
 
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
 from dtimer.protocol import operations as op
-from dtimer.protocol.operations import Operation
 from dtimer.protocol.outcomes import ClaimStatus
-from dtimer.protocol.values import Applied, Claimed, Message, Pulse, Wakeup
+from dtimer.protocol.values import Claimed, Message, Pulse, Wakeup
 from dtimer.sim.descent import Descent
 from dtimer.sim.faulty.channels import Channels, Subscription
-from dtimer.sim.faulty.describing import outcome_of, taken_by
 from dtimer.sim.faulty.exchange import CLOSED, Exchange
+from dtimer.sim.faulty.observer import Observer
 from dtimer.sim.faulty.store import FaultyStore
-from dtimer.sim.faulty.trace import Record, Trace
 from dtimer.sim.loop import SimLoop
 from dtimer.sim.rng import Rng
-
-
-class Watcher(Protocol):
-    """Sees what happens in a run, while it happens. All may be called between any two steps of the nodes."""
-
-    def on_applied(
-        self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
-    ) -> None:
-        """The store has applied a host's so-many-th call."""
-        ...
-
-    def on_fault(self, kind: str, fields: Record) -> None:
-        """A fault was injected; `fields` is its record."""
-        ...
-
-    def on_rolled_back(self, until_us: int | None) -> None:
-        """The store has lost what it applied after `until_us` of the run, or everything (None)."""
-        ...
 
 
 class Server:
@@ -43,26 +22,16 @@ class Server:
 
     Attributes:
         process: its own.
+        observers: of the whole cluster.
         store: what it keeps.
         channels: who listens.
         descent: which posts follow from which, whichever host they are made on.
     """
 
-    def __init__(
-        self,
-        loop: SimLoop,
-        rng: Rng,
-        *,
-        start_us: int,
-        trace: Trace,
-        counts: Counter[str],
-        watchers: list[Watcher],
-    ) -> None:
+    def __init__(self, loop: SimLoop, rng: Rng, *, start_us: int, observers: list[Observer]) -> None:
         self.loop = loop
         self.process = loop.process("store")
-        self.trace = trace
-        self.counts = counts
-        self.watchers = watchers
+        self.observers = observers
         self.channels = Channels()
         epochs = rng.of("epoch")
         self.store = FaultyStore(
@@ -71,7 +40,6 @@ class Server:
         self.descent = Descent(lambda: loop.now_us, lambda: start_us + loop.now_us)
         self._ties = rng.of("ties")
         self._arrivals: dict[int, list[Exchange]] = {}
-        self._holders: dict[str, str] = {}
 
     # --- requests ---------------------------------------------------------------------------------------
 
@@ -107,17 +75,13 @@ class Server:
         try:
             applied = self.store.apply(namespace, operation, self.loop.now_us)
         except StoreRefused as error:
-            self.counts["refused"] += 1
+            for observer in self.observers:
+                observer.on_refused(link.host.name, exchange.number, operation.method)
             link.answer(exchange, None, error)
             return
-        self.counts["applied"] += 1
-        if self.trace.on:
-            self._record(exchange, operation, applied)
-        for watcher in self.watchers:
-            watcher.on_applied(link.host.name, exchange.number, namespace, operation, applied)
+        for observer in self.observers:
+            observer.on_applied(link.host.name, exchange.number, namespace, operation, applied)
         value = applied.value
-        if isinstance(value, Claimed):
-            self._count(link.host.name, value)
         for told in applied.announced:
             self.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
         if isinstance(operation, op.Claim) and operation.pulse and cast("Claimed", value).status is ClaimStatus.JOINED:
@@ -152,60 +116,13 @@ class Server:
         self._note_said(subscription.node, message, as_if if fate == "heard" else fate)
 
     def _note_said(self, node: str, message: Message, fate: str) -> None:
-        self.counts[f"announcements_{fate}"] += 1
-        if self.trace.on:
-            record: Record = {"t": self.loop.now_us, "who": "store", "what": "announce", "to": node}
-            if isinstance(message, Wakeup):
-                record["due"] = message.due_us
-                record["seq"] = message.seq
-            record["fate"] = fate
-            self.trace.add(record)
+        for observer in self.observers:
+            observer.on_announced(node, message, fate)
 
     def _pulse(self, epoch: str, pulse: Pulse) -> None:
-        self.counts["pulses"] += 1
         lost: list[str] = []
         for subscription in self.channels.of_epoch(epoch):
             if subscription.backend.host.link.carry(subscription, pulse) == "lost":
                 lost.append(subscription.node)
-        if self.trace.on:
-            record: Record = {"t": self.loop.now_us, "who": "store", "what": "pulse", "from": pulse.node}
-            record["seq"] = pulse.seq
-            record["lost"] = list(lost)
-            self.trace.add(record)
-
-    # --- for the record -------------------------------------------------------------------------------------
-
-    def _record(self, exchange: Exchange, operation: Operation[object], applied: Applied[object]) -> None:
-        record: Record = {
-            "t": self.loop.now_us,
-            "who": "store",
-            "what": "applied",
-            "n": exchange.number,
-            "method": operation.method,
-            "from": exchange.backend.host.name,
-            "seq": applied.seq,
-            "at": applied.at_us,
-            "ids": list(operation.about()),
-            "outcome": outcome_of(applied.value),
-        }
-        if isinstance(operation, op.Claim) and isinstance(applied.value, Claimed):
-            record.update(taken_by(operation, applied.value))
-        self.trace.add(record)
-
-    def _count(self, host: str, claimed: Claimed) -> None:
-        """Retries, and of them those by which one node took over from another."""
-        counts, holders = self.counts, self._holders
-        counts["claims"] += 1
-        for delivery in claimed.deliveries:
-            counts["delivered"] += 1
-            if delivery.deadline_us is None:
-                continue
-            id = delivery.receipt.id
-            if delivery.num_retries:
-                counts["retries"] += 1
-                if holders.get(id, host) != host:
-                    counts["takeovers"] += 1
-            holders[id] = host
-        for ended in claimed.ended:
-            counts["ended"] += 1
-            holders.pop(ended.event.id, None)
+        for observer in self.observers:
+            observer.on_pulse(pulse, lost)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,10 +23,11 @@ from dtimer.safe_repr import safe_repr
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.host import Application, Host
 from dtimer.sim.faulty.injector import Injector
+from dtimer.sim.faulty.observer import Observer
 from dtimer.sim.faulty.plan import Faults
-from dtimer.sim.faulty.server import Server, Watcher
-from dtimer.sim.faulty.trace import KEPT_DEFAULT, Record, Trace
-from dtimer.sim.faulty.world import World
+from dtimer.sim.faulty.server import Server
+from dtimer.sim.faulty.trace import KEPT_DEFAULT, Counts, Record, Trace
+from dtimer.sim.faulty.world import CLIENT, World
 from dtimer.sim.loop import SimLoop
 from dtimer.sim.rng import Rng
 from dtimer.sim.untold import is_for_the_test
@@ -39,7 +39,6 @@ ApplicationT = TypeVar("ApplicationT", bound=Application)
 Scenario: TypeAlias = Callable[[World], Awaitable[T]]
 """What is done to a world: a coroutine function, in a process of its own."""
 
-CLIENT: Final = "client"
 START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """As in :class:`dtimer.SimBackend`."""
 NODES_MAX: Final = 10_000
@@ -99,7 +98,7 @@ class Simulation:
         record: whether a trace is kept; without one a run is faster.
         keep: how many records of it stay in memory.
         trace_file: gets all records, as lines of JSON.
-        watchers: see what happens while it happens.
+        observers: see what happens while it happens.
         raise_asserts: an AssertionError that a handler raises ends the run, as pytest's outcomes always do; else it
             merely fails the event, like any other error.
 
@@ -116,7 +115,7 @@ class Simulation:
         record: bool = True,
         keep: int = KEPT_DEFAULT,
         trace_file: TextIO | None = None,
-        watchers: Sequence[Watcher] = (),
+        observers: Sequence[Observer] = (),
         raise_asserts: bool = True,
     ) -> None:
         if isinstance(nodes, int):
@@ -135,7 +134,7 @@ class Simulation:
         self._record = record
         self._keep = _validation.whole(keep, "keep", least=0)
         self._trace_file = trace_file
-        self._watchers = watchers
+        self._observers = observers
         self._raise_asserts = _validation.flag(raise_asserts, "raise_asserts")
         self._applications: dict[str, Application] = {}
 
@@ -182,12 +181,12 @@ class Simulation:
 
     def _parts(
         self,
-    ) -> tuple[bool, int, TextIO | None, Sequence[Watcher], bool, Mapping[str, Application]]:
+    ) -> tuple[bool, int, TextIO | None, Sequence[Observer], bool, Mapping[str, Application]]:
         return (
             self._record,
             self._keep,
             self._trace_file,
-            self._watchers,
+            self._observers,
             self._raise_asserts,
             self._applications,
         )
@@ -197,22 +196,18 @@ class _Attempt(Generic[T]):
     """One run of a simulation."""
 
     def __init__(self, simulation: Simulation, scenario: Scenario[T]) -> None:
-        record, keep, file, watchers, self._raise_asserts, applications = simulation._parts()  # pyright: ignore[reportPrivateUsage]
+        record, keep, file, observers, self._raise_asserts, applications = simulation._parts()  # pyright: ignore[reportPrivateUsage]
         seed = simulation.seed
         rng = Rng(seed)
         self._seed = seed
         self._scenario = scenario
         self._loop = SimLoop(seed)
-        self._trace = Trace(on=record, keep=keep, file=file)
-        self._counts: Counter[str] = Counter()
-        server = Server(
-            self._loop,
-            rng.of("store"),
-            start_us=_START_US,
-            trace=self._trace,
-            counts=self._counts,
-            watchers=list(watchers),
-        )
+        self._trace = Trace(lambda: self._loop.now_us, keep=keep, file=file)
+        self._counts = Counts()
+        # In this order: what an observer finds is noted after the record of what it found it in.
+        own = (self._trace, self._counts) if record else (self._counts,)
+        server = Server(self._loop, rng.of("store"), start_us=_START_US, observers=[*own, *observers])
+        self._observers = server.observers
         host = partial(Host, server=server, start_us=_START_US, on_end=self._ended, on_caught=self._caught)
         self._client = host(CLIENT)
         self._hosts = {name: host(name) for name in simulation.nodes}
@@ -220,16 +215,15 @@ class _Attempt(Generic[T]):
             self._hosts[name].application = application
         everybody = {**self._hosts, CLIENT: self._client}
         self._injector = Injector(simulation.faults, server, everybody, simulation.nodes, rng.of("faults"))
-        self._world = World(server, everybody, self._client, simulation.nodes, self._injector)
+        self._world = World(server, everybody, simulation.nodes, self._injector, self._counts)
         self._nodes = simulation.nodes
 
     def run(self) -> Run[T]:
         result: T | None = None
         error: BaseException | None = None
-        if self._trace.on:
-            nodes = list(self._nodes)
-            self._trace.add({"t": 0, "who": "world", "what": "run", "seed": self._seed, "nodes": nodes})
-        with _logged_to(self._trace, self._loop), _seldom_collecting():
+        for observer in self._observers:
+            observer.on_note("world", "run", {"seed": self._seed, "nodes": self._nodes})
+        with _logged_to(self._observers, self._loop), _seldom_collecting():
             try:
                 result = self._loop.run(self._main())
             except BaseException as raised:
@@ -241,7 +235,7 @@ class _Attempt(Generic[T]):
             error=error,
             trace=self._trace.records,
             digest=self._trace.digest,
-            counts=dict(self._counts),
+            counts=dict(self._counts.counts),
             script=tuple(self._injector.script),
             duration_us=self._loop.now_us,
             result=result,
@@ -288,20 +282,18 @@ class _Attempt(Generic[T]):
 
 
 class _LogRecords(logging.Handler):
-    """Makes trace records of log records."""
+    """Shows log records to the observers."""
 
-    def __init__(self, trace: Trace, loop: SimLoop) -> None:
+    def __init__(self, observers: Sequence[Observer], loop: SimLoop) -> None:
         super().__init__()
-        self._trace = trace
+        self._observers = observers
         self._loop = loop
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        if self._trace.on:
-            fields: Record = {"t": self._loop.now_us, "who": self._loop.current.name, "what": "log"}
-            fields["level"] = record.levelname
-            fields["message"] = record.getMessage()
-            self._trace.add(fields)
+        fields = {"level": record.levelname, "message": record.getMessage()}
+        for observer in self._observers:
+            observer.on_note(self._loop.current.name, "log", fields)
 
 
 @contextmanager
@@ -317,10 +309,10 @@ def _seldom_collecting() -> Iterator[None]:
 
 
 @contextmanager
-def _logged_to(trace: Trace, loop: SimLoop) -> Iterator[None]:
+def _logged_to(observers: Sequence[Observer], loop: SimLoop) -> Iterator[None]:
     """What dtimer logs in a simulation goes into the trace, and not to whoever reads the log of the real process."""
     logger = logging.getLogger("dtimer")
-    handler = _LogRecords(trace, loop)
+    handler = _LogRecords(observers, loop)
     propagate = logger.propagate
     logger.propagate = False
     logger.addHandler(handler)

@@ -15,10 +15,12 @@ from dtimer.sim.faulty.backend import LinkedBackend
 from dtimer.sim.faulty.faults import Direction, Fault, Loss, Moment, Seconds, seconds
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.injector import Injector
-from dtimer.sim.faulty.server import Server, Watcher
+from dtimer.sim.faulty.observer import Field, Observer
+from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.store import Refusal
-from dtimer.sim.faulty.trace import Field, Record
+from dtimer.sim.faulty.trace import Counts
 
+CLIENT: Final = "client"
 UNTIL_WITHIN_S: Final = 3_600.0
 UNTIL_EVERY_S: Final = 0.01
 
@@ -32,13 +34,19 @@ class World:
     """
 
     def __init__(
-        self, server: Server, hosts: Mapping[str, Host], client: Host, nodes: tuple[str, ...], injector: Injector
+        self,
+        server: Server,
+        hosts: Mapping[str, Host],
+        nodes: tuple[str, ...],
+        injector: Injector,
+        counts: Counts,
     ) -> None:
-        self.client = client
+        self.client = hosts[CLIENT]
         self.nodes = nodes
         self._server = server
         self._hosts = hosts
         self._injector = injector
+        self._counts = counts
 
     # --- looking ------------------------------------------------------------------------------------------
 
@@ -77,7 +85,7 @@ class World:
     @property
     def counts(self) -> Mapping[str, int]:
         """What has happened so far, by what it is."""
-        return self._server.counts
+        return self._counts.counts
 
     @property
     def store_sound(self) -> bool:
@@ -99,14 +107,12 @@ class World:
 
     def note(self, what: str, **fields: Field) -> None:
         """A record of the scenario's own in the trace."""
-        if self._server.trace.on:
-            record: Record = {"t": self.now_us, "who": "world", "what": what}
-            record.update(fields)
-            self._server.trace.add(record)
+        for observer in self._server.observers:
+            observer.on_note("world", what, fields)
 
-    def watch(self, watcher: Watcher) -> None:
-        """Have somebody see everything from now on."""
-        self._server.watchers.append(watcher)
+    def observe(self, observer: Observer) -> None:
+        """Show everything from now on to an observer."""
+        self._server.observers.append(observer)
 
     # --- faults ---------------------------------------------------------------------------------------------
 

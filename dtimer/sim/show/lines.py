@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from dtimer.sim.faulty.trace import Field, Record
+from dtimer.sim.faulty.observer import Field
+from dtimer.sim.faulty.trace import Record
 
 CLOCK_WIDTH: Final = 16
 """Of a moment in the first day."""

@@ -28,7 +28,7 @@ def complaints(tell: Tell, *, lose_s: float | Literal["all"]) -> list[str]:
 
     async def scenario(world: World) -> None:
         checker = LostCalls(lambda: world.now_us, lambda rules, host, about, _: heard.append(f"{rules} {host} {about}"))
-        world.watch(checker)
+        world.observe(checker)
         timer = DTimer(checker.backend(world.client))
         timer.on("error", partial(hear, checker))
         await timer.post(1, 10**6, id="lost")
@@ -84,7 +84,7 @@ def test_what_the_store_has_forgotten_may_be_told_to_be_lost() -> None:
 
     async def scenario(world: World) -> None:
         checker = LostCalls(lambda: world.now_us, lambda rules, host, about, _: heard.append(f"{rules} {host} {about}"))
-        world.watch(checker)
+        world.observe(checker)
         timer, other = DTimer(checker.backend(world.client)), DTimer(world.client.backend())
 
         @timer.on("error")

@@ -41,7 +41,7 @@ def watched(scenario: Scenario, *, nodes: int = 2, joins: bool = True) -> list[s
 
     async def main(world: World) -> None:
         promptness = Promptness(world, lambda rules, *_: complaints.append(rules))
-        world.watch(promptness)
+        world.observe(promptness)
         await scenario(world, promptness, complaints)
 
     simulation.run(main)

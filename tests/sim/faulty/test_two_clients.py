@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import pytest
 from attrs import define, field
+from typing_extensions import override
 
 from dtimer import BackendError, DTimer, Event, Known, NodeFenced, NodeIdDisputed
 from dtimer.node import batcher
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied
-from dtimer.sim import Host, Simulation, World
-from dtimer.sim.faulty.trace import Record
+from dtimer.sim import Host, Observer, Simulation, World
 from dtimer.sim.rng import Rng
 
 CALLS_EACH: Final = 150
@@ -29,8 +29,8 @@ ASKS: Final[dict[str, Callable[[DTimer, int], Awaitable[Any]]]] = {
 
 
 @define
-class Witness:
-    """A watcher of what the store applies for each client.
+class Witness(Observer):
+    """Sees what the store applies for each client.
 
     Attributes:
         applied: method and outcome, by host.
@@ -42,15 +42,12 @@ class Witness:
     lies: list[str] = field(factory=list)
     told: Counter[str] = field(factory=Counter)
 
+    @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
         value: Any = applied.value
         self.applied.setdefault(host, []).append((operation.method, value[0] if isinstance(value, tuple) else value))
-
-    def on_fault(self, kind: str, fields: Record) -> None: ...
-
-    def on_rolled_back(self, until_us: int | None) -> None: ...
 
     async def ask(self, host: str, method: str, call: Awaitable[Any]) -> None:
         """Make a call, and compare what is told with what happened."""
@@ -77,6 +74,7 @@ class FirstJoin(Witness):
         super().__init__()
         self.world = world
 
+    @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
@@ -108,7 +106,7 @@ def run(seed: int) -> Witness:
             await asyncio.sleep(rng.below(50) / 1_000)
 
     async def scenario(world: World) -> None:
-        world.watch(witness)
+        world.observe(witness)
         rng = Rng(seed, "losses")
         for _ in range(100):
             await asyncio.sleep(rng.below(200) / 1_000)
@@ -159,7 +157,7 @@ def test_a_join_that_is_repeated_fences_nobody_who_came_later() -> None:
 
     async def scenario(world: World) -> int:
         watchers.append(FirstJoin(world))
-        world.watch(watchers[0])
+        world.observe(watchers[0])
         await asyncio.sleep(5)
         seen = world.inspect()
         return 0 if seen is None else len(seen.ring)
