@@ -41,6 +41,7 @@ class Sizes:
         nodes: the same for nodes in one namespace.
         delay_max_ms: of timers that are posted at a steady rate.
         lead_s: between the last post and the due time of many: workers join meanwhile, and settle.
+        sim_hours: virtual time of a simulated day, which is shown as if it was whole, and of idling.
         side_by_side: also where the goals do not compare, everybody is measured.
     """
 
@@ -60,6 +61,7 @@ class Sizes:
     nodes: Sequence[int]
     delay_max_ms: int
     lead_s: float
+    sim_hours: float
     side_by_side: bool
 
 
@@ -80,6 +82,7 @@ FULL: Final = Sizes(
     nodes=(1, 10, 50),
     delay_max_ms=5_000,
     lead_s=2.0,
+    sim_hours=24,
     side_by_side=True,
 )
 QUICK: Final = Sizes(
@@ -99,6 +102,7 @@ QUICK: Final = Sizes(
     nodes=(1, 50),
     delay_max_ms=1_000,
     lead_s=1.0,
+    sim_hours=0.5,
     side_by_side=False,
 )
 AGAINST: Final = Sizes(
@@ -118,6 +122,7 @@ AGAINST: Final = Sizes(
     nodes=(),
     delay_max_ms=800,
     lead_s=0.5,
+    sim_hours=2.4,
     side_by_side=True,
 )
 """Short turns, and many: two builds are told apart by what differs from one turn to the next."""
@@ -133,6 +138,7 @@ QUICK_AGAINST: Final = evolve(
     quiet_s=1,
     memory=2_000,
     idle_s=1,
+    sim_hours=0.2,
 )
 
 

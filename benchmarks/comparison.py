@@ -43,6 +43,10 @@ LINES: Final = (
     Line("memory of a pending timer", "memory", "bytes", "less"),
     Line("idle, 1 node", "idle.1.calls", "calls/s", "less"),
     Line("idle, 50 nodes", "idle.50.calls", "calls/s", "less"),
+    Line("a simulated day, CPU", "sim.day.cpu_s", "s", "less"),
+    Line("a simulated day, memory", "sim.day.peak_mib", "MiB", "less"),
+    Line("a unit test over a week, CPU", "sim.test.cpu_ms", "ms", "less"),
+    Line("a simulated idle node-hour, CPU", "sim.idle.cpu_s", "s", "less"),
 )
 
 

@@ -31,6 +31,7 @@ from benchmarks.measures import (
     nodes,
     posts,
     raw,
+    simulator,
 )
 from benchmarks.process import Command
 from benchmarks.report.html import page
@@ -50,15 +51,17 @@ MEASURES: Final[dict[str, Measure]] = {
     "backlog": backlog.measure,
     "nodes": nodes.measure,
     "growth": growth.measure,
+    "simulator": simulator.measure,
 }
 
 REPORTS: Final = ("--json", "--html", "--markdown")
 NOT_QUICK: Final = ("backlog", "growth")
 """They compare small with large, which takes its time."""
-COMPARABLE: Final = ("posts", "drains", "lateness", "memory", "idle")
+COMPARABLE: Final = ("posts", "drains", "lateness", "memory", "idle", "simulator")
 """What two builds are compared by."""
 COMPARED: Final = ("posts", "drains", "lateness", "memory")
-"""Of those, what is measured unless it is said what is; idling takes as long as all of the others."""
+"""Of those, what is measured unless it is said what is; idling takes as long as all of the others, and the simulator is
+another matter than the library on a server."""
 NO_COMPARISON: Final = ("peers", "backlogs", "html", "markdown", "read")
 """Options that say nothing when two builds are compared."""
 QUICK_PEERS: Final = ("bullmq", "dtimer-node", "saq")

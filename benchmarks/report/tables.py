@@ -111,6 +111,17 @@ SECTIONS: Final = (
         "nodes",
         (Column("one", "nodes.1"), Column("two", "nodes.2"), Column("smaller share", "nodes.2.share")),
     ),
+    Section(
+        "The simulator, CPU of this process",
+        "simulator",
+        (
+            Column("a day, s", "sim.day.cpu_s"),
+            Column("a unit test over a week, ms", "sim.test.cpu_ms"),
+            Column("an idle node-hour, s", "sim.idle.cpu_s"),
+            Column("memory of the day, MiB", "sim.day.peak_mib"),
+        ),
+        "The day has 5 nodes and 100,000 timers.",
+    ),
 )
 
 BASES: Final = {"backlog.10000.life_us": "with 10,000", "nodes.1": "one process"}

@@ -229,6 +229,30 @@ def test_a_build_is_compared_with_that_of_a_commit(tmp_path: Path) -> None:
     assert "posts, 64 callers" in shown
 
 
+def test_the_simulator_of_two_builds_is_measured_by_one_program(tmp_path: Path) -> None:
+    """A commit has the package alone, here one that takes its time for each event of a unit test."""
+    from benchmarks.bench import QUICK_AGAINST, Bench
+    from benchmarks.catalogue import OURS, PEERS
+    from benchmarks.measures import simulator
+    from benchmarks.process import Command
+
+    shutil.copytree(ROOT / "dtimer", tmp_path / "dtimer", ignore=shutil.ignore_patterns("__pycache__"))
+    backend = tmp_path / "dtimer" / "sim" / "runtime.py"
+    moment = "    def now_us(self) -> int:\n"
+    assert moment in backend.read_text()
+    backend.write_text(backend.read_text().replace(moment, f"{moment}        sum(range(2_000))\n"))
+    then = evolve(PEERS[0], key=f"{OURS}@then", title="then")
+    commands = {OURS: Command([sys.executable], ROOT), then.key: Command([sys.executable], tmp_path)}
+    bench = Bench(None, evolve(QUICK_AGAINST, rounds=1), [PEERS[0], then], commands)  # type: ignore[arg-type]  # no server
+
+    simulator.measure(bench)
+
+    assert not bench.figures.failures
+    for figure in ("sim.day.cpu_s", "sim.day.peak_mib", "sim.test.cpu_ms", "sim.idle.cpu_s"):
+        assert len(bench.figures.ratios(figure, OURS, then.key)) == 1
+    assert bench.figures.ratios("sim.test.cpu_ms", OURS, then.key)[0] < 0.8, "each ran the package of its own folder"
+
+
 def _git(repository: Path, *words: str) -> None:
     author = {
         "GIT_AUTHOR_NAME": "a",
