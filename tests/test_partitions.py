@@ -44,6 +44,7 @@ from node.watched import Watched
 from support.inside import node_of
 from support.servers import Server
 from support.waiting import until
+from support.worlds import without_blocks
 
 NUM_PARTITIONS = 4
 
@@ -272,7 +273,7 @@ async def test_a_partition_that_fails_keeps_no_other_waiting(server: Server, bac
     taken: list[str] = []
     errors: list[DTimerError] = []
     timer.on("event", lambda event: taken.append(event.id))
-    timer.on("error", errors.append)
+    timer.on("error", without_blocks(errors.append))
     broken, *sound = [ids_in(partition, 20) for partition in range(NUM_PARTITIONS)]
     async with timer:
         with server.client() as client:
@@ -331,7 +332,7 @@ async def test_fenced_in_one_partition_is_fenced_in_all(make: Make) -> None:
     backend = make()
     earlier, later = DTimer(backend, node_id="n"), DTimer(make(), node_id="n")
     errors: list[DTimerError] = []
-    earlier.on("error", errors.append)
+    earlier.on("error", without_blocks(errors.append))
     earlier.on("event", print)  # with nobody to take events it would look every ten seconds only
     await earlier.join()
     await later.join()
@@ -399,7 +400,7 @@ async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(back
     quick, slow = backend.partitions[0], _Slow(backend.partitions[1], "join")
     timer = DTimer(spread(quick, slow), node_id="n")
     errors: list[DTimerError] = []
-    timer.on("error", errors.append)
+    timer.on("error", without_blocks(errors.append))
     timer.on("event", print)
     joining = asyncio.create_task(timer.join())
     async with asyncio.timeout(10):
@@ -449,7 +450,7 @@ async def test_a_store_that_was_emptied_is_joined_again_in_all_partitions(
     async with DTimer(backend, node_id="n") as timer:
         errors: list[DTimerError] = []
         taken: list[object] = []
-        timer.on("error", errors.append)
+        timer.on("error", without_blocks(errors.append))
         timer.on("event", lambda event: taken.append(event.payload))
         with server.client() as client:
             client.flushall()

@@ -36,7 +36,7 @@ from support.proxy import Proxy
 from support.scripts import runs
 from support.servers import Server
 from support.waiting import until
-from support.worlds import NAMESPACE, Node, RedisWorld
+from support.worlds import NAMESPACE, Node, RedisWorld, without_blocks
 
 Cause: TypeAlias = Callable[[RedisWorld, Server], Awaitable[tuple[Node, type[DTimerError] | EndReason | None]]]
 """Brings it about; the node that met it, and what it was told of it."""
@@ -189,7 +189,7 @@ async def clock_of(world: RedisWorld, step_us: int) -> Node:
     timer: DTimer = DTimer(world.backend(clock_for_tests=lambda: now_us[0]))
     world.keep(timer)
     node = Node(timer)
-    timer.on("error", node.errors.append)
+    timer.on("error", without_blocks(node.errors.append))
     await timer.join()
     await timer.post("p", 60_000)
     now_us[0] += step_us
@@ -220,6 +220,7 @@ async def loop_blocks(world: RedisWorld, server: Server) -> tuple[Node, type[DTi
             pass
 
     node = await world.node(None, compute)
+    node.timer.on("error", node.errors.append)
     await node.timer.post("p", 0)
     await world.until(lambda: node.timer.counters.loop_blocks)
     return node, LoopBlocked

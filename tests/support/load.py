@@ -14,7 +14,7 @@ from attrs import define, field
 from dtimer import BackendError, DTimer, Event, OutcomeUnknown
 from dtimer.backends.redis import RedisBackend
 from support.bounds import LATE_MS
-from support.worlds import Node, RedisWorld, lateness_ms
+from support.worlds import Node, RedisWorld, lateness_ms, without_blocks
 
 EVERY_S: Final = 0.01
 DELAY_MAX_MS: Final = 300.0
@@ -111,7 +111,7 @@ async def under_load(
             event.confirm()
 
         timer.on("event", take)
-        timer.on("error", node.errors.append)
+        timer.on("error", without_blocks(node.errors.append))
         timer.on("ended", node.ended.append)
         await timer.join()
         nodes.append(node)

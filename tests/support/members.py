@@ -15,7 +15,7 @@ from dtimer.backends.redis import RedisBackend
 from dtimer.backends.redis.pool import REQUEST_TIMEOUT_DEFAULT_S
 from support.proxy import Proxy
 from support.servers import Server
-from support.worlds import NAMESPACE, Node
+from support.worlds import NAMESPACE, Node, without_blocks
 
 MEMBER_TIMEOUT_S = 30.0
 POLL_S = 0.01
@@ -30,7 +30,7 @@ async def behind(
     async with RedisBackend(client, NAMESPACE, request_timeout=request_timeout) as backend:
         node = Node(DTimer(backend, node_id=node_id))
         node.timer.on("event", node.events.append)
-        node.timer.on("error", node.errors.append)
+        node.timer.on("error", without_blocks(node.errors.append))
         await node.timer.join()
         yield node
         proxy.pass_on()

@@ -30,7 +30,7 @@ from support.proxy import Proxy
 from support.scripts import runs
 from support.servers import Server, StartServer
 from support.waiting import until
-from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms
+from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms, without_blocks
 
 pytestmark = pytest.mark.once
 
@@ -331,7 +331,7 @@ async def clocked(world: RedisWorld, clock: SteppedClock) -> Node:
     node = Node(timer)
     world.keep(timer)
     timer.on("event", node.events.append)
-    timer.on("error", node.errors.append)
+    timer.on("error", without_blocks(node.errors.append))
     await timer.join()
     return node
 

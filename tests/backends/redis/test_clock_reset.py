@@ -33,6 +33,7 @@ from dtimer_conformance.programs import (
 )
 from dtimer_conformance.replay import Heard, in_order
 from support.servers import Server, StartServer
+from support.worlds import without_blocks
 
 START_US = 1_800_000_000 * SECOND_US
 NODES = [Member(node, incarnation) for node in "abc" for incarnation in ("i1", "i2", "i3", "i4")]
@@ -242,7 +243,7 @@ async def test_a_timer_that_was_there_before_is_told_of_no_loss(server: Server) 
     async with backend_of(server, clock) as backend:
         timer = await skewed(backend, clock)
         errors: list[Exception] = []
-        timer.on("error", errors.append)
+        timer.on("error", without_blocks(errors.append))
         await backend.reset_clock()
         await timer.post("more", 5_000, id="more")
 

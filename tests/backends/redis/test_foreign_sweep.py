@@ -12,7 +12,7 @@ from redis import Redis as Client
 from dtimer import DTimer, Ended, Event, Failure, LastError, NodeDisturbed, Post, RecordUnreadable
 from dtimer.limits import BATCH_MAX_BYTES, EVENT_MAX_BYTES, UNREADABLE_SHOWN_BYTES
 from support.servers import Server
-from support.worlds import NAMESPACE, RedisWorld
+from support.worlds import NAMESPACE, RedisWorld, without_blocks
 
 pytestmark = pytest.mark.once
 
@@ -126,7 +126,7 @@ class Nodes:
         self.errors: list[Exception] = []
         self.timer.on("event", self._take)
         self.timer.on("ended", looked_at)
-        self.timer.on("error", self.errors.append)
+        self.timer.on("error", without_blocks(self.errors.append))
 
     async def _take(self, event: Event) -> None:
         self.ids.append(event.id)
