@@ -70,7 +70,7 @@ def run_sim(given: argparse.Namespace) -> int:
 
 
 def _campaign(given: argparse.Namespace) -> int:
-    from dtimer.sim.faulty.plan import Faults
+    from dtimer.sim.faulty.fault_schedule import Faults
     from dtimer.sim.scenario.campaign import cores, run_seeds
     from dtimer.sim.scenario.case import Case
     from dtimer.sim.scenario.options import Options

@@ -7,7 +7,7 @@ from typing import assert_type
 
 from dtimer import DTimer, JsonValue, TimerBackend
 from dtimer.protocol.backend import SupportsDeadLetters, SupportsInspection
-from dtimer.sim import Crash, Fault, Faults, Host, LinkedBackend, Partition, Record, Run, Simulation, World
+from dtimer.sim import Crash, Fault, Faults, Host, Injected, LinkedBackend, Partition, Record, Run, Simulation, World
 
 simulation = Simulation(seed=7, nodes=3, faults=Faults(script=[(3.5, Crash("n1"))], rates={"pause": 1}))
 
@@ -23,7 +23,7 @@ async def other_program(host: Host) -> None: ...
 
 
 async def scenario(world: World) -> list[int]:
-    assert_type(world.crash("n1", at="reply", count=2), bool)
+    assert_type(world.inject(Crash("n1", at="reply", count=2)), Injected)
     return [1]
 
 

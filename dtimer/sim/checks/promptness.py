@@ -30,10 +30,8 @@ LOOK_US: Final = SECOND_US
 CALLS_MAX: Final = 400
 """In one look, of a node that is given nothing: more is a loop without a pause."""
 
-_UNSETTLING: Final = frozenset(
-    {"step_clock", "failover", "forge_pulse", "forge_announcement", "restart_store", "refuse"}
-)
-"""They concern all nodes: clocks that jump make everything late at once, and forged pulses keep nodes from looking."""
+_UNSETTLING: Final = frozenset({"step_clock", "false_announcement", "restart_store", "refuse"})
+"""They concern all nodes: clocks that jump make everything late at once, and false pulses keep nodes from looking."""
 
 
 @define
@@ -82,12 +80,12 @@ class Promptness(Observer):
 
     @override
     def on_fault(self, kind: str, node: str, parameters: Mapping[str, Field]) -> None:
-        if kind in _UNSETTLING:
+        if kind == "step_clock" and node != "store":
+            return
+        if kind in _UNSETTLING and parameters.get("told") != "garbage":
             self._unsettled_us = self._world.now_us
             for health in self._nodes.values():
                 health.well_since_us = None
-        if kind == "set_wall_clock":
-            return
         about = self._nodes.get(node)
         if about is not None:
             about.well_since_us = None

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import define
 from typing_extensions import override
@@ -22,7 +22,6 @@ from dtimer.protocol.backend import Cancellable, Signal
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Claimed, EventData, NewEvent
 from dtimer.sim.faulty.backend import LinkedBackend
-from dtimer.sim.faulty.faults import Moment
 from dtimer.sim.faulty.link import Link
 from dtimer.sim.faulty.observer import Field
 from dtimer.sim.faulty.server import Server
@@ -33,6 +32,8 @@ from dtimer.user_code import is_outcome
 Application: TypeAlias = "Callable[[Host], Awaitable[object]]"
 """A program: runs in the process of a host, from its start to its end."""
 
+Moment: TypeAlias = Literal["now", "step", "call", "sent", "reply", "handled"]
+
 UPTIME_MAX_US: Final = 10_000_000 * SECOND_US
 """Monotonic clocks count from anywhere: from the start of the machine, mostly."""
 GOT_REMEMBERED: Final = 4_096
@@ -42,7 +43,7 @@ _HANDLER: Final = "handler "
 _OF_EVENT: Final = " of event "
 
 
-@define
+@define(eq=False)
 class _Doom:
     """A crash to come: at the `left`-th next such moment."""
 
@@ -181,12 +182,16 @@ class Host:
     def paused(self) -> bool:
         return self._pauses > 0
 
-    def doom(self, at: Moment, count: int, strike: Callable[[], None]) -> None:
-        """Have it crash at its `count`-th next such moment."""
+    def doom(self, at: Moment, count: int, strike: Callable[[], None]) -> Callable[[], None]:
+        """Have it crash at its `count`-th next such moment; what is returned saves it, if it is called before."""
         if at == "step":
-            _Fuse.light(self.process, count, strike)
-        else:
-            self.doomed.append(_Doom(at, count, strike))
+            return _Fuse.light(self.process, count, strike)
+        if at == "now":
+            strike()
+            return _nothing
+        doom = _Doom(at, count, strike)
+        self.doomed.append(doom)
+        return lambda: self.doomed.remove(doom) if doom in self.doomed else None
 
     def dies_at(self, moment: Moment) -> bool:
         """Such a moment is here; whether it was the last one."""
@@ -269,19 +274,26 @@ class _Handling(AbstractContextManager[None]):
         host.dies_at("handled")
 
 
+def _nothing() -> None: ...
+
+
 class _Fuse(deque[Any]):
     """The callbacks that a process has ready; burns down by one for each that is taken, then kills it instead."""
 
     @classmethod
-    def light(cls, process: Process, count: int, strike: Callable[[], None]) -> None:
+    def light(cls, process: Process, count: int, strike: Callable[[], None]) -> Callable[[], None]:
         old = process.ready
         if isinstance(old, cls) and 0 < old._left <= count:
-            return
+            return _nothing
         fuse = cls(old)
         fuse._left, fuse._strike, fuse._process = count, strike, process
         if process.inbox is old:
             process.inbox = fuse
         process.ready = fuse
+        return fuse.put_out
+
+    def put_out(self) -> None:
+        self._left = 0
 
     @override
     def popleft(self) -> Any:

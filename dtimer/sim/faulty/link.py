@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from attrs import define
 
 from dtimer.errors import BackendError
 from dtimer.limits import SECOND_US
@@ -11,7 +13,6 @@ from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Message
 from dtimer.sim.faulty.channels import WAKEUPS, Subscription
 from dtimer.sim.faulty.exchange import CLOSED, Connection, Exchange
-from dtimer.sim.faulty.faults import DelayAnnouncements, Direction, LoseAnnouncements, Loss, RepeatAnnouncements, to_us
 from dtimer.sim.rng import Rng
 
 if TYPE_CHECKING:
@@ -28,9 +29,22 @@ SUBSCRIBE_WAYS: Final = 3
 KEEPALIVE_US: Final = 300 * SECOND_US
 """So late does a server find out that a client is gone which could not say so."""
 
-Spoiler: TypeAlias = LoseAnnouncements | DelayAnnouncements | RepeatAnnouncements
+Direction: TypeAlias = Literal["both", "to_store", "from_store"]
+Part: TypeAlias = Literal["request", "reply"]
+Loss: TypeAlias = Literal["silence", "disconnect"]
+"""How the ends of a connection learn that something on it was lost."""
+Spoil: TypeAlias = Literal["lose", "delay", "repeat"]
 
 _LOW: Final = (1 << 32) - 1
+
+
+@define(eq=False)
+class Spoiler:
+    """Something that is done to a share of all announcements."""
+
+    how: Spoil
+    share: float
+    by_us: int
 
 
 class Link:
@@ -38,7 +52,7 @@ class Link:
 
     Attributes:
         spoilers: what is done to announcements.
-        slow: pairs of the shortest and the longest way in us; the newest counts.
+        latencies: pairs of the shortest and the longest way in us; the newest counts.
         lost_to, lost_from: how many reasons there are for which what is sent (to the store, from the store) is lost;
         held_to, held_from: the same for being held back.
     """
@@ -46,13 +60,12 @@ class Link:
     def __init__(self, host: Host, server: Server, rng: Rng) -> None:
         self.host = host
         self.spoilers: list[Spoiler] = []
-        self.slow: list[tuple[int, int]] = []
+        self.latencies: list[tuple[int, int]] = []
         self.lost_to = self.lost_from = self.held_to = self.held_from = 0
         self._server = server
         self._loop = server.loop
         self._observers = server.observers
-        self._requests_to_lose: list[Loss] = []
-        self._replies_to_lose: list[Loss] = []
+        self._to_lose: dict[Part, list[Loss]] = {"request": [], "reply": []}
         self._waiting_to: list[Exchange] = []
         self._waiting_from: list[Callable[[], None]] = []
         self._of_calls = rng.of("call")
@@ -112,7 +125,7 @@ class Link:
 
     def way_us(self, bits: int) -> int:
         """How long something is on its way, given 32 random bits."""
-        least, most = self.slow[-1] if self.slow else (WAY_MIN_US, WAY_MAX_US)
+        least, most = self.latencies[-1] if self.latencies else (WAY_MIN_US, WAY_MAX_US)
         return least + ((most - least + 1) * bits >> 32)
 
     # --- at the store ---------------------------------------------------------------------------------------
@@ -126,8 +139,8 @@ class Link:
         if self.lost_to:
             self._lose(exchange, "request", "silence")
             return False
-        if self._requests_to_lose and exchange.operation is not None:
-            self._lose(exchange, "request", self._requests_to_lose.pop())
+        if (to_lose := self._to_lose["request"]) and exchange.operation is not None:
+            self._lose(exchange, "request", to_lose.pop())
             return False
         return True
 
@@ -136,8 +149,8 @@ class Link:
         if self.lost_from:
             self._lose(exchange, "reply", "silence")
             return
-        if self._replies_to_lose and exchange.operation is not None:
-            self._lose(exchange, "reply", self._replies_to_lose.pop())
+        if (to_lose := self._to_lose["reply"]) and exchange.operation is not None:
+            self._lose(exchange, "reply", to_lose.pop())
             return
         if self.held_from:
             self._waiting_from.append(lambda: self._answer(exchange, applied, error))
@@ -163,10 +176,10 @@ class Link:
             bits = self._of_spoilers.of(index).at(number)
             if (bits & _LOW) >= spoiler.share * (_LOW + 1):
                 continue
-            if isinstance(spoiler, LoseAnnouncements):
+            if spoiler.how == "lose":
                 return "lost"
-            by_us = to_us(spoiler.by_s) * (bits >> 32) >> 32
-            if isinstance(spoiler, DelayAnnouncements):
+            by_us = spoiler.by_us * (bits >> 32) >> 32
+            if spoiler.how == "delay":
                 fate, late_us = "late", late_us + by_us
             else:
                 fate = "repeated"
@@ -210,22 +223,19 @@ class Link:
                 for go_on in held:
                     go_on()
 
-    def lose_next_requests(self, count: int, how: Loss) -> None:
-        self._requests_to_lose.extend(how for _ in range(count))
+    def lose_next(self, part: Part, count: int, how: Loss) -> None:
+        """Lose this part of the next calls."""
+        self._to_lose[part].extend(how for _ in range(count))
 
-    def lose_next_replies(self, count: int, how: Loss) -> None:
-        self._replies_to_lose.extend(how for _ in range(count))
+    def lose_no_more(self, part: Part) -> None:
+        """Keep this part of the calls that were to be lost."""
+        self._to_lose[part].clear()
 
     @property
     def sound(self) -> bool:
         """Nothing is wrong with it, nor waits to go wrong."""
-        lost = self.lost_to or self.lost_from or self._requests_to_lose or self._replies_to_lose
-        return not (lost or self.held_to or self.held_from or self.slow or self.spoilers)
-
-    def heal(self) -> None:
-        """What was to be lost is not."""
-        self._requests_to_lose.clear()
-        self._replies_to_lose.clear()
+        lost = self.lost_to or self.lost_from or any(self._to_lose.values())
+        return not (lost or self.held_to or self.held_from or self.latencies or self.spoilers)
 
     def disconnect(self, why: str) -> None:
         """The store's end closes all connections; this end learns of it, unless it cannot."""

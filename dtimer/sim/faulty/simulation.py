@@ -20,14 +20,14 @@ from dtimer import _validation
 from dtimer.errors import BackendError, InvalidArgument
 from dtimer.limits import SECOND_US
 from dtimer.safe_repr import safe_repr
+from dtimer.sim.faulty.cluster import CLIENT, STORE, Cluster
+from dtimer.sim.faulty.fault_schedule import Faults, Injector
 from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.faulty.host import Application, Host
-from dtimer.sim.faulty.injector import Injector
 from dtimer.sim.faulty.observer import Observer
-from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.faulty.trace import KEPT_DEFAULT, Counts, Record, Trace
-from dtimer.sim.faulty.world import CLIENT, World
+from dtimer.sim.faulty.world import World
 from dtimer.sim.loop import SimLoop
 from dtimer.sim.rng import Rng
 from dtimer.sim.untold import is_for_the_test
@@ -45,7 +45,7 @@ NODES_MAX: Final = 10_000
 """A namespace has some hundred at most; of these, all have their turns within a minute of computing."""
 GC_THRESHOLDS: Final = (20_000, 20, 100)
 _START_US: Final = int(START.timestamp()) * SECOND_US
-_RESERVED: Final = frozenset({CLIENT, "world", "store", "faults"})
+_RESERVED: Final = frozenset({CLIENT, STORE, "world", "faults"})
 
 
 @frozen(kw_only=True)
@@ -214,8 +214,9 @@ class _Attempt(Generic[T]):
         for name, application in applications.items():
             self._hosts[name].application = application
         everybody = {**self._hosts, CLIENT: self._client}
-        self._injector = Injector(simulation.faults, server, everybody, simulation.nodes, rng.of("faults"))
-        self._world = World(server, everybody, simulation.nodes, self._injector, self._counts)
+        self._cluster = Cluster(server, everybody)
+        self._injector = Injector(simulation.faults, self._cluster, simulation.nodes, rng.of("faults"))
+        self._world = World(self._cluster, simulation.nodes, self._injector, self._counts)
         self._nodes = simulation.nodes
 
     def run(self) -> Run[T]:
@@ -267,7 +268,7 @@ class _Attempt(Generic[T]):
 
     def _ended(self, host: Host, error: BaseException | None) -> None:
         if error is None or isinstance(error, BackendError):
-            self._injector.ended(host, failed=error is not None)
+            self._cluster.ended(host, failed=error is not None)
         else:
             self._end_with(error, f"the program of {host.name!r}")
 

@@ -1,32 +1,29 @@
-"""What a scenario is given: the hosts, the faults as verbs, and a look at the store."""
+"""What a scenario is given: the hosts, a look at the store, and a way to let things go wrong."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final
 
 from dtimer import _validation
 from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol import operations as op
 from dtimer.protocol.values import Inspection
-from dtimer.sim.faulty import faults as f
 from dtimer.sim.faulty.backend import LinkedBackend
-from dtimer.sim.faulty.faults import Direction, Fault, Loss, Moment, Seconds, seconds
+from dtimer.sim.faulty.cluster import CLIENT, Cluster
+from dtimer.sim.faulty.fault_schedule import Injected, Injector
+from dtimer.sim.faulty.faults import Fault, Seconds, seconds
 from dtimer.sim.faulty.host import Host
-from dtimer.sim.faulty.injector import Injector
 from dtimer.sim.faulty.observer import Field, Observer
-from dtimer.sim.faulty.server import Server
-from dtimer.sim.faulty.store import Refusal
 from dtimer.sim.faulty.trace import Counts
 
-CLIENT: Final = "client"
 UNTIL_WITHIN_S: Final = 3_600.0
 UNTIL_EVERY_S: Final = 0.01
 
 
 class World:
-    """A faulty world, from the outside. Every verb takes effect at once; `False` means that it changed nothing.
+    """A simulated cluster, from the outside.
 
     Attributes:
         client: the host of the scenario; nothing goes wrong with it unless it is named.
@@ -35,16 +32,15 @@ class World:
 
     def __init__(
         self,
-        server: Server,
-        hosts: Mapping[str, Host],
+        cluster: Cluster,
         nodes: tuple[str, ...],
         injector: Injector,
         counts: Counts,
     ) -> None:
-        self.client = hosts[CLIENT]
+        self.client = cluster.hosts[CLIENT]
         self.nodes = nodes
-        self._server = server
-        self._hosts = hosts
+        self._server = cluster.server
+        self._hosts = cluster.hosts
         self._injector = injector
         self._counts = counts
 
@@ -116,99 +112,14 @@ class World:
 
     # --- faults ---------------------------------------------------------------------------------------------
 
-    def inject(self, fault: Fault) -> bool:
-        """Let a fault happen that is at hand as a value."""
+    def inject(self, fault: Fault) -> Injected:
+        """Let a fault happen now; it ends by what is returned, or with the ``with`` block that it opens.
+
+        Raises:
+            InvalidArgument: there is no such node.
+        """
         return self._injector.inject(fault)
 
     def heal(self) -> None:
         """No more faults: what lasts ends, and every program that has ended is started again."""
         self._injector.heal()
-
-    def crash(self, node: str, *, at: Moment = "now", count: int = 1, down_s: Seconds | None = None) -> bool:
-        return self.inject(f.Crash(node, down_s, at, count))
-
-    def stop(self, node: str, *, down_s: Seconds | None = None) -> bool:
-        return self.inject(f.Stop(node, down_s))
-
-    def restart(self, node: str) -> bool:
-        return self.inject(f.Restart(node))
-
-    def pause(self, node: str, *, for_s: Seconds | None = None) -> bool:
-        return self.inject(f.Pause(node, for_s))
-
-    def resume(self, node: str) -> bool:
-        return self.inject(f.Resume(node))
-
-    def set_wall_clock(self, node: str, *, offset_s: Seconds) -> bool:
-        return self.inject(f.SetWallClock(node, offset_s))
-
-    def partition(self, node: str, direction: Direction = "both", *, for_s: Seconds | None = None) -> bool:
-        return self.inject(f.Partition(node, direction, for_s))
-
-    def repair(self, node: str) -> bool:
-        return self.inject(f.Repair(node))
-
-    def hold(self, node: str, direction: Direction = "both", *, for_s: Seconds | None = None) -> bool:
-        return self.inject(f.Hold(node, direction, for_s))
-
-    def release(self, node: str) -> bool:
-        return self.inject(f.Release(node))
-
-    def set_latency(self, node: str, min_s: Seconds, max_s: Seconds, *, for_s: Seconds | None = None) -> bool:
-        return self.inject(f.Slow(node, min_s, max_s, for_s))
-
-    def lose_requests(self, node: str, count: int = 1, *, how: Loss = "silence") -> bool:
-        return self.inject(f.LoseRequests(node, count, how))
-
-    def lose_replies(self, node: str, count: int = 1, *, how: Loss = "silence") -> bool:
-        return self.inject(f.LoseReplies(node, count, how))
-
-    def disconnect(self, node: str) -> bool:
-        return self.inject(f.Disconnect(node))
-
-    def lose_announcements(self, node: str, *, share: float = 1.0, for_s: Seconds | None = None) -> bool:
-        return self.inject(f.LoseAnnouncements(node, share, for_s))
-
-    def delay_announcements(
-        self, node: str, by_s: Seconds, *, share: float = 1.0, for_s: Seconds | None = None
-    ) -> bool:
-        return self.inject(f.DelayAnnouncements(node, by_s, share, for_s))
-
-    def repeat_announcements(
-        self, node: str, by_s: Seconds = 1.0, *, share: float = 1.0, for_s: Seconds | None = None
-    ) -> bool:
-        return self.inject(f.RepeatAnnouncements(node, by_s, share, for_s))
-
-    def forge_announcement(self, node: str, *, due_s: Seconds = 0.0, ahead: int = 1) -> bool:
-        return self.inject(f.ForgeAnnouncement(node, due_s, ahead))
-
-    def forge_pulse(self, node: str) -> bool:
-        return self.inject(f.ForgePulse(node))
-
-    def garble(self, node: str, text: str = "nonsense") -> bool:
-        return self.inject(f.Garble(node, text))
-
-    def deafen(self, node: str) -> bool:
-        return self.inject(f.Deafen(node))
-
-    def break_subscription(self, node: str) -> bool:
-        return self.inject(f.BreakSubscription(node))
-
-    def restart_store(
-        self, *, lose_s: Seconds | Literal["all"] = 0.0, down_s: Seconds = 0.1, loading_s: Seconds = 0.0
-    ) -> bool:
-        return self.inject(f.RestartStore(lose_s, down_s, loading_s))
-
-    def failover(
-        self, *, lose_s: Seconds | Literal["all"] = 0.0, down_s: Seconds = 1.0, clock_by_s: Seconds = 0.0
-    ) -> bool:
-        return self.inject(f.Failover(lose_s, down_s, clock_by_s))
-
-    def refuse(self, how: Refusal, *, for_s: Seconds | None = None) -> bool:
-        return self.inject(f.Refuse(how, for_s))
-
-    def accept(self) -> bool:
-        return self.inject(f.Accept())
-
-    def step_clock(self, by_s: Seconds) -> bool:
-        return self.inject(f.StepClock(by_s))

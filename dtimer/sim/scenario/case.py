@@ -8,8 +8,8 @@ from typing import Final, Self
 from attrs import evolve, field, frozen
 
 from dtimer.errors import InvalidArgument
+from dtimer.sim.faulty.fault_schedule import Faults, what_is_wrong
 from dtimer.sim.faulty.faults import Fault
-from dtimer.sim.faulty.plan import Faults, what_is_wrong
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.steps import Step, draw_steps, steps_from_json
 

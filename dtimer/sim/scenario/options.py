@@ -9,7 +9,7 @@ from attrs import asdict, field, frozen
 
 from dtimer.errors import InvalidArgument
 from dtimer.safe_repr import safe_repr
-from dtimer.sim.faulty.plan import Faults, what_is_wrong
+from dtimer.sim.faulty.fault_schedule import Faults, what_is_wrong
 
 HOUR_S: Final = 3_600.0
 FAULTS_PER_HOUR: Final = 60.0

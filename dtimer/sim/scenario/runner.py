@@ -17,6 +17,7 @@ from dtimer.limits import SECOND_US
 from dtimer.sim.checks.court import Court
 from dtimer.sim.checks.promptness import LOOK_US, RECOVERY_US
 from dtimer.sim.checks.violation import Violation
+from dtimer.sim.faulty.faults import LoseCalls
 from dtimer.sim.faulty.simulation import Run, Simulation
 from dtimer.sim.faulty.world import World
 from dtimer.sim.scenario.application import Application
@@ -160,7 +161,7 @@ async def _ask(world: World, court: Court, timer: DTimer[JsonValue], step: Step)
         case PostStep():
             await _post(court, timer, posts(step))
         case LoseReplyStep():
-            world.client.link.lose_next_replies(1, "disconnect")
+            world.inject(LoseCalls("client", how="disconnect"))
         case CancelStep():
             await timer.cancel(step.id)
         case ChangeDelayStep():

@@ -13,8 +13,8 @@ from typing import Any, Final, TypeAlias
 from attrs import evolve, fields_dict
 
 from dtimer.limits import SECOND_US
-from dtimer.sim.faulty.faults import Fault, NodeFault
-from dtimer.sim.faulty.plan import Faults
+from dtimer.sim.faulty.fault_schedule import Faults
+from dtimer.sim.faulty.faults import Fault
 from dtimer.sim.scenario.case import Case
 from dtimer.sim.scenario.options import HOUR_S, HOURS_MIN
 from dtimer.sim.scenario.runner import Outcome, run_case
@@ -186,11 +186,7 @@ def _with_hours(case: Case, seconds: float) -> Case:
 def _with_nodes(case: Case, nodes: int) -> Case:
     """The first so many, and no faults of the others."""
     names = {f"n{number}" for number in range(nodes + 1, case.options.nodes + 1)}
-    script = [
-        scripted
-        for scripted in case.options.faults.script
-        if not (isinstance(scripted[1], NodeFault) and scripted[1].node in names)
-    ]
+    script = [scripted for scripted in case.options.faults.script if scripted[1].target not in names]
     fewer = _with_script(case, script)
     return evolve(fewer, options=evolve(fewer.options, nodes=nodes))
 

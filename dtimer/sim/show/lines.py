@@ -14,7 +14,7 @@ _QUIET: Final = frozenset({"reply", "pulse", "call"})
 """Of every call the store's record tells enough, as long as all goes well."""
 _MEMBERS: Final = frozenset({"join", "leave"})
 """They are about who calls."""
-_MARKS: Final[Mapping[str, str]] = {"fault": "*", "fault_end": "*", "violation": "!", "down": "*", "up": "*"}
+_MARKS: Final = dict.fromkeys(("fault", "fault_end", "healed", "down", "up"), "*") | {"violation": "!"}
 
 
 def lines(records: Iterable[Record], *, everything: bool = False) -> Iterator[str]:
@@ -106,6 +106,7 @@ _WORDS: Final[Mapping[str, Callable[[Record], str]]] = {
     "call": lambda record: " ".join([f"asks for {record['method']}", *_texts(record["ids"])]),
     "reply": lambda record: f"has the reply to {record['method']}",
     "fault": _fault,
+    "healed": lambda record: "no more faults",
     "fault_end": lambda record: f"{record['fault']} {record.get('node') or ''} is over",
     "announce": lambda record: f"tells {record['to']} to come: {record['fate']}",
     "handler": lambda record: (

@@ -12,7 +12,7 @@ import pytest
 from dtimer import DTimer, DTimerError, StoreLostWrites
 from dtimer.limits import BRANCHES_MAX
 from dtimer.protocol.values import AcknowledgedCall
-from dtimer.sim import Simulation, World
+from dtimer.sim import RestartStore, Simulation, World
 from dtimer.sim.checks.lost_calls import LostCalls
 
 Tell = Callable[[LostCalls, StoreLostWrites], None]
@@ -33,7 +33,7 @@ def complaints(tell: Tell, *, lose_s: float | Literal["all"]) -> list[str]:
         timer.on("error", partial(hear, checker))
         await timer.post(1, 10**6, id="lost")
         await asyncio.sleep(0.1)
-        world.restart_store(lose_s=lose_s, down_s=0.1)
+        world.inject(RestartStore(lose_s=lose_s, down_s=0.1))
         await asyncio.sleep(0.2)
         await timer.post(2, 10**6, id="there", repeat_within=5)
         if not lose_s:
@@ -95,13 +95,13 @@ def test_what_the_store_has_forgotten_may_be_told_to_be_lost() -> None:
 
         await timer.post(1, 10**6, id="there")
         for number in range(BRANCHES_MAX + 1):
-            world.restart_store(lose_s=0, down_s=0.1)
+            world.inject(RestartStore(lose_s=0, down_s=0.1))
             await asyncio.sleep(0.2)
             await other.post(number, 10**6, id="other", repeat_within=5)
         # A loss of something else, so that a report is to be expected at all.
         await other.post(0, 10**6, id="lost")
         await asyncio.sleep(0.1)
-        world.restart_store(lose_s=0.15, down_s=0.1)
+        world.inject(RestartStore(lose_s=0.15, down_s=0.1))
         await asyncio.sleep(0.2)
         await timer.post(2, 10**6, id="later", repeat_within=5)
         await asyncio.sleep(1)

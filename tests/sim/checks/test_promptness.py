@@ -11,7 +11,7 @@ from dtimer import DTimer, Event, JsonValue
 from dtimer.protocol import operations as op
 from dtimer.protocol.outcomes import ClaimStatus
 from dtimer.protocol.values import Applied, Claimed, Delivery, EventData, Member, Receipt
-from dtimer.sim import Host, Simulation, World
+from dtimer.sim import BreakSubscription, Crash, Host, Pause, Simulation, StepClock, World
 from dtimer.sim.checks.promptness import BOUND_US, CALLS_MAX, PEACE_BOUND_US, RECOVERY_US, SILENCE_US, Promptness
 
 S = 1_000_000
@@ -95,9 +95,9 @@ def test_an_event_that_is_late(late_us: int, fault: str | None, complaints: list
     async def scenario(world: World, promptness: Promptness, _: list[str]) -> None:
         await pass_time(promptness, START_S)
         if fault == "pause":
-            world.pause("n2", for_s=1)
+            world.inject(Pause("n2", for_s=1))
         elif fault is not None:
-            world.step_clock(1)
+            world.inject(StepClock(1))
         await pass_time(promptness, 3)
         promptness.delivered("n1", late(late_us))
 
@@ -126,7 +126,7 @@ def test_a_node_that_is_silent() -> None:
 def test_a_node_that_is_down_is_not_silent() -> None:
     async def scenario(world: World, promptness: Promptness, _: list[str]) -> None:
         await pass_time(promptness, START_S)
-        world.crash("n1")
+        world.inject(Crash("n1"))
         await pass_time(promptness, 3 * SILENCE_US / S)
 
     assert watched(scenario, nodes=1) == []
@@ -155,7 +155,7 @@ def test_a_node_that_is_not_in_the_ring() -> None:
 def test_a_node_that_hears_nothing() -> None:
     async def scenario(world: World, promptness: Promptness, _: list[str]) -> None:
         await pass_time(promptness, START_S)
-        world.deafen("n1")
+        world.inject(BreakSubscription("n1", "silence"))
         promptness.members()
         await pass_time(promptness, 5)
         promptness.members()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dtimer import DTimer
-from dtimer.sim import Simulation, World
+from dtimer.sim import Simulation, StepClock, World
 from support.cluster import Shop
 
 
@@ -22,7 +22,7 @@ def test_a_clock_that_is_set_back_makes_no_node_claim_without_a_pause() -> None:
         await asyncio.sleep(10)
         await timer.post({}, delay=5_000, id="e")
         await asyncio.sleep(0.5)
-        world.step_clock(-3)
+        world.inject(StepClock(-3))
         before = world.counts["claims"]
         await asyncio.sleep(10)
         return world.counts["claims"] - before

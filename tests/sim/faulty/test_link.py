@@ -9,7 +9,21 @@ import pytest
 
 from dtimer.errors import BackendClosed, BackendError, OutcomeUnknown, StoreBusy, StoreFull, StoreUnreachable
 from dtimer.protocol.values import After, EventData, NewEvent
-from dtimer.sim import Host, LinkedBackend, Simulation, World
+from dtimer.sim import (
+    Hold,
+    Host,
+    Latency,
+    LinkedBackend,
+    LoseCalls,
+    Partition,
+    Pause,
+    Refuse,
+    Restart,
+    RestartStore,
+    Simulation,
+    World,
+)
+from dtimer.sim.faulty.link import Loss, Part
 
 EVENT = (NewEvent(EventData(id="e", payload=b""), After(10**12)),)
 
@@ -44,7 +58,7 @@ def test_a_lost_request_was_perhaps_applied_as_far_as_its_sender_knows() -> None
 
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.partition("client", "to_store")
+        world.inject(Partition("client", "to_store"))
         assert await failure(backend.post(EVENT), world) == (OutcomeUnknown, 5.0)
         assert live(world) == 0
 
@@ -56,7 +70,7 @@ def test_a_lost_reply_is_the_same_to_its_receiver() -> None:
 
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.partition("client", "from_store")
+        world.inject(Partition("client", "from_store"))
         assert await failure(backend.post(EVENT), world) == (OutcomeUnknown, 5.0)
         assert live(world) == 1
 
@@ -66,9 +80,8 @@ def test_a_lost_reply_is_the_same_to_its_receiver() -> None:
 def test_what_cannot_connect_was_not_applied() -> None:
     async def scenario(world: World) -> None:
         backend = world.backend()
-        world.partition("client")
-        assert await failure(backend.post(EVENT), world) == (StoreUnreachable, 5.0)
-        world.repair("client")
+        with world.inject(Partition("client")):
+            assert await failure(backend.post(EVENT), world) == (StoreUnreachable, 5.0)
         await backend.post(EVENT)
         assert live(world) == 1
 
@@ -80,7 +93,7 @@ def test_a_held_request_is_applied_long_after_its_sender_gave_up() -> None:
 
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.hold("client", for_s=60)
+        world.inject(Hold("client", for_s=60))
         assert await failure(backend.post(EVENT), world) == (OutcomeUnknown, 5.0)
         await asyncio.sleep(54)
         assert live(world) == 0
@@ -93,7 +106,7 @@ def test_a_held_request_is_applied_long_after_its_sender_gave_up() -> None:
 def test_a_held_reply_that_is_released_in_time_is_a_reply() -> None:
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.hold("client", "from_store", for_s=3)
+        world.inject(Hold("client", "from_store", for_s=3))
         begun_s = world.now_s
         await backend.post(EVENT)
         assert 3 <= world.now_s - begun_s < 3.01
@@ -101,12 +114,12 @@ def test_a_held_reply_that_is_released_in_time_is_a_reply() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(("lose", "applied"), [("lose_requests", 0), ("lose_replies", 1)])
+@pytest.mark.parametrize(("part", "applied"), [("request", 0), ("reply", 1)])
 @pytest.mark.parametrize(("how", "after_s"), [("silence", 5.0), ("disconnect", 0.0)])
-def test_one_loss_costs_one_call(lose: str, applied: int, how: str, after_s: float) -> None:
+def test_one_loss_costs_one_call(part: Part, applied: int, how: Loss, after_s: float) -> None:
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        getattr(world, lose)("client", how=how)
+        world.inject(LoseCalls("client", part, how=how))
         assert await failure(backend.post(EVENT), world) == (OutcomeUnknown, after_s)
         assert live(world) == applied
         await backend.post(EVENT)
@@ -120,10 +133,10 @@ def test_a_server_that_died_is_noticed_at_once() -> None:
 
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.set_latency("client", 0.2, 0.2)
+        world.inject(Latency("client", 0.2, 0.2))
         lost = asyncio.create_task(failure(backend.post(EVENT), world))
         await asyncio.sleep(0.1)
-        world.restart_store(down_s=3, loading_s=3)
+        world.inject(RestartStore(down_s=3, loading_s=3))
         assert await lost == (OutcomeUnknown, 0.3)
         assert await failure(backend.post(EVENT), world) == (StoreUnreachable, 0.8)
         await asyncio.sleep(3)
@@ -139,8 +152,8 @@ def test_a_connection_that_is_half_open_is_found_out_by_its_next_request() -> No
 
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.partition("client", for_s=2)
-        world.restart_store(down_s=1)
+        world.inject(Partition("client", for_s=2))
+        world.inject(RestartStore(down_s=1))
         await asyncio.sleep(3)
         assert await failure(backend.post(EVENT), world) == (OutcomeUnknown, 0.0)
         assert live(world) == 0
@@ -151,11 +164,11 @@ def test_a_connection_that_is_half_open_is_found_out_by_its_next_request() -> No
 def test_a_refusal_is_a_reply_and_keeps_the_connection() -> None:
     async def scenario(world: World) -> None:
         backend = await opened(world)
-        world.refuse("out_of_memory", for_s=10)
+        refusal = world.inject(Refuse("out_of_memory", for_s=10))
         for _ in range(3):
             assert await failure(backend.post(EVENT), world) == (StoreFull, 0.0)
         await backend.cancel(["e"])
-        world.accept()
+        refusal.end()
         begun_us = world.now_us
         await backend.post(EVENT)
         assert world.now_us - begun_us <= 1_000, "one way there and one back"
@@ -174,11 +187,11 @@ def test_a_process_that_stood_still_finds_its_replies_too_late() -> None:
             await backend.open()
             failures.append(await failure(backend.post(EVENT), world))
 
-        world.set_latency("n1", 0.2, 0.2)
+        world.inject(Latency("n1", 0.2, 0.2))
         world.host("n1").application = program
-        world.restart("n1")
+        world.inject(Restart("n1"))
         await asyncio.sleep(1.3)
-        world.pause("n1", for_s=20)
+        world.inject(Pause("n1", for_s=20))
         await asyncio.sleep(30)
         return live(world)
 
@@ -193,10 +206,10 @@ def test_only_so_many_connections_are_used_at_once() -> None:
         backend = await opened(world)
         calls = [asyncio.create_task(backend.peek(str(number))) for number in range(100)]
         await asyncio.gather(*calls)
-        world.partition("client")
+        partition = world.inject(Partition("client"))
         failures = await asyncio.gather(*(failure(backend.peek(str(number)), world) for number in range(20)))
         assert failures == [(OutcomeUnknown, 5.0)] * 16 + [(StoreUnreachable, 5.0)] * 4
-        world.repair("client")
+        partition.end()
         await backend.peek("e")
 
     run(scenario)

@@ -22,7 +22,25 @@ from dtimer import (
     StoreLostWrites,
 )
 from dtimer.protocol.values import RingMember
-from dtimer.sim import Crash, Faults, Run, Simulation, World
+from dtimer.sim import (
+    BreakSubscription,
+    Crash,
+    FalseAnnouncement,
+    Faults,
+    Hold,
+    Latency,
+    LoseCalls,
+    Partition,
+    Pause,
+    Refuse,
+    RestartStore,
+    Run,
+    Simulation,
+    SpoilAnnouncements,
+    StepClock,
+    Stop,
+    World,
+)
 from dtimer.sim.faulty.faults import MOMENTS
 from support.cluster import Shop
 
@@ -113,7 +131,7 @@ class TestAnnouncements:
             timer = DTimer(world.backend())
             await asyncio.sleep(5)
             for node in world.nodes:
-                world.lose_announcements(node)
+                world.inject(SpoilAnnouncements(node, "lose"))
             for number in range(20):
                 await timer.post({}, delay=100, id=f"e{number}")
                 await world.until(lambda: len(shop.handled) == number + 1, within_s=1.11)  # noqa: B023
@@ -129,14 +147,14 @@ class TestAnnouncements:
 
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
-            world.delay_announcements("n1", 2.0, share=0.5)
-            world.repeat_announcements("n2", 0.5)
+            world.inject(SpoilAnnouncements("n1", "delay", 2.0, share=0.5))
+            world.inject(SpoilAnnouncements("n2", "repeat", 0.5))
             await asyncio.sleep(1)
             for number in range(50):
                 await timer.post({}, delay=100, id=f"e{number}")
-                world.forge_announcement("n1", due_s=-1, ahead=10**9)
-                world.forge_announcement("n2", due_s=10, ahead=10**9)
-                world.forge_pulse("n1")
+                world.inject(FalseAnnouncement("n1", due_s=-1, ahead=10**9))
+                world.inject(FalseAnnouncement("n2", due_s=10, ahead=10**9))
+                world.inject(FalseAnnouncement("n1", "pulse"))
                 await world.until(lambda: len(shop.handled) == number + 1, within_s=1.2)  # noqa: B023
             assert world.counts["claims"] < 1_000
 
@@ -152,7 +170,7 @@ class TestAnnouncements:
 
         async def scenario(world: World) -> None:
             await asyncio.sleep(1)
-            world.garble("n1", "hello")
+            world.inject(FalseAnnouncement("n1", "garbage"))
             await asyncio.sleep(1)
 
         simulation.run(scenario)
@@ -168,7 +186,7 @@ class TestAnnouncements:
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
             await asyncio.sleep(2)
-            assert world.deafen("n1")
+            assert world.inject(BreakSubscription("n1", "silence"))
             await asyncio.sleep(3)
             assert world.inspect() is not None
             begun_us = world.now_us
@@ -184,7 +202,7 @@ class TestAnnouncements:
 
         async def scenario(world: World) -> None:
             await asyncio.sleep(2)
-            assert world.break_subscription("n1")
+            assert world.inject(BreakSubscription("n1"))
             await asyncio.sleep(2)
 
         simulation.run(scenario)
@@ -204,7 +222,7 @@ class TestTheStore:
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
             await asyncio.sleep(2)
-            world.restart_store(lose_s=lose_s, down_s=2, loading_s=1)  # type: ignore[arg-type]
+            world.inject(RestartStore(lose_s=lose_s, down_s=2, loading_s=1))  # type: ignore[arg-type]
             await asyncio.sleep(8)
             inspection = world.inspect()
             assert inspection is not None
@@ -246,9 +264,9 @@ class TestTheStore:
                 await asyncio.sleep(rng.uniform(0.5, 5))
                 lose_s, down_s = rng.choice((0, 0, 0.02, 0.3, 2)), rng.uniform(0.01, 2)
                 if rng.random() < 0.5:
-                    world.restart_store(lose_s=lose_s, down_s=down_s, loading_s=rng.choice((0, 1)))
+                    world.inject(RestartStore(lose_s=lose_s, down_s=down_s, loading_s=rng.choice((0, 1))))
                 else:
-                    world.failover(lose_s=lose_s, down_s=down_s, clock_by_s=rng.uniform(-0.5, 0.5))
+                    world.inject(RestartStore(lose_s=lose_s, down_s=down_s, clock_by_s=rng.uniform(-0.5, 0.5)))
                 await asyncio.sleep(rng.choice((0, 0, down_s)))
             await asyncio.sleep(40)
             for worker in workers:
@@ -273,7 +291,7 @@ class TestTheStore:
             for number in range(10):
                 await timer.post({}, delay=10**6, id=f"e{number}")
                 await asyncio.sleep(0.1)
-            world.restart_store(lose_s=0.45, down_s=0.01)
+            world.inject(RestartStore(lose_s=0.45, down_s=0.01))
             await asyncio.sleep(1)
             return [upcoming.id for upcoming in await timer.upcoming()]
 
@@ -288,9 +306,9 @@ class TestTheStore:
             timer = DTimer(world.backend())
             await asyncio.sleep(1)
             await timer.post({}, delay=100_000, id="e")
-            world.step_clock(timedelta(seconds=90))
+            world.inject(StepClock(timedelta(seconds=90)))
             await world.until(lambda: shop.handled, within_s=11)
-            world.step_clock(-3_600)
+            world.inject(StepClock(-3_600))
             await timer.post({}, delay=5_000, id="f")
             await world.until(lambda: len(shop.handled) == 2, within_s=7)
 
@@ -306,7 +324,7 @@ class TestTheStore:
             await timer.post({}, delay=timedelta(seconds=1_000), id="kept")
             await asyncio.sleep(1)
             await timer.post({}, delay=timedelta(seconds=1_000), id="lost")
-            world.failover(lose_s=0.5, down_s=2, clock_by_s=100)
+            world.inject(RestartStore(lose_s=0.5, down_s=2, clock_by_s=100))
             await asyncio.sleep(3)
             pending = await timer.upcoming()
             return [upcoming.id for upcoming in pending], round(pending[0].time_left.total_seconds())
@@ -320,7 +338,7 @@ class TestTheStore:
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
             await timer.post({}, delay=1_000, max_retries=3)
-            world.refuse("read_only", for_s=10)
+            world.inject(Refuse("read_only", for_s=10))
             await asyncio.sleep(9)
             assert not shop.handled
             await drained(world, within_s=4)
@@ -335,7 +353,7 @@ class TestTheStore:
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
             await timer.post({}, delay=1_000, max_retries=3)
-            world.refuse("out_of_memory")
+            world.inject(Refuse("out_of_memory"))
             await drained(world, within_s=2)
 
         simulation.run(scenario)
@@ -350,7 +368,7 @@ class TestProcesses:
 
         async def scenario(world: World) -> tuple[list[str], list[str]]:
             await asyncio.sleep(1)
-            world.stop("n1", down_s=5)
+            world.inject(Stop("n1", down_s=5))
             await asyncio.sleep(1)
             without = [member.node for member in _ring(world)]
             await asyncio.sleep(6)
@@ -366,7 +384,7 @@ class TestProcesses:
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
             await asyncio.sleep(2)
-            world.pause("n1", for_s=10)
+            world.inject(Pause("n1", for_s=10))
             for number in range(10):
                 await timer.post({}, delay=100, id=f"e{number}", max_retries=2)
                 await world.until(lambda: len(shop.handled) == number + 1, within_s=1.2)  # noqa: B023
@@ -386,7 +404,7 @@ class TestProcesses:
             async def scenario(world: World) -> str:
                 timer = DTimer(world.backend())
                 if offset_s:
-                    world.set_wall_clock("n1", offset_s=offset_s)
+                    world.inject(StepClock(offset_s, "n1"))
                 for number in range(10):
                     await timer.post({}, delay=number * 10, id=f"e{number}", max_retries=1)
                 await drained(world)
@@ -408,16 +426,16 @@ def test_healing_ends_everything() -> None:
     async def scenario(world: World) -> None:
         timer = DTimer(world.backend())
         await asyncio.sleep(2)
-        world.crash("n1")
-        world.pause("n2")
-        world.partition("n3")
-        world.hold("n4")
-        world.lose_announcements("n2")
-        world.set_latency("n3", 1, 2)
-        world.lose_replies("client", 5)
-        world.crash("n3", at="call", count=50)
-        world.refuse("busy")
-        world.restart_store(down_s=100, loading_s=100)
+        world.inject(Crash("n1"))
+        world.inject(Pause("n2"))
+        world.inject(Partition("n3"))
+        world.inject(Hold("n4"))
+        world.inject(SpoilAnnouncements("n2", "lose"))
+        world.inject(Latency("n3", 1, 2))
+        world.inject(LoseCalls("client", "reply", 5))
+        world.inject(Crash("n3", at="call", count=50))
+        world.inject(Refuse("busy"))
+        world.inject(RestartStore(down_s=100, loading_s=100))
         await asyncio.sleep(30)
         world.heal()
         await asyncio.sleep(10)

@@ -5,12 +5,38 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Final, get_args
 
 import pytest
 
-from dtimer import DTimer, DTimerError
-from dtimer.sim import Faults, Host, Run, SimStuck, Simulation, World
+from dtimer import BackendError, DTimer, DTimerError
+from dtimer.sim import (
+    BreakSubscription,
+    Crash,
+    Disconnect,
+    FalseAnnouncement,
+    Faults,
+    Hold,
+    Host,
+    Latency,
+    LoseCalls,
+    Partition,
+    Pause,
+    Refuse,
+    Restart,
+    RestartStore,
+    Run,
+    SimStuck,
+    Simulation,
+    SpoilAnnouncements,
+    StepClock,
+    Stop,
+    World,
+)
+from dtimer.sim.faulty.faults import KINDS
+from dtimer.sim.faulty.host import Moment
 from support.cluster import Shop
 from support.digests import check_digests
 
@@ -76,7 +102,7 @@ def test_another_node_takes_over_from_one_that_died() -> None:
         timer = DTimer(world.backend())
         await timer.post({}, delay=1_000, max_retries=1, confirm_timeout=5)
         await world.until(lambda: first)
-        world.crash(first[0])
+        world.inject(Crash(first[0]))
         await world.until(lambda: len(first) == 2, within_s=6.1)
         await asyncio.sleep(1)
         inspection = world.inspect()
@@ -100,6 +126,98 @@ def test_after_a_storm_everything_drains(seed: int) -> None:
 
 def test_one_seed_is_one_run() -> None:
     assert stormy(5).digest == stormy(5).digest != stormy(6).digest
+
+
+FAULTS: Final = {
+    "crash": Crash("n1"),
+    "stop": Stop("n1"),
+    "restart": Restart("n1"),
+    "pause": Pause("n1"),
+    "partition": Partition("n1"),
+    "hold": Hold("n1"),
+    "latency": Latency("n1", 1, 2),
+    "lose_calls": LoseCalls("n1", count=1_000),
+    "disconnect": Disconnect("n1"),
+    "spoil_announcements": SpoilAnnouncements("n1"),
+    "false_announcement": FalseAnnouncement("n1", "pulse"),
+    "break_subscription": BreakSubscription("n1"),
+    "restart_store": RestartStore(down_s=60),
+    "refuse": Refuse("busy"),
+    "step_clock": StepClock(1),
+}
+MOMENTARY: Final = {"restart", "disconnect", "false_announcement", "break_subscription", "step_clock"}
+PLAIN: Final = {"crash", "stop", "pause", "partition", "hold", "latency", "lose_calls", "restart_store", "refuse"}
+"""While one of these lasts, a cluster of one node handles nothing in less than a second."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["block", "end", "heal"])
+def test_a_fault_ends_with_its_block_by_its_handle_or_when_all_is_healed(kind: str, how: str) -> None:
+    """Whatever it is, it is injected in one way and ended in one way, and afterwards all is as before."""
+    simulation = Simulation(seed=1, nodes=1)
+    shop = Shop(simulation)
+
+    async def handled(timer: DTimer, world: World, within_s: float) -> bool:
+        before = len(shop.handled)
+        try:
+            await timer.post({}, delay=0, max_retries=9, confirm_timeout=1, repeat_within=0)
+            await world.until(lambda: len(shop.handled) > before, within_s=within_s)
+        except (TimeoutError, BackendError):
+            return False
+        return True
+
+    async def scenario(world: World) -> tuple[bool, bool]:
+        timer = DTimer(world.backend())
+        await asyncio.sleep(3)
+        with world.inject(FAULTS[kind]) if how == "block" else nullcontext(world.inject(FAULTS[kind])) as fault:
+            assert fault
+            during = await handled(timer, world, 0.9)
+        if how == "end":
+            fault.end()
+            fault.end()
+        elif how == "heal":
+            world.heal()
+        await asyncio.sleep(12)
+        return during, await handled(timer, world, 1.2)
+
+    run = simulation.run(scenario)
+
+    during, after = run.result
+    assert after
+    assert not (during and kind in PLAIN)
+    ends = [record for record in run.trace if record["what"] == "fault_end"]
+    assert len(ends) == (kind not in MOMENTARY and how != "heal")
+
+
+def test_a_crash_that_is_over_before_its_moment_does_not_come() -> None:
+    simulation = Simulation(seed=1, nodes=1)
+    shop = Shop(simulation)
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+        await asyncio.sleep(2)
+        for moment in get_args(Moment)[1:]:
+            with world.inject(Crash("n1", at=moment, count=1_000)):
+                pass
+        for number in range(1_000):
+            await timer.post({}, delay=0, id=f"e{number}")
+            await world.until(lambda: len(shop.handled) > number)  # noqa: B023
+
+    assert not [record for record in simulation.run(scenario).trace if record["what"] == "down"]
+
+
+def test_what_changes_nothing_is_no_fault() -> None:
+    """Neither counted nor recorded: the crash of what is down, for instance."""
+    simulation = Simulation(nodes=1)
+
+    async def scenario(world: World) -> None:
+        for fault in (Crash("n1"), Stop("n1"), Pause("n1"), Disconnect("n1"), BreakSubscription("n1")):
+            with world.inject(fault) as injected:
+                assert not injected
+        world.inject(RestartStore(down_s=10))
+        assert not world.inject(RestartStore())
+
+    assert simulation.run(scenario).counts["faults"] == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -193,7 +311,7 @@ class TestWhatIsRaised:
 
         async def scenario(world: World) -> int:
             timer = DTimer(world.backend())
-            world.partition("n1", for_s=20)
+            world.inject(Partition("n1", for_s=20))
             await timer.post({}, delay=1_000, id="e", max_retries=1)
             await asyncio.sleep(40)
             return world.host("n1").incarnation

@@ -16,7 +16,7 @@ from dtimer.node import batcher
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied
-from dtimer.sim import Host, Observer, Simulation, World
+from dtimer.sim import Disconnect, Host, LoseCalls, Observer, Simulation, World
 from dtimer.sim.rng import Rng
 
 CALLS_EACH: Final = 150
@@ -79,7 +79,7 @@ class FirstJoin(Witness):
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
         if isinstance(operation, op.Join) and not self.applied:
-            self.world.lose_replies(host, how="disconnect")
+            self.world.inject(LoseCalls(host, how="disconnect"))
             super().on_applied(host, number, namespace, operation, applied)
 
 
@@ -110,9 +110,9 @@ def run(seed: int) -> Witness:
         rng = Rng(seed, "losses")
         for _ in range(100):
             await asyncio.sleep(rng.below(200) / 1_000)
-            world.lose_replies(rng.pick(["one", "other"]), how="disconnect")
+            world.inject(LoseCalls(rng.pick(["one", "other"]), how="disconnect"))
             if rng.happens(0.2):
-                world.disconnect(rng.pick(["one", "other"]))
+                world.inject(Disconnect(rng.pick(["one", "other"])))
 
     simulation.run(scenario)
     return witness

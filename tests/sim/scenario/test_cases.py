@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dtimer.errors import InvalidArgument
+from dtimer.sim.faulty.fault_schedule import Faults
 from dtimer.sim.faulty.faults import Crash
-from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.campaign import report_of
 from dtimer.sim.scenario.case import Case
 from dtimer.sim.scenario.options import Options

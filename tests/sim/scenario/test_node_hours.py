@@ -11,8 +11,8 @@ from collections import Counter
 
 import pytest
 
+from dtimer.sim.faulty.fault_schedule import Faults, Rate
 from dtimer.sim.faulty.faults import StepClock
-from dtimer.sim.faulty.plan import Faults, Rate
 from dtimer.sim.scenario.campaign import report_of
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.runner import run_seed

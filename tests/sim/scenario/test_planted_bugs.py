@@ -15,8 +15,8 @@ from typing import Final
 
 import pytest
 
+from dtimer.sim.faulty.fault_schedule import Faults, Rate
 from dtimer.sim.faulty.faults import RestartStore
-from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.runner import run_seed
 from support.mutants import MUTANTS, Kind, Mutant
@@ -28,11 +28,11 @@ FORGETFUL: Final = Options(
     nodes=2,
     hours=0.1,
     rate=1200,
-    faults=Faults(rates={"restart_store": 60, "failover": 60, "lose_replies": 240}),
+    faults=Faults(rates={"restart_store": 120, "lose_calls": Rate(240, {"part": ("reply",)})}),
 )
 """A store that loses writes, and replies that are lost, often enough for what only they bring to light."""
 WIPED: Final = Options(nodes=2, hours=0.02, rate=1200, faults=Faults(script=[(40.0, RestartStore("all"))]))
-STOPPED: Final = Options(nodes=2, hours=0.1, rate=3_000, faults=Faults(rates={"stop": 240, "slow": 600}))
+STOPPED: Final = Options(nodes=2, hours=0.1, rate=3_000, faults=Faults(rates={"stop": 240, "latency": 600}))
 
 
 def _node(rule: str, name: str, file: str, sound: str, broken: str) -> Mutant:

@@ -10,8 +10,8 @@ from attrs import evolve
 import dtimer.sim.faulty.store
 from dtimer.sim import Run
 from dtimer.sim.checks.violation import Violation
+from dtimer.sim.faulty.fault_schedule import Faults
 from dtimer.sim.faulty.faults import Pause
-from dtimer.sim.faulty.plan import Faults
 from dtimer.sim.scenario.case import Case
 from dtimer.sim.scenario.options import Options
 from dtimer.sim.scenario.runner import Outcome, run_case, run_seed
