@@ -13,7 +13,7 @@ DEV = $(or $(PYTHON),$(error No Python >= 3.11 found. Install one, or name it: m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck soak reports digests bench findings lock clean
+.PHONY: help setup demo test lint format typecheck soak worlds reports digests bench findings lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ typecheck: ## mypy and basedpyright
 
 soak: ## node processes and a server under faults, judged (ARGS="--minutes 60 --seed 7")
 	@$(DEV) soak $(ARGS)
+
+worlds: ## every state that a few moves lead to, judged; some minutes (ARGS="ring --depth 6")
+	@$(DEV) worlds $(ARGS)
 
 reports: ## write conformance/reports/ anew
 	@$(DEV) reports

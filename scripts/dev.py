@@ -263,6 +263,10 @@ def soak(arguments: Sequence[str]) -> int:
     return prepared()[0].run("python", "-P", "-m", "soak", *arguments, PYTHONPATH=str(ROOT / "tests"))
 
 
+def worlds(arguments: Sequence[str]) -> int:
+    return prepared()[0].run("python", "-P", "-m", "dtimer_conformance.state_space", *arguments)
+
+
 def digests(_: Sequence[str]) -> int:
     """Writes anew what simulated runs are held to; for whoever has changed rules, nodes or the workload."""
     tests = ["tests/sim/faulty/test_simulation.py", "tests/sim/scenario/test_cases.py"]
@@ -306,6 +310,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "format": format_code,
     "demo": demo,
     "soak": soak,
+    "worlds": worlds,
     "reports": reports,
     "digests": digests,
     "bench": bench,

@@ -49,9 +49,14 @@ class BrokenSimTarget:
 
     def _break(self, sim: Any) -> None:
         if Path(self.mutant.file).stem == "clock":
-            sim._store_clock = _module("broken_clock", self.mutant.source()).StoreClock()
+            sim._store_clock = broken_clock(self.mutant)()
         else:
             sim._machine = broken_machine(self.mutant)(sim._machine.epoch)
+
+
+def broken_clock(mutant: Mutant) -> Any:
+    """The class."""
+    return _module("broken_clock", mutant.source()).StoreClock
 
 
 def broken_machine(mutant: Mutant) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from attrs import define, evolve, frozen
 from typing_extensions import override
 
+from dtimer.limits import REFUSAL_WAIT_MAX_US, STORE_TIME_MAX_US
 from dtimer.protocol import operations as op
 from dtimer.protocol.operations import Operation, Read
 from dtimer.protocol.outcomes import (
@@ -56,6 +57,7 @@ class Entry:
 
     Attributes:
         due_us: it is not claimable before; by the store's clock, like all times here.
+        wait_us: for so much longer at most the store may keep it back (F4).
         expires_us: it is not delivered after.
         number: of its newest delivery.
         counted: how many of its deliveries count.
@@ -68,6 +70,7 @@ class Entry:
     number: int = 0
     counted: int = 0
     out: Receipt | None = None
+    wait_us: int = 0
 
 
 @frozen
@@ -181,17 +184,19 @@ class Ledger(Observer):
     def _posted(self, host: str, operation: op.Post, applied: Applied[tuple[PostOutcome, ...]]) -> None:
         self._expect(len(applied.value) == len(operation.events), "P5", host, "", "outcomes are missing")
         for new, outcome in zip(operation.events, applied.value, strict=False):
-            self._put(host, new.event, new.due, new.if_exists, outcome.value, at_us=applied.at_us)
+            self._put(host, new.event, new.due, new.if_exists, outcome.value, applied=applied)
 
     def _resent(self, host: str, operation: op.Resend, applied: Applied[ResendOutcome]) -> None:
         dead = self._dead(operation.letter)
         if dead is None or applied.value in {ResendOutcome.NOT_FOUND, ResendOutcome.UNREADABLE}:
             return
-        self._put(host, dead.data, operation.due, operation.if_exists, applied.value.value, at_us=applied.at_us)
+        self._put(host, dead.data, operation.due, operation.if_exists, applied.value.value, applied=applied)
         if applied.value:
             self._forget(dead)
 
-    def _put(self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, *, at_us: int) -> None:
+    def _put(
+        self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, *, applied: Applied[Any]
+    ) -> None:
         before = self.live.get(data.id)
         if before is None:
             expected = "created"
@@ -199,7 +204,9 @@ class Ledger(Observer):
             expected = {IfExists.REPLACE: "replaced", IfExists.KEEP: "kept", IfExists.ERROR: "conflict"}[if_exists]
         self._expect(outcome == expected, "P3", host, data.id, f"a post was {outcome} and should have been {expected}")
         if expected in {"created", "replaced"}:
-            due_us = at_us + due.delay_us if isinstance(due, After) else max(due.due_us, at_us)
+            at_us = applied.at_us
+            due_us = at_us + due.delay_us if isinstance(due, After) else max(due.due_us + applied.skew_us, at_us)
+            due_us = min(due_us, STORE_TIME_MAX_US)
             self._set(self.live, data.id, Entry(data, due_us, _expiry(data, due_us)))
 
     # --- delivery (D1 to D6, T3, T4) ----------------------------------------------------------------------
@@ -239,7 +246,7 @@ class Ledger(Observer):
         data = entry.data
         self._expect(delivery.at_us >= delivery.due_us >= entry.due_us, "T3 D1", host, id, _early(delivery, entry))
         self._expect(
-            delivery.due_us <= entry.due_us + SAME_CALL_US,
+            delivery.due_us <= entry.due_us + entry.wait_us + SAME_CALL_US,
             "D3",
             host,
             id,
@@ -273,7 +280,7 @@ class Ledger(Observer):
             self._set(
                 self.live,
                 id,
-                evolve(entry, due_us=deadline_us, number=number, counted=entry.counted + 1, out=delivery.receipt),
+                Entry(data, deadline_us, entry.expires_us, number, entry.counted + 1, delivery.receipt),
             )
         else:
             self._expect(delivery.deadline_us is None, "D4", host, id, "it is at most once, and yet has a deadline")
@@ -352,7 +359,8 @@ class Ledger(Observer):
         )
         if entry is not None and entry.out is None:
             due_us = applied.at_us + operation.delay_us
-            self._set(self.live, operation.id, evolve(entry, due_us=due_us, expires_us=_expiry(entry.data, due_us)))
+            expires_us = _expiry(entry.data, due_us)
+            self._set(self.live, operation.id, evolve(entry, due_us=due_us, expires_us=expires_us, wait_us=0))
 
     def _given_back(self, host: str, operation: op.GiveBack, applied: Applied[ReleaseOutcome]) -> None:
         outcome, id = applied.value, operation.receipt.id
@@ -368,8 +376,10 @@ class Ledger(Observer):
         elif outcome is ReleaseOutcome.RELEASED:
             counted = entry.counted - (operation.how is not Release.COUNTED)
             # When a refused one is due the store says (F4): not before now, at least.
-            delay_us = 0 if operation.how is Release.REFUSED else operation.delay_us
-            self._set(self.live, id, evolve(entry, due_us=applied.at_us + delay_us, counted=counted, out=None))
+            refused = operation.how is Release.REFUSED
+            due_us = applied.at_us + (0 if refused else operation.delay_us)
+            wait_us = REFUSAL_WAIT_MAX_US if refused else 0
+            self._set(self.live, id, evolve(entry, due_us=due_us, counted=counted, out=None, wait_us=wait_us))
         else:
             self._bury(entry, kept=entry.data.dead_letter or outcome is ReleaseOutcome.BURIED, at_us=applied.at_us)
 
@@ -406,7 +416,7 @@ class Ledger(Observer):
             self._expect(
                 out == (entry.out is not None), "R1", host, operation.id, f"it was seen as {pending.state.value}"
             )
-            near = entry.due_us <= pending.next_us <= entry.due_us + SAME_CALL_US
+            near = entry.due_us <= pending.next_us <= entry.due_us + entry.wait_us + SAME_CALL_US
             self._expect(near, "R1", host, operation.id, f"its next time is {pending.next_us}, not {entry.due_us}")
 
     # --- helpers ------------------------------------------------------------------------------------------
