@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from dtimer import BackendError, DTimer, Event, OutcomeUnknown
+from dtimer import BackendError, ConfirmedTooLate, DTimer, DTimerError, Event, OutcomeUnknown
 from dtimer.backends.redis import RedisBackend
 from support.bounds import LATE_MS
 from support.worlds import Node, RedisWorld, lateness_ms, without_blocks
@@ -110,8 +110,13 @@ async def under_load(
             node.events.append(event)
             event.confirm()
 
+        def note(error: DTimerError, node: Node = node) -> None:
+            # A busy host may let deadlines pass, too.
+            if not isinstance(error, ConfirmedTooLate):
+                node.errors.append(error)
+
         timer.on("event", take)
-        timer.on("error", without_blocks(node.errors.append))
+        timer.on("error", without_blocks(note))
         timer.on("ended", node.ended.append)
         await timer.join()
         nodes.append(node)
