@@ -21,7 +21,7 @@ from support.figures import Figure
 from support.members import beside
 from support.processes import START_TIMEOUT_S, NodeProcess, Said, node_process, node_processes
 from support.servers import Server, StartServer
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 from support.worlds import NAMESPACE
 
 CONFIRM_TIMEOUT_S: Final = 1.0
@@ -70,7 +70,7 @@ async def test_a_node_killed_at_any_moment_loses_nothing_that_requires_a_confirm
         await victim.process.wait()
         if moment != "confirmed":
             await until(lambda: survivor.said_of("confirmed"))
-        await asyncio.wait_for(empty(other), 10)
+        await asyncio.wait_for(empty(other), TIMEOUT_S)
         again = [said for said in survivor.got if said["id"] == "struck"]
 
         assert victim.process.returncode == -signal.SIGKILL
@@ -102,12 +102,13 @@ async def test_a_node_killed_while_its_claim_is_under_way_loses_only_what_is_at_
             await until(lambda: survivor.ready, timeout_s=START_TIMEOUT_S)
             await until(lambda: survivor.said_of("confirmed"))
             (again,) = survivor.got
-            await asyncio.wait_for(empty(other), 10)
+            await asyncio.wait_for(empty(other), TIMEOUT_S)
 
     figure(lateness_ms=again["lateness_ms"])
     assert not victim.got
     assert (again["id"], again["num_retries"]) == ("tracked", 1)
-    assert 0 <= again["lateness_ms"] < LATE_MS
+    assert again["lateness_ms"] >= 0
+    assert survivor.lateness_ms(again) < LATE_MS
 
 
 @pytest.mark.once
@@ -185,14 +186,14 @@ async def test_with_49_of_50_nodes_gone_at_once_no_event_waits_longer(
     groups = [",".join(names[first : first + 13]) for first in range(1, MANY, 13)]
     async with AsyncExitStack() as stack, beside(one_server) as other:
         *doomed, survivor = await crowd(stack, one_server.url, [*groups, names[0]])
-        later: list[Post] = [Post(payload={}, delay=2_000 + 150 * n, id=f"later{n}", max_retries=5) for n in range(20)]
+        later: list[Post] = [Post(payload={}, delay=4_000 + 150 * n, id=f"later{n}", max_retries=5) for n in range(20)]
         # Nobody confirms the first delivery, so all of these come again.
         retried: list[Post] = [Post(payload={"forget": 1}, delay=0, id=f"retried{n}", max_retries=5) for n in range(40)]
         await DTimer(other).post_many([*later, *retried])
         await until(lambda: len(got([*doomed, survivor])) >= len(retried))
         await asyncio.gather(*map(struck, doomed))
         before = len(survivor.got)
-        await asyncio.wait_for(empty(other), 20)
+        await asyncio.wait_for(empty(other), TIMEOUT_S)
         late = [said["lateness_ms"] for said in survivor.got[before:]]
         figure(worst_lateness_ms=max(late), median_lateness_ms=statistics.median(late), events=len(late))
 
@@ -207,8 +208,8 @@ async def test_with_49_of_50_nodes_gone_at_once_no_event_waits_longer(
 async def test_nodes_killed_at_random_lose_nothing_and_delay_nothing_beyond_the_bound(
     one_server: Server, figure: Figure
 ) -> None:
-    """Rules D1, D2, D7 and N3: thirty nodes in six processes, one of which is killed or frozen every quarter of a
-    second, and replaced. Each event ends by one confirm, no attempt is made twice, none is early, none is late."""
+    """Rules D1, D2, D7 and N3: thirty nodes in six processes, one of which is killed or frozen as soon as the last such
+    is replaced. Each event ends by one confirm, no attempt is made twice, none is early, none is late."""
     chance = random.Random(7)
     num_events = 300
     async with AsyncExitStack() as stack, beside(one_server) as other:
@@ -217,7 +218,7 @@ async def test_nodes_killed_at_random_lose_nothing_and_delay_nothing_beyond_the_
         every = [*alive]
         timer = DTimer(other)
         await timer.post_many(
-            Post(payload={"sleep": 0.15}, delay=chance.uniform(0, 2_500), id=str(n), max_retries=50)
+            Post(payload={"sleep": 0.15}, delay=chance.uniform(0, 4_000), id=str(n), max_retries=50)
             for n in range(num_events)
         )
         for number in range(8):
@@ -226,8 +227,8 @@ async def test_nodes_killed_at_random_lose_nothing_and_delay_nothing_beyond_the_
             group = ",".join(f"q{number}n{node}" for node in range(5))
             alive.append(await stack.enter_async_context(node_process(one_server.url, NAMESPACE, group, 8, 1.0)))
             every.append(alive[-1])
-            await asyncio.sleep(0.25)
-        await asyncio.wait_for(empty(other), 20)
+            await until(lambda: alive[-1].ready, timeout_s=START_TIMEOUT_S)
+        await asyncio.wait_for(empty(other), TIMEOUT_S)
         await left(alive)
         deliveries = got(every)
         late = [said["lateness_ms"] for said in deliveries]

@@ -80,4 +80,4 @@ async def test_a_process_that_cannot_tell_its_store_leaves_all_the_same(one_serv
 
         assert NodeDisturbed.__name__ in leaving.errors
         assert [(said["id"], said["num_retries"]) for said in staying.got] == [("e", 1)]
-        assert staying.got[0]["lateness_ms"] < LATE_MS
+        assert staying.lateness_ms(staying.got[0]) < LATE_MS

@@ -50,6 +50,11 @@ class NodeProcess:
         """The kinds, but for blocks of the event loop, which a busy host causes at any time."""
         return [kind for line in self.said_of("error") if (kind := line["kind"]) != LoopBlocked.__name__]
 
+    def lateness_ms(self, delivery: Said) -> float:
+        """Of a delivery that waited for this node to start, counted from when it was ready."""
+        late_ms: float = min(delivery["lateness_ms"], 1_000 * (delivery["at"] - self.said_of("ready")[0]["clock"]))
+        return late_ms
+
     def said_of(self, what: str) -> list[Said]:
         return [line for line in self.said if line["what"] == what]
 
