@@ -18,6 +18,7 @@ from typing_extensions import override
 from dtimer import DTimer, DTimerError, Ended, Event, LoopBlocked, SimBackend
 from dtimer.backends.redis import RedisBackend
 from dtimer.protocol.values import Inspection
+from support.bounds import LATE_MS
 from support.waiting import TIMEOUT_S, until
 
 NAMESPACE: Final = "dt"
@@ -225,7 +226,7 @@ class Address(Protocol):
 class RedisWorld(World):
     """In real time."""
 
-    prompt_ms = 1_500.0
+    prompt_ms = LATE_MS
 
     def __init__(self, server: Address, *, proxy: Address | None = None) -> None:
         """

@@ -12,18 +12,13 @@ import pytest
 from dtimer import DTimer, Event, Post
 from dtimer.backends.redis import RedisBackend
 from dtimer.protocol.values import Member
+from support.bounds import LATE_MS
 from support.processes import NodeProcess, node_process, node_processes
 from support.proxy import Proxy
 from support.scripts import runs
 from support.servers import Server
 from support.waiting import POLL_S, until
 from support.worlds import NAMESPACE, RedisWorld, World, lateness_ms
-
-NO_STALL_MS = 1_000
-"""Rule D7: with a live node that has room, no event waits longer, however many announcements and nodes are lost."""
-SLACK_MS = 1_000
-"""For a busy host, on top of that."""
-BOUND_MS = NO_STALL_MS + SLACK_MS
 
 
 @asynccontextmanager
@@ -43,14 +38,13 @@ async def test_a_node_that_came_too_early_is_told_again(server: Server) -> None:
         await node.timer.post("p", 200)
         claims = node.timer.counters.claims
         with server.client() as client:
-            for _ in range(15):
+            while node.timer.counters.claims < claims + 10:
                 shown = await looker.open()
                 client.publish(f"{{{NAMESPACE}}}:{shown.epoch}:n:n", f"1 {shown.at_us} {shown.at_us} {shown.seq + 1}")
                 await world.passes(10)
-        assert node.timer.counters.claims >= claims + 10
         await world.until(lambda: node.events)
 
-        assert lateness_ms(node.events[0]) < NO_STALL_MS
+        assert lateness_ms(node.events[0]) < LATE_MS
 
 
 async def test_after_a_cancelled_head_the_next_one_is_on_time(world: World) -> None:
@@ -90,7 +84,7 @@ async def test_of_many_ordinary_events_none_is_left_behind(world: World) -> None
 # --- announcements that get lost ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("nodes", [1, 8])
 async def test_lost_announcements_cost_a_second_at_most_however_many_nodes_there_are(
     server: Server, nodes: int
 ) -> None:
@@ -105,7 +99,7 @@ async def test_lost_announcements_cost_a_second_at_most_however_many_nodes_there
             await until(lambda: taken)
         proxy.pass_on()
 
-        assert max(lateness_ms(event) for event in taken) < BOUND_MS
+        assert max(lateness_ms(event) for event in taken) < LATE_MS
 
 
 # --- nodes that are dead or frozen -----------------------------------------------------------------------------------
@@ -148,7 +142,7 @@ async def test_killing_the_nodes_that_are_to_come_costs_a_second_at_most(server:
         await until(lambda: len(got(nodes)) == 2)
         two_died = got(nodes)[1]["lateness_ms"]
 
-    assert max(one_died, two_died) < BOUND_MS
+    assert max(one_died, two_died) < LATE_MS
 
 
 async def test_a_frozen_node_delays_one_event_not_all(server: Server) -> None:
@@ -164,13 +158,13 @@ async def test_a_frozen_node_delays_one_event_not_all(server: Server) -> None:
         await until(lambda: got(nodes))
         for number in range(6):
             await timer.post({}, 50)
+            arm = (await backend.inspect()).value.arm
+            assert arm is None or arm.node != frozen.id
             await until(got_more_than(number + 1, nodes))
         late = [said["lateness_ms"] for said in got(nodes)]
         frozen.thaw()
 
-    assert late[0] < BOUND_MS
-    # Each of them would take a fallback's time, if the frozen node were asked again.
-    assert sum(late[1:]) < 2 * 600
+    assert max(late) < LATE_MS
 
 
 async def test_dead_entries_in_the_ring_do_not_delay_an_event(world: World) -> None:
@@ -200,9 +194,10 @@ async def test_what_a_killed_node_held_comes_again_on_time(server: Server) -> No
         async with node_process(server.url, NAMESPACE, "b", 8, 1.0) as second:
             await until(lambda: second.got)
             (again,) = second.got
+            await until(lambda: second.ready)
 
     assert (again["id"], again["num_retries"]) == ("r1", 1)
-    assert again["lateness_ms"] < BOUND_MS
+    assert second.lateness_ms(again) < LATE_MS
 
 
 async def test_a_reply_that_a_node_never_gets_costs_only_what_is_at_most_once(server: Server) -> None:

@@ -26,6 +26,7 @@ from dtimer import (
     StoreUnreachable,
 )
 from dtimer.limits import SECOND_US
+from support.bounds import LATE_MS
 from support.proxy import Proxy
 from support.scripts import runs
 from support.servers import Server, StartServer
@@ -34,8 +35,6 @@ from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms, without_blo
 
 pytestmark = pytest.mark.once
 
-BOUND_MS = 2_000
-"""Twice what is promised with a store that can be reached (rule D7)."""
 CALLS_PER_S_MAX = 6
 """An idle node makes under two calls a second; the rest is for what it does after a fault."""
 
@@ -80,7 +79,7 @@ async def test_a_node_outlives_a_server_that_forgets_everything(private_server: 
 
         assert [event.payload for event in node.events] == ["meanwhile"]
         assert node.error_types() == [NodeDisturbed, StoreLostWrites]
-        assert await comes(world, node, delay=50) < BOUND_MS
+        assert await comes(world, node, delay=50) < LATE_MS
         assert await node.timer.peek("lost") is None
         assert [member.node for member in (await world.inspect()).ring] == [node.id]
 
@@ -106,11 +105,13 @@ async def test_nothing_is_lost_with_a_server_that_keeps_a_log(private_server: St
     """What the original dtimer 0.3.3 did (P55), as here: nodes, scripts and events were all there after a kill -9."""
     server = private_server(appendonly="yes", appendfsync="always")
     async with real(server) as world:
-        nodes = [await world.node(name, confirm_timeout=0.5) for name in "ab"]
+        nodes = [await world.node(name, confirm_timeout=2) for name in "ab"]
         timer = world.timer()
-        await timer.post_many(Post(payload=number, delay=700 + number, id=str(number)) for number in range(6))
         await timer.post("tracked", 0, id="tracked", max_retries=1)
         await world.until(lambda: any(node.events for node in nodes))
+        # What is under way when the server dies is lost if it is at most once, and counts as a retry if not. So nothing
+        # is due by then.
+        await timer.post_many(Post(payload=number, delay=1_500 + number, id=str(number)) for number in range(6))
         server.restart()
         await world.until(lambda: sum(len(node.events) for node in nodes) >= 8)
         events = [event for node in nodes for event in node.events]
@@ -120,7 +121,7 @@ async def test_nothing_is_lost_with_a_server_that_keeps_a_log(private_server: St
             ("tracked", 0),
             ("tracked", 1),
         ]
-        assert max(map(lateness_ms, events)) < BOUND_MS
+        assert max(map(lateness_ms, events)) < LATE_MS
         assert not any(isinstance(error, StoreLostWrites) for node in nodes for error in node.errors)
 
 
@@ -130,11 +131,10 @@ async def test_nothing_is_lost_with_a_server_that_keeps_a_log(private_server: St
 async def test_an_idle_node_is_idle(server: Server) -> None:
     """What the original dtimer 0.3.3 did (P56): one script and one TIME a second; two nodes of ours share as much."""
     async with real(server) as world:
-        for name in "ab":
-            await world.node(name)
-        await world.passes(100)
+        nodes = [await world.node(name) for name in "ab"]
+        await world.until(lambda: all(node.timer.counters.claims for node in nodes))
 
-        assert await calls_per_s(server, 1.3) <= 2.5
+        assert await calls_per_s(server, 4) <= 2.5
 
 
 async def test_an_emptied_server_makes_no_busy_loop_and_gets_its_node_back(server: Server) -> None:
@@ -145,8 +145,8 @@ async def test_an_emptied_server_makes_no_busy_loop_and_gets_its_node_back(serve
             client.flushall()
         assert await calls_per_s(server, 1) <= CALLS_PER_S_MAX
 
-        assert StoreLostWrites in node.error_types()
-        assert await comes(world, node) < BOUND_MS
+        await world.until(lambda: StoreLostWrites in node.error_types())
+        assert await comes(world, node) < LATE_MS
         assert await calls_per_s(server, 0.5) <= CALLS_PER_S_MAX
 
 
@@ -158,7 +158,7 @@ async def test_one_missing_key_makes_no_busy_loop(server: Server, key: str) -> N
         with server.client() as client:
             client.delete(f"{{{NAMESPACE}}}:{key}")
 
-        assert await comes(world, node) < BOUND_MS
+        assert await comes(world, node) < LATE_MS
         assert await calls_per_s(server, 0.25) <= 3 * CALLS_PER_S_MAX
 
 
@@ -193,8 +193,8 @@ async def test_killed_connections_delay_an_event_by_a_second_at_most(server: Ser
         with server.client() as client:
             client.execute_command("CLIENT", "KILL", "TYPE", kind)
 
-        assert await comes(world, node, delay=200) < BOUND_MS
-        assert await comes(world, node, delay=50) < BOUND_MS
+        assert await comes(world, node, delay=200) < LATE_MS
+        assert await comes(world, node, delay=50) < LATE_MS
         assert [member.node for member in (await world.inspect()).ring] == [node.id]
 
 
@@ -203,7 +203,7 @@ async def test_a_connection_that_dies_under_a_claim_leaves_a_node_that_goes_on(s
     async with Proxy(server.port) as proxy, real(server, proxy=proxy) as world:
         node = await world.node()
         await world.until(lambda: node.timer.counters.claims)
-        await world.timer().post("p", 300)
+        await world.timer().post("p", 1_500)  # at most once, so it must not be due when the reply is dropped
         proxy.drop_reply_and_cut(runs("claim"))
         shown = await world.backend().open()
         with server.client() as client:
@@ -213,7 +213,7 @@ async def test_a_connection_that_dies_under_a_claim_leaves_a_node_that_goes_on(s
         await world.until(lambda: node.events)
 
         assert node.error_types() == [NodeDisturbed]
-        assert lateness_ms(node.events[0]) < BOUND_MS
+        assert lateness_ms(node.events[0]) < LATE_MS
 
 
 # --- a server that refuses ---------------------------------------------------------------------------------------
@@ -246,10 +246,10 @@ async def test_a_full_server_refuses_posts_and_lets_everything_else_happen(priva
             assert await node.timer.cancel("x") is CancelOutcome.STOPPED
             await world.until(lambda: "due" in node.ids)
 
-            assert lateness_ms(node.events[-1]) < BOUND_MS
+            assert lateness_ms(node.events[-1]) < LATE_MS
             assert await world.nothing_is_kept()
             memory(client, 0)
-        assert await comes(world, node) < BOUND_MS
+        assert await comes(world, node) < LATE_MS
 
 
 async def test_a_replica_refuses_clearly_and_deliveries_go_on_after_its_promotion(
@@ -276,7 +276,7 @@ async def test_a_replica_refuses_clearly_and_deliveries_go_on_after_its_promotio
             await world.until(lambda: NodeDisturbed in node.error_types())
             client.execute_command("REPLICAOF", "NO", "ONE")
 
-        assert await comes(world, node) < BOUND_MS
+        assert await comes(world, node) < LATE_MS
         assert await node.timer.confirm("c") is ConfirmOutcome.CONFIRMED
 
 
@@ -295,7 +295,7 @@ async def test_a_server_that_sleeps_makes_events_late_and_loses_none(private_ser
         await world.until(lambda: len(node.events) == 5)
 
         assert [event.payload for event in node.events] == list(range(5))
-        assert max(map(lateness_ms, node.events)) < 500 + BOUND_MS
+        assert max(map(lateness_ms, node.events)) < 500 + LATE_MS
 
 
 async def test_a_server_that_takes_no_writes_for_a_while_loses_none(private_server: StartServer) -> None:
@@ -309,7 +309,7 @@ async def test_a_server_that_takes_no_writes_for_a_while_loses_none(private_serv
         await world.until(lambda: len(node.events) == 5)
 
         assert [event.payload for event in node.events] == list(range(5))
-        assert max(map(lateness_ms, node.events)) < 500 + BOUND_MS
+        assert max(map(lateness_ms, node.events)) < 500 + LATE_MS
         assert not node.errors
 
 
@@ -362,8 +362,8 @@ async def test_a_clock_set_back_makes_nothing_late(server: Server) -> None:
         await node.timer.post("after", 200, id="after")
         await world.until(lambda: len(node.events) == 4)
 
-        assert node.ids == ["tracked", "after", "before", "tracked"]
-        assert (time.monotonic() - started) * 1_000 < 500 + BOUND_MS
+        assert sorted(node.ids) == ["after", "before", "tracked", "tracked"]
+        assert (time.monotonic() - started) * 1_000 < 500 + LATE_MS
         assert node.error_types() == [StoreClockStepped]
 
 
