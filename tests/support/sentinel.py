@@ -19,7 +19,7 @@ SERVICE: Final = "timers"
 QUORUM: Final = 2
 DOWN_AFTER_MS: Final = 1_500
 """A sentinel connects to a new master once a second only; with less it would take that one for dead at once."""
-READY_TIMEOUT_S: Final = 40.0
+READY_TIMEOUT_S: Final = 60.0
 POLL_S: Final = 0.02
 
 

@@ -26,8 +26,9 @@ from support.waiting import until
 BACK_WITHIN_S = 6.0
 """From the promotion until a node is a full member again; what is promised is the longest pause, 2 s, and a connect.
 Sentinels themselves end the connections to a former master, which must not be what helps: after 8 s and more."""
-FAILOVER_S = 20.0
-"""In which sentinels of which each takes 1.5 s to see that a master is down have made another."""
+FAILOVER_S = 60.0
+"""In which sentinels of which each takes 1.5 s to see that a master is down have made another, although they write to a
+slow disk before each vote, and may need several elections, 8 s apart."""
 
 
 def some_servers() -> list[Binary]:
