@@ -107,9 +107,9 @@ def test_a_circle_for_types_is_seen(tmp_path: Path) -> None:
 def test_no_two_modules_need_each_other(modules: Modules) -> None:
     """Not for types either: such modules are one idea in two files, and neither can be read alone.
 
-    Two circles of the simulator are left.
+    A circle of the loop is left.
     """
-    assert [circle for circle in modules.circles() if not any(within(name, "dtimer.sim") for name in circle)] == []
+    assert [circle for circle in modules.circles() if not any(within(name, "dtimer.sim.loop") for name in circle)] == []
 
 
 def test_the_virtual_time_loop_knows_nothing_of_timers(modules: Modules) -> None:

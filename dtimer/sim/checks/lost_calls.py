@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 from attrs import define, field, frozen
 from typing_extensions import override
 
 from dtimer.errors import DTimerError, StoreLostWrites
-from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX, NAMESPACE_DEFAULT
+from dtimer.limits import BRANCHES_MAX, CALLS_REMEMBERED_MAX
 from dtimer.protocol import operations as op
-from dtimer.protocol.operations import Operation, ReplyT_co
+from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Claimed
 from dtimer.sim.checks.honesty import Recent
 from dtimer.sim.checks.violation import Complain
@@ -84,7 +85,7 @@ class LostCalls(Observer):
     def backend(self, host: Host) -> LinkedBackend:
         """One for the only timer of the host's process."""
         calls = self._calls[host.name] = _Calls(host, host.incarnation)
-        return _Noting(host, lambda operation, applied: self._acknowledged(calls, operation, applied))
+        return host.backend(on_reply=partial(self._acknowledged, calls))
 
     def told(self, host: str, report: DTimerError) -> None:
         """A report to the `error` handlers of that timer."""
@@ -126,21 +127,6 @@ class LostCalls(Observer):
 
     def _is_lost(self, applied_us: int) -> bool:
         return any(until_us < applied_us <= at_us for until_us, at_us in self._losses)
-
-
-class _Noting(LinkedBackend):
-    """A backend that says what was acknowledged, once its caller has it."""
-
-    def __init__(self, host: Host, note: Callable[[Operation[Any], Applied[Any]], None]) -> None:
-        super().__init__(host, NAMESPACE_DEFAULT)
-        self._note = note
-        host.backends.append(self)
-
-    @override
-    async def perform(self, operation: Operation[ReplyT_co]) -> Applied[ReplyT_co]:
-        applied = await super().perform(operation)
-        self._note(operation, applied)
-        return applied
 
 
 def _done(operation: Operation[Any], value: object) -> Sequence[tuple[str, Sequence[str]]]:

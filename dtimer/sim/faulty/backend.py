@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, TypeAlias
 
 from typing_extensions import override
 
@@ -19,12 +19,11 @@ from dtimer.limits import SECOND_US
 from dtimer.protocol.backend import OperationMethods, Runtime
 from dtimer.protocol.operations import Operation, ReplyT_co
 from dtimer.protocol.values import Applied, Message, Pace
-from dtimer.sim.faulty.channels import WAKEUPS, Subscription
-from dtimer.sim.faulty.exchange import Connection, Exchange
+from dtimer.sim.faulty.connection import WAKEUPS, Connection, Request, Subscription
+from dtimer.sim.faulty.link import Link
+from dtimer.sim.loop import Process, SimLoop
 
-if TYPE_CHECKING:
-    from dtimer.sim.faulty.host import Host
-
+OnReply: TypeAlias = Callable[[Operation[Any], Applied[Any]], None]
 CONNECTIONS_MAX: Final = 16
 REQUEST_TIMEOUT_US: Final = 5 * SECOND_US
 """Both as in the Redis backend."""
@@ -37,17 +36,19 @@ class LinkedBackend(OperationMethods):
         process: that for which it was made.
     """
 
-    def __init__(self, host: Host, namespace: str) -> None:
-        self.host = host
-        self.process = host.process
+    def __init__(
+        self, link: Link, process: Process, *, loop: SimLoop, runtime: Runtime, namespace: str, on_reply: OnReply
+    ) -> None:
+        self.process = process
         self._namespace = namespace
-        self._link = host.link
-        self._loop = host.loop
-        self._runtime = host.runtime
+        self._link = link
+        self._loop = loop
+        self._runtime = runtime
+        self._on_reply = on_reply
         self._closed = False
         self._idle: list[Connection] = []
         self._busy = 0
-        self._under_way: dict[Exchange, None] = {}
+        self._under_way: dict[Request, None] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
         self._drained: asyncio.Future[None] | None = None
         self._subscriptions: dict[Subscription, None] = {}
@@ -83,16 +84,17 @@ class LinkedBackend(OperationMethods):
             self._busy += 1
         try:
             connection = self._idle.pop() if self._idle else await self._connect(method, deadline_us)
-            exchange = self._link.send(self, connection, operation, deadline_us)
-            self._under_way[exchange] = None
+            request = self._link.send(self, connection, operation, deadline_us)
+            self._under_way[request] = None
             try:
-                applied: Applied[ReplyT_co] = await exchange.future
+                applied: Applied[ReplyT_co] = await request.future
             except StoreRefused:
                 self._give_back(connection)
                 raise
             finally:
-                del self._under_way[exchange]
+                del self._under_way[request]
             self._give_back(connection)
+            self._on_reply(operation, applied)
             return applied
         finally:
             self._done()
@@ -101,15 +103,15 @@ class LinkedBackend(OperationMethods):
     async def wakeups(self, node: str, epoch: str) -> AsyncGenerator[AsyncIterator[Message]]:
         if self._closed:
             raise BackendClosed(WAKEUPS, "the backend was closed")
-        subscription = Subscription(self, epoch, node)
-        exchange = self._link.subscribe(self, subscription, self._loop.now_us + REQUEST_TIMEOUT_US)
+        subscription = Subscription(self._link, self.process, self._namespace, epoch, node)
+        request = self._link.subscribe(self, subscription, self._loop.now_us + REQUEST_TIMEOUT_US)
         self._subscriptions[subscription] = None
-        self._under_way[exchange] = None
+        self._under_way[request] = None
         try:
             try:
-                await exchange.future
+                await request.future
             finally:
-                del self._under_way[exchange]
+                del self._under_way[request]
             yield subscription
         finally:
             del self._subscriptions[subscription]
@@ -118,10 +120,10 @@ class LinkedBackend(OperationMethods):
     def reset(self, generation: int, why: str) -> None:
         """The store's end says that all connections up to this generation are gone."""
         self._idle = [connection for connection in self._idle if connection.generation > generation]
-        for exchange in tuple(self._under_way):
+        for request in tuple(self._under_way):
             # One that the store has not seen yet (-1) meets there whatever is there then.
-            if 0 <= exchange.connection.generation <= generation:
-                exchange.broke(why)
+            if 0 <= request.connection.generation <= generation:
+                self._link.broke(request, why)
         for subscription in self._subscriptions:
             if 0 <= subscription.connection.generation <= generation:
                 subscription.break_(why)
@@ -134,17 +136,17 @@ class LinkedBackend(OperationMethods):
         """The store's end closes all connections; this one does not know yet."""
         for connection in self._idle:
             connection.cut = True
-        for exchange in self._under_way:
-            exchange.connection.cut = True
+        for request in self._under_way:
+            request.connection.cut = True
 
     async def _connect(self, method: str, deadline_us: int) -> Connection:
-        exchange = self._link.connect(self, method, deadline_us)
-        self._under_way[exchange] = None
+        request = self._link.connect(self, method, deadline_us)
+        self._under_way[request] = None
         try:
-            await exchange.future
+            await request.future
         finally:
-            del self._under_way[exchange]
-        return exchange.connection
+            del self._under_way[request]
+        return request.connection
 
     async def _turn(self, method: str, deadline_us: int) -> None:
         """Wait until one of the requests under way is done, and take its place."""

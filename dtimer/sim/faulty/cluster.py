@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import Final, Literal, TypeAlias
 
 from dtimer.limits import SECOND_US
-from dtimer.sim.faulty.exchange import CLOSED
+from dtimer.sim.faulty.connection import CLOSED
 from dtimer.sim.faulty.host import Host
 from dtimer.sim.faulty.server import Server
 

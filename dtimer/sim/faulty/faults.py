@@ -21,11 +21,10 @@ from dtimer.errors import InvalidArgument
 from dtimer.limits import SECOND_US
 from dtimer.protocol.values import Malformed, Message, Pulse, Wakeup
 from dtimer.safe_repr import safe_repr
-from dtimer.sim.faulty.channels import Subscription
 from dtimer.sim.faulty.cluster import STORE, Cluster
-from dtimer.sim.faulty.exchange import CLOSED
-from dtimer.sim.faulty.host import Host, Moment
-from dtimer.sim.faulty.link import Direction, Loss, Part, Spoil, Spoiler
+from dtimer.sim.faulty.connection import CLOSED, Subscription
+from dtimer.sim.faulty.host import Host
+from dtimer.sim.faulty.link import Direction, Loss, Moment, Part, Spoil, Spoiler
 from dtimer.sim.faulty.store import LOSE_MAX_US, Refusal
 
 Seconds: TypeAlias = float | timedelta
@@ -183,8 +182,8 @@ class NodeFault(Fault):
         """Those of the node that stand, as far as both ends know."""
         return [
             subscription
-            for backend in self.host(cluster).backends
-            for subscription in backend.subscriptions
+            for end in self.host(cluster).link.ends
+            for subscription in end.subscriptions
             if subscription.connection.generation == cluster.store.generation
         ]
 
@@ -390,9 +389,9 @@ class Disconnect(NodeFault):
     @override
     def apply(self, cluster: Cluster) -> None:
         host = self.host(cluster)
-        for backend in host.backends:
-            backend.cut()
-            for subscription in backend.subscriptions:
+        for end in host.link.ends:
+            end.cut()
+            for subscription in end.subscriptions:
                 cluster.server.channels.remove(subscription)
         host.link.disconnect(CLOSED)
 
@@ -454,7 +453,7 @@ class FalseAnnouncement(NodeFault):
     def apply(self, cluster: Cluster) -> None:
         now_us = cluster.loop.now_us + cluster.store.clock_offset_us
         for subscription in self.subscriptions(cluster):
-            machine = cluster.store.machine(subscription.backend.namespace)
+            machine = cluster.store.machine(subscription.namespace)
             seq = machine.seq if machine is not None else 0
             message: Message = Malformed(b"nonsense")
             if self.told == "pulse":
@@ -487,7 +486,7 @@ class BreakSubscription(NodeFault):
                 subscription.deaf = True
                 continue
             cluster.server.channels.remove(subscription)
-            process = subscription.backend.process
+            process = subscription.process
             cluster.loop.set_timer(process, cluster.loop.now_us + 1, subscription.break_, (CLOSED,))
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import define
 from typing_extensions import override
@@ -21,8 +21,8 @@ from dtimer.limits import NAMESPACE_DEFAULT, SECOND_US
 from dtimer.protocol.backend import Cancellable, Signal
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Claimed, EventData, NewEvent
-from dtimer.sim.faulty.backend import LinkedBackend
-from dtimer.sim.faulty.link import Link
+from dtimer.sim.faulty.backend import LinkedBackend, OnReply
+from dtimer.sim.faulty.link import Link, Moment
 from dtimer.sim.faulty.observer import Field
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.loop import Process
@@ -31,8 +31,6 @@ from dtimer.user_code import is_outcome
 
 Application: TypeAlias = "Callable[[Host], Awaitable[object]]"
 """A program: runs in the process of a host, from its start to its end."""
-
-Moment: TypeAlias = Literal["now", "step", "call", "sent", "reply", "handled"]
 
 UPTIME_MAX_US: Final = 10_000_000 * SECOND_US
 """Monotonic clocks count from anywhere: from the start of the machine, mostly."""
@@ -87,8 +85,7 @@ class Host:
         self.wall_offset_us = 0
         self.application: Application | None = None
         self._rng = Rng(server.loop.seed, "host", name)
-        self.link = Link(self, server, self._rng.of("link"))
-        self.backends: list[LinkedBackend] = []
+        self.link = Link(name, server, self._rng.of("link"), self.dies_at)
         self._server = server
         self._start_us = start_us
         self._on_end = on_end
@@ -98,14 +95,27 @@ class Host:
         self._pauses = 0
         self._stopped: asyncio.Future[None] | None = None
         self.stopping = False
-        self._got: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._deliveries: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     # --- for its program ----------------------------------------------------------------------------------
 
-    def backend(self, namespace: str = NAMESPACE_DEFAULT) -> LinkedBackend:
-        """A backend of this process, with connections of its own, for a :class:`dtimer.DTimer`."""
-        backend = LinkedBackend(self, _validation.name(namespace, "namespace"))
-        self.backends.append(backend)
+    def backend(self, namespace: str = NAMESPACE_DEFAULT, *, on_reply: OnReply | None = None) -> LinkedBackend:
+        """A backend of this process, with connections of its own, for a :class:`dtimer.DTimer`.
+
+        Args:
+            on_reply: told of each reply when its caller has it.
+        """
+        namespace = _validation.name(namespace, "namespace")
+
+        def replied(operation: Operation[Any], applied: Applied[Any]) -> None:
+            self._got(applied.value)
+            if on_reply is not None:
+                on_reply(operation, applied)
+
+        backend = LinkedBackend(
+            self.link, self.process, loop=self.loop, runtime=self.runtime, namespace=namespace, on_reply=replied
+        )
+        self.link.ends.append(backend)
         return backend
 
     async def forever(self) -> None:
@@ -142,12 +152,12 @@ class Host:
         own = self._rng.of("process", self.process.incarnation)
         self._of_program = own.of("program")
         self.runtime = HostRuntime(self, own.of("runtime"), self._uptime_us)
-        self.backends = []
+        self.link.ends.clear()
         self.up = True
         self._pauses = 0
         self._stopped = None
         self.stopping = False
-        self._got.clear()
+        self._deliveries.clear()
         self.note("up", incarnation=self.process.incarnation)
         if self.application is not None:
             self.process.create_task(self._main(self.application), name=self.name)
@@ -156,7 +166,7 @@ class Host:
         """End its process at once."""
         self.up = False
         self.doomed.clear()
-        subscriptions = [subscription for backend in self.backends for subscription in backend.subscriptions]
+        subscriptions = [subscription for end in self.link.ends for subscription in end.subscriptions]
         _close_unbegun(self.process)
         self.process.kill()
         self.link.process_ended(subscriptions)
@@ -203,20 +213,19 @@ class Host:
                     return True
         return False
 
-    def got(self, operation: Operation[Any], applied: Applied[Any]) -> None:
-        """A reply is here."""
-        if isinstance(applied.value, Claimed):
-            for delivery in applied.value.deliveries:
-                self._got[delivery.receipt.id] = (delivery.receipt.delivery_number, delivery.num_retries)
-            while len(self._got) > GOT_REMEMBERED:
-                self._got.popitem(last=False)
+    def _got(self, reply: object) -> None:
+        if isinstance(reply, Claimed):
+            for delivery in reply.deliveries:
+                self._deliveries[delivery.receipt.id] = (delivery.receipt.delivery_number, delivery.num_retries)
+            while len(self._deliveries) > GOT_REMEMBERED:
+                self._deliveries.popitem(last=False)
 
     def handling(self, name: str) -> AbstractContextManager[None]:
         """For a piece of work that is under way: a handler of an event is recorded."""
         if not name.startswith(_HANDLER):
             return _NOTHING
         id = name.partition(_OF_EVENT)[2]
-        number, num_retries = self._got.get(id, (0, 0))
+        number, num_retries = self._deliveries.get(id, (0, 0))
         return _Handling(self, id, number, num_retries)
 
     def caught(self, error: BaseException) -> None:

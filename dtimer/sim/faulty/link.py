@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from attrs import define
 
-from dtimer.errors import BackendError
+from dtimer.errors import BackendError, OutcomeUnknown, StoreUnreachable
 from dtimer.limits import SECOND_US
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Message
-from dtimer.sim.faulty.channels import WAKEUPS, Subscription
-from dtimer.sim.faulty.exchange import CLOSED, Connection, Exchange
+from dtimer.sim.faulty.connection import ADDRESS, CLOSED, WAKEUPS, Connection, Request, Subscription
+from dtimer.sim.faulty.server import Server
+from dtimer.sim.loop import Process
 from dtimer.sim.rng import Rng
-
-if TYPE_CHECKING:
-    from dtimer.sim.faulty.backend import LinkedBackend
-    from dtimer.sim.faulty.host import Host
-    from dtimer.sim.faulty.server import Server
 
 WAY_MIN_US: Final = 100
 WAY_MAX_US: Final = 500
@@ -29,6 +25,8 @@ SUBSCRIBE_WAYS: Final = 3
 KEEPALIVE_US: Final = 300 * SECOND_US
 """So late does a server find out that a client is gone which could not say so."""
 
+Moment: TypeAlias = Literal["now", "step", "call", "sent", "reply", "handled"]
+"""At which a process may crash."""
 Direction: TypeAlias = Literal["both", "to_store", "from_store"]
 Part: TypeAlias = Literal["request", "reply"]
 Loss: TypeAlias = Literal["silence", "disconnect"]
@@ -47,26 +45,63 @@ class Spoiler:
     by_us: int
 
 
+class End(Protocol):
+    """What uses a link: a client of one process with its connections.
+
+    Attributes:
+        process: its own.
+    """
+
+    process: Process
+
+    @property
+    def namespace(self) -> str:
+        """Of all its calls."""
+        ...
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """Those that are open."""
+        ...
+
+    def cut(self) -> None:
+        """The store's end closes all connections; this one does not know yet."""
+        ...
+
+    def reset(self, generation: int, why: str) -> None:
+        """The store's end says that all connections up to this generation are gone."""
+        ...
+
+
 class Link:
     """One host's. It outlives the host's processes.
 
     Attributes:
+        name: of the host.
+        ends: the clients of its process that use it.
         spoilers: what is done to announcements.
         latencies: pairs of the shortest and the longest way in us; the newest counts.
         lost_to, lost_from: how many reasons there are for which what is sent (to the store, from the store) is lost;
         held_to, held_from: the same for being held back.
     """
 
-    def __init__(self, host: Host, server: Server, rng: Rng) -> None:
-        self.host = host
+    def __init__(self, name: str, server: Server, rng: Rng, at_moment: Callable[[Moment], bool]) -> None:
+        """
+        Args:
+            name: of the host.
+            at_moment: called at each moment of a call; says whether the process dies there.
+        """
+        self.name = name
+        self.ends: list[End] = []
         self.spoilers: list[Spoiler] = []
         self.latencies: list[tuple[int, int]] = []
         self.lost_to = self.lost_from = self.held_to = self.held_from = 0
         self._server = server
+        self._at_moment = at_moment
         self._loop = server.loop
         self._observers = server.observers
         self._to_lose: dict[Part, list[Loss]] = {"request": [], "reply": []}
-        self._waiting_to: list[Exchange] = []
+        self._waiting_to: list[Request] = []
         self._waiting_from: list[Callable[[], None]] = []
         self._of_calls = rng.of("call")
         self._of_connects = rng.of("connect")
@@ -79,45 +114,34 @@ class Link:
 
     # --- from the host to the store -----------------------------------------------------------------------
 
-    def send(
-        self, backend: LinkedBackend, connection: Connection, operation: Operation[Any], deadline_us: int
-    ) -> Exchange:
+    def send(self, end: End, connection: Connection, operation: Operation[Any], deadline_us: int) -> Request:
         """Send a request."""
         self.calls = number = self.calls + 1
-        exchange = Exchange(
-            backend,
-            connection,
-            operation.method,
-            number,
-            deadline_us,
-            ways=self._of_calls.at(number),
-            operation=operation,
+        request = self._request(
+            end, connection, operation.method, number, deadline_us=deadline_us, bits=self._of_calls.at(number)
         )
-        host = self.host
-        if host.doomed and host.dies_at("call"):
-            return exchange
+        request.operation = operation
+        if self._at_moment("call"):
+            return request
         for observer in self._observers:
-            observer.on_call(host.name, number, operation)
-        self._server.expect(self._loop.now_us + self.way_us(exchange.ways & _LOW), exchange)
-        if host.doomed:
-            host.dies_at("sent")
-        return exchange
+            observer.on_call(self.name, number, operation)
+        self._server.expect(self._loop.now_us + self.way_us(request.bits & _LOW), request)
+        self._at_moment("sent")
+        return request
 
-    def connect(self, backend: LinkedBackend, method: str, deadline_us: int) -> Exchange:
-        return self._greet(Exchange(backend, Connection(), method, 0, deadline_us, ways=self._next_connect()))
+    def connect(self, end: End, method: str, deadline_us: int) -> Request:
+        return self._greet(end, Connection(), method, deadline_us, ways=CONNECT_WAYS)
 
-    def subscribe(self, backend: LinkedBackend, subscription: Subscription, deadline_us: int) -> Exchange:
-        return self._greet(
-            Exchange(
-                backend,
-                subscription.connection,
-                WAKEUPS,
-                0,
-                deadline_us,
-                ways=self._next_connect(),
-                subscription=subscription,
-            )
-        )
+    def subscribe(self, end: End, subscription: Subscription, deadline_us: int) -> Request:
+        request = self._greet(end, subscription.connection, WAKEUPS, deadline_us, ways=SUBSCRIBE_WAYS)
+        request.subscription = subscription
+        return request
+
+    def _request(
+        self, end: End, connection: Connection, method: str, number: int, *, deadline_us: int, bits: int
+    ) -> Request:
+        future = self._loop.create_future()
+        return Request(self, end.process, end.namespace, connection, method, number, deadline_us, bits, future)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Close a subscription; the store learns of it, or finds out."""
@@ -130,39 +154,39 @@ class Link:
 
     # --- at the store ---------------------------------------------------------------------------------------
 
-    def arrived(self, exchange: Exchange) -> bool:
+    def arrived(self, request: Request) -> bool:
         """Whether a request that should be at the store now has come through."""
         if self.held_to:
-            self._waiting_to.append(exchange)
-            self._give_up_in_time(exchange)
+            self._waiting_to.append(request)
+            self._give_up_in_time(request)
             return False
         if self.lost_to:
-            self._lose(exchange, "request", "silence")
+            self._lose(request, "request", "silence")
             return False
-        if (to_lose := self._to_lose["request"]) and exchange.operation is not None:
-            self._lose(exchange, "request", to_lose.pop())
+        if (to_lose := self._to_lose["request"]) and request.operation is not None:
+            self._lose(request, "request", to_lose.pop())
             return False
         return True
 
-    def answer(self, exchange: Exchange, applied: Applied[Any] | None, error: BackendError | None) -> None:
+    def answer(self, request: Request, applied: Applied[Any] | None, error: BackendError | None) -> None:
         """Send a reply."""
         if self.lost_from:
-            self._lose(exchange, "reply", "silence")
+            self._lose(request, "reply", "silence")
             return
-        if (to_lose := self._to_lose["reply"]) and exchange.operation is not None:
-            self._lose(exchange, "reply", to_lose.pop())
+        if (to_lose := self._to_lose["reply"]) and request.operation is not None:
+            self._lose(request, "reply", to_lose.pop())
             return
         if self.held_from:
-            self._waiting_from.append(lambda: self._answer(exchange, applied, error))
-            self._give_up_in_time(exchange)
+            self._waiting_from.append(lambda: self._answer(request, applied, error))
+            self._give_up_in_time(request)
             return
-        self._answer(exchange, applied, error)
+        self._answer(request, applied, error)
 
-    def _answer(self, exchange: Exchange, applied: Applied[Any] | None, error: BackendError | None) -> None:
-        at_us = self._loop.now_us + self.way_us(exchange.ways >> 32)
-        if at_us > exchange.deadline_us:
-            self._give_up_in_time(exchange)
-        self._loop.set_timer(exchange.backend.process, at_us, exchange.answered, (applied, error))
+    def _answer(self, request: Request, applied: Applied[Any] | None, error: BackendError | None) -> None:
+        at_us = self._loop.now_us + self.way_us(request.bits >> 32)
+        if at_us > request.deadline_us:
+            self._give_up_in_time(request)
+        self._loop.set_timer(request.process, at_us, self._answered, (request, applied, error))
 
     def carry(self, subscription: Subscription, message: Message) -> str:
         """Bring an announcement on its way, and say what becomes of it."""
@@ -197,7 +221,7 @@ class Link:
         else:
             # One connection keeps the order; only what is said to come late does not.
             at_us = subscription.last_us = max(at_us, subscription.last_us + 1)
-        self._loop.set_timer(subscription.backend.process, at_us, subscription.hear, (message,))
+        self._loop.set_timer(subscription.process, at_us, subscription.receive, (message,))
 
     # --- faults -------------------------------------------------------------------------------------------------
 
@@ -214,8 +238,8 @@ class Link:
             self.held_to += by
             if not self.held_to:
                 waiting, self._waiting_to = self._waiting_to, []
-                for exchange in waiting:
-                    self._server.expect(self._loop.now_us + self.way_us(exchange.ways & _LOW), exchange)
+                for request in waiting:
+                    self._server.expect(self._loop.now_us + self.way_us(request.bits & _LOW), request)
         if direction != "to_store":
             self.held_from += by
             if not self.held_from:
@@ -243,39 +267,61 @@ class Link:
         if self.lost_from or self.held_from:
             return
         at_us = self._loop.now_us + self._other_way_us()
-        for backend in self.host.backends:
-            self._loop.set_timer(backend.process, at_us, backend.reset, (generation, why))
+        for end in self.ends:
+            self._loop.set_timer(end.process, at_us, end.reset, (generation, why))
 
     def process_ended(self, subscriptions: list[Subscription]) -> None:
         """The host's operating system closes what its dead process had open."""
         for subscription in subscriptions:
             self._later_at_store(self._server.channels.remove, subscription)
 
+    # --- at the host's end, in its process ---------------------------------------------------------------------
+
+    def _answered(self, request: Request, applied: Applied[Any] | None, error: BackendError | None) -> None:
+        """The reply is here. One that is found after the time limit, by a process that stood still, is too late."""
+        if request.future.done():
+            return
+        if self._loop.now_us >= request.deadline_us:
+            self._timed_out(request)
+            return
+        if request.operation is not None and self._at_moment("reply"):
+            return
+        if error is not None:
+            self._fail(request, error, broken=isinstance(error, OutcomeUnknown | StoreUnreachable))
+            return
+        if request.operation is not None:
+            for observer in self._observers:
+                observer.on_reply(self.name, request.number, request.method)
+        request.future.set_result(applied)
+
+    def _timed_out(self, request: Request) -> None:
+        """The time limit of the request has passed."""
+        if request.operation is not None:
+            self._fail(request, OutcomeUnknown(request.method, "no reply within 5 s"))
+        else:
+            self._fail(request, StoreUnreachable(request.method, f"{ADDRESS} was not reached within 5 s"))
+
+    def broke(self, request: Request, why: str) -> None:
+        """The connection is gone."""
+        self._fail(request, request.lost(why))
+
+    def _fail(self, request: Request, error: BackendError, *, broken: bool = True) -> None:
+        if request.future.done():
+            return
+        request.connection.broken |= broken
+        for observer in self._observers:
+            observer.on_failure(self.name, request.number, request.method, error)
+        request.future.set_exception(error)
+
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def note_reply(self, exchange: Exchange, applied: Applied[Any] | None) -> None:
-        """The node's process has got a reply."""
-        if exchange.operation is None or applied is None:
-            return
-        self.host.got(exchange.operation, applied)
-        for observer in self._observers:
-            observer.on_reply(self.host.name, exchange.number, exchange.method)
-
-    def note_failure(self, exchange: Exchange, error: BackendError) -> None:
-        """The node's process has got an error."""
-        for observer in self._observers:
-            observer.on_failure(self.host.name, exchange.number, exchange.method, error)
-
-    def _greet(self, exchange: Exchange) -> Exchange:
-        ways = SUBSCRIBE_WAYS if exchange.subscription is not None else CONNECT_WAYS
-        # All but the last way back are taken together: what matters is when it is there, and through whom.
-        at_us = self._loop.now_us + (2 * ways - 1) * self.way_us(exchange.ways & _LOW)
-        self._server.expect(at_us, exchange)
-        return exchange
-
-    def _next_connect(self) -> int:
+    def _greet(self, end: End, connection: Connection, method: str, deadline_us: int, *, ways: int) -> Request:
         self._connects += 1
-        return self._of_connects.at(self._connects)
+        bits = self._of_connects.at(self._connects)
+        request = self._request(end, connection, method, 0, deadline_us=deadline_us, bits=bits)
+        # All but the last way back are taken together: what matters is when it is there, and through whom.
+        self._server.expect(self._loop.now_us + (2 * ways - 1) * self.way_us(bits & _LOW), request)
+        return request
 
     def _other_way_us(self) -> int:
         return self.way_us(self._of_others.bits() & _LOW)
@@ -288,15 +334,15 @@ class Link:
         at_us = self._loop.now_us + self._other_way_us() + late_us
         self._loop.set_timer(self._server.process, at_us, callback, (subscription,))
 
-    def _lose(self, exchange: Exchange, part: str, how: Loss) -> None:
+    def _lose(self, request: Request, part: str, how: Loss) -> None:
         for observer in self._observers:
-            observer.on_lost(self.host.name, exchange.number, exchange.method, part)
+            observer.on_lost(self.name, request.number, request.method, part)
         if how == "disconnect":
-            exchange.connection.cut = True
-            at_us = self._loop.now_us + self.way_us(exchange.ways >> 32)
-            self._loop.set_timer(exchange.backend.process, at_us, exchange.broke, (CLOSED,))
-        self._give_up_in_time(exchange)
+            request.connection.cut = True
+            at_us = self._loop.now_us + self.way_us(request.bits >> 32)
+            self._loop.set_timer(request.process, at_us, self.broke, (request, CLOSED))
+        self._give_up_in_time(request)
 
-    def _give_up_in_time(self, exchange: Exchange) -> None:
-        at_us = max(exchange.deadline_us, self._loop.now_us)
-        self._loop.set_timer(exchange.backend.process, at_us, exchange.timed_out)
+    def _give_up_in_time(self, request: Request) -> None:
+        at_us = max(request.deadline_us, self._loop.now_us)
+        self._loop.set_timer(request.process, at_us, self._timed_out, (request,))

@@ -36,7 +36,7 @@ from dtimer.sim import (
     World,
 )
 from dtimer.sim.faulty.faults import KINDS
-from dtimer.sim.faulty.host import Moment
+from dtimer.sim.faulty.link import Moment
 from support.cluster import Shop
 from support.digests import check_digests
 
