@@ -228,14 +228,16 @@ class RedisWorld(World):
 
     prompt_ms = LATE_MS
 
-    def __init__(self, server: Address, *, proxy: Address | None = None) -> None:
+    def __init__(self, server: Address, *, proxy: Address | None = None, **options: Any) -> None:
         """
         Args:
             proxy: before the server, if all timers are to use one.
+            options: of each backend.
         """
         super().__init__()
         self._server = server
         self._way = server if proxy is None else proxy
+        self._options = options
         self._backends: list[RedisBackend] = []
         self._own: RedisBackend | None = None
 
@@ -246,7 +248,9 @@ class RedisWorld(World):
 
     @override
     def backend(self, **options: Any) -> RedisBackend:
-        backend = RedisBackend(Redis(host=self._way.host, port=self._way.port), NAMESPACE, **options)
+        backend = RedisBackend(
+            Redis(host=self._way.host, port=self._way.port), NAMESPACE, **{**self._options, **options}
+        )
         self._backends.append(backend)
         return backend
 

@@ -12,6 +12,7 @@ from redis import Redis as Client
 from dtimer import DTimer, Ended, Event, Failure, LastError, NodeDisturbed, Post, RecordUnreadable
 from dtimer.limits import BATCH_MAX_BYTES, EVENT_MAX_BYTES, UNREADABLE_SHOWN_BYTES
 from support.servers import Server
+from support.waiting import TIMEOUT_S
 from support.worlds import NAMESPACE, RedisWorld, without_blocks
 
 pytestmark = pytest.mark.once
@@ -100,7 +101,8 @@ STATES: dict[str, bytes | None] = {
 
 @pytest.fixture
 async def world(server: Server) -> AsyncIterator[RedisWorld]:
-    async with RedisWorld(server) as world:
+    # A busy host needs longer than the usual limit for a reply of 64 MiB, and a claim is not repeated.
+    async with RedisWorld(server, request_timeout=TIMEOUT_S) as world:
         yield world
 
 
