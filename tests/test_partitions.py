@@ -43,7 +43,7 @@ from dtimer.protocol.values import After, EventData, Member, NewEvent
 from node.watched import Watched
 from support.inside import node_of
 from support.servers import Server
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 from support.worlds import without_blocks
 
 NUM_PARTITIONS = 4
@@ -242,7 +242,7 @@ async def test_no_node_holds_more_than_it_may_and_no_partition_starves(backend: 
         await timer.post_many([Post(payload=0, delay=0, id=id, max_retries=1) for id in others])
         await until(lambda: set(others) <= set(order))
         taken_before = len(order)
-        await until(lambda: len(order) == 215, timeout_s=20)
+        await until(lambda: len(order) == 215)
 
     assert most == max_events
     assert taken_before < 150
@@ -354,7 +354,7 @@ async def test_who_is_fenced_in_one_partition_alone_leaves_the_others(backend: R
     await timer.join()
     await backend.partitions[1].join(Member("n", "another", 10_000_000))
     await until(lambda: not timer.joined)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         while await nodes_of(backend) != [[], ["n"], [], []]:  # noqa: ASYNC110  # a store does not notify
             await asyncio.sleep(0.01)
 
@@ -403,7 +403,7 @@ async def test_who_is_fenced_while_it_joins_another_partition_stays_in_none(back
     timer.on("error", without_blocks(errors.append))
     timer.on("event", print)
     joining = asyncio.create_task(timer.join())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         while not (await quick.inspect()).value.ring:  # noqa: ASYNC110  # a store does not notify
             await asyncio.sleep(0.01)
     await quick.join(Member("n", "z", 10_000_000))

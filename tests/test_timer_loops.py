@@ -15,6 +15,7 @@ import pytest
 from dtimer import DTimer, DTimerError, Event, NodeStopped, SimBackend, WrongProcessOrLoop
 from dtimer.event import Confirming
 from node.watched import Watched
+from support.waiting import TIMEOUT_S
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ async def in_another_thread(call: Callable[[], Coroutine[Any, Any, object]]) -> 
     """Or a TimeoutError: what waits for the first loop's help would never end."""
 
     async def in_time() -> object:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             return await call()
 
     return await asyncio.to_thread(lambda: asyncio.run(in_time()))
@@ -177,7 +178,7 @@ def test_a_confirm_that_was_not_answered_cannot_be_awaited_in_another_loop(sim: 
     loop.close()  # as a program that was cut short: nothing in it is cancelled
 
     async def wait() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             await confirming
 
     with pytest.raises(WrongProcessOrLoop, match="another event loop"):

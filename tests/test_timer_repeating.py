@@ -25,6 +25,7 @@ from dtimer import (
 )
 from dtimer.limits import REPEAT_WITHIN_US, SECOND_US
 from node.watched import Watched
+from support.waiting import TIMEOUT_S
 
 FOR_EVER: Final = 10_000
 """So often a call fails."""
@@ -210,7 +211,7 @@ async def test_a_backend_says_for_how_long(partitions: int, unused_tcp_port: int
     client = Redis(port=unused_tcp_port)
     backend = RedisBackend(client, partitions=partitions, repeat_within=0)
     assert {part.repeat_within_us for part in backend.partitions} == {0}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT_S):
         with pytest.raises(BackendError):
             await DTimer(backend).post(1, 1)
     await backend.close()

@@ -31,6 +31,7 @@ from dtimer.limits import HOOK_CALLS_MAX
 from dtimer.protocol.values import After, EventData, IfExists, NewEvent
 from support.eager import task_factory
 from support.inside import dispatcher_of, node_of
+from support.waiting import TIMEOUT_S
 
 __all__ = ["task_factory"]
 
@@ -431,7 +432,7 @@ def ended_and_went_on(begin: Callable[[], Awaitable[None]], go_on: Callable[[], 
     """What begins ends the program; the loop goes on, as that of a program which cleans up."""
 
     async def main() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             await begin()
             await asyncio.Event().wait()
 

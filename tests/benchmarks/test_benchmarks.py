@@ -18,7 +18,7 @@ import pytest
 from attrs import evolve
 from packaging.requirements import Requirement
 
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 
 pytestmark = pytest.mark.once
 
@@ -304,7 +304,7 @@ def test_no_server_outlives_the_benchmark(ending: signal.Signals) -> None:
 
         benchmark.send_signal(ending)
 
-        assert benchmark.wait(timeout=10) != 0
+        assert benchmark.wait(timeout=TIMEOUT_S) != 0
     asyncio.run(until(lambda: not _runs(int(pid))))
     # Nothing of Python's own runs when it is killed.
     assert Path(folder).exists() is (ending is signal.SIGKILL)
@@ -444,7 +444,7 @@ def test_the_command_comes_to_an_end_of_its_own_when_it_is_ended(ending: signal.
     ) as benchmark:
         with fifo.open("w"):  # as soon as it reads
             benchmark.send_signal(ending)
-            status = benchmark.wait(timeout=10)
+            status = benchmark.wait(timeout=TIMEOUT_S)
         assert benchmark.stderr is not None
         complaint = benchmark.stderr.read()
 

@@ -30,7 +30,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def sim(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=50, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, check=False)
 
 
 def table(output: str) -> dict[str, str]:

@@ -103,7 +103,7 @@ async def test_a_clock_set_back_makes_nothing_late_and_is_reported_once_by_each_
         load.judge()
         assert drained_ms < LATE_MS
         # A node that had no reply between two steps sees one step of both.
-        await until(lambda: all(round(stepped_s(node)) == HOUR_S for node in load.nodes), timeout_s=15)
+        await until(lambda: all(round(stepped_s(node)) == HOUR_S for node in load.nodes))
         assert all(set(node.error_types()) == {StoreClockStepped} for node in load.nodes)
         assert all(node.timer.counters.clock_steps == len(node.errors) for node in load.nodes)
         # The posting timer has no error handler, so it logs its own.
@@ -130,7 +130,7 @@ async def test_a_clock_set_forward_makes_what_was_posted_early_by_that_and_loses
         first = next(event for event in load.events if event.id == "in an hour")
         assert lateness_ms(first) < 60_000 + LATE_MS
         load.judge(late_ms=60_000 + LATE_MS)
-        await until(lambda: all(node.errors for node in load.nodes), timeout_s=15)
+        await until(lambda: all(node.errors for node in load.nodes))
         assert [node.error_types() for node in load.nodes] == [[StoreClockLeapt]] * 2
         assert all(round(node.errors[0].leap_us / 1e6) == HOUR_S + 60 for node in load.nodes)  # type: ignore[attr-defined]
         assert all(node.timer.counters.clock_leaps == 1 for node in load.nodes)
@@ -142,7 +142,7 @@ async def test_a_node_that_was_forgotten_while_it_was_away_joins_again(clocked: 
         nodes = [await world.node(name) for name in "ab"]
         clocked.set(150)
         await until(lambda: sum(node.timer.counters.rejoins for node in nodes) >= 1)
-        await until(lambda: all(node.timer.counters.claims > 1 for node in nodes), timeout_s=15)
+        await until(lambda: all(node.timer.counters.claims > 1 for node in nodes))
         await world.timer().post("p", 0)
         await until(lambda: any(node.events for node in nodes))
 
@@ -163,7 +163,7 @@ async def test_a_clock_a_century_ahead_for_a_moment_bricks_nothing(clocked: Cloc
         clocked.set(0)
         await until(lambda: abs(seconds_ahead(clocked.server)) < 1)
         claims = answered(node)
-        await until(lambda: answered(node) > claims + 2, timeout_s=15)
+        await until(lambda: answered(node) > claims + 2)
 
         fresh = world.timer()
         await fresh.post("p", 200, id="after")
@@ -210,7 +210,7 @@ async def set_and_claim(clocked: Clocked, node: Node, offset_s: float) -> None:
     clocked.set(offset_s)
     await until(lambda: abs(seconds_ahead(clocked.server) - offset_s) < 1)
     claims = answered(node)
-    await until(lambda: answered(node) > claims, timeout_s=15)
+    await until(lambda: answered(node) > claims)
 
 
 async def test_a_reset_puts_right_what_was_posted_before_a_leap(clocked: Clocked, figure: Figure) -> None:

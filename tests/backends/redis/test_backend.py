@@ -27,6 +27,7 @@ from dtimer.backends.redis import RedisBackend
 from dtimer.limits import SECOND_US
 from dtimer.protocol.values import After, EventData, Member, NewEvent, Release, Wakeup, Window
 from support.servers import Server
+from support.waiting import TIMEOUT_S
 
 HOUR_US = 3_600 * SECOND_US
 
@@ -51,7 +52,7 @@ def test_a_namespace_that_could_not_stand_in_a_key_is_refused(namespace: str) ->
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
     """Nothing was applied, and the error says so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT_S):
         with pytest.raises(StoreUnreachable, match=r"post.*it was not applied; safe to repeat"):
             await RedisBackend.from_url("redis://127.0.0.1:1").post([event()])
 
@@ -106,7 +107,7 @@ async def test_a_namespace_of_another_major_schema_is_refused(server: Server) ->
     """F7: two incompatible versions must not work on one namespace."""
     with server.client() as client:
         client.hset("{dt}:meta", mapping={"schema": "1", "epoch": "e"})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT_S):
         backend = RedisBackend.from_url(server.url)
         with pytest.raises(SchemaMismatch, match="has schema 1, this is schema 2"):
             await backend.post([event()])

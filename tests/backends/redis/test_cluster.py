@@ -191,7 +191,7 @@ async def test_redirections_are_followed_and_remembered(six: Six) -> None:
 async def test_a_client_for_one_server_is_told_that_it_met_a_cluster(six: Six) -> None:
     """It might work by chance, as long as the slot is there."""
     client = Redis(host=HOST, port=six.another_master(six.owner("{dt}")).port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         backend = RedisBackend(client)
         with pytest.raises(StoreRefused, match=r"MOVED .*RedisCluster client"):
             await backend.open()

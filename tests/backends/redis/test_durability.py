@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from dtimer import DTimer, Durable, InvalidArgument, Known, NotDurable, Post, SimBackend
 from dtimer.backends.redis import RedisBackend
 from support.servers import HOST, Server, StartServer
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 
 LATER_MS = 1_000_000
 
@@ -38,7 +38,7 @@ async def in_step(replica: Server) -> None:
         with replica.client() as client:
             return bool(client.info("replication").get("master_link_status") == "up")
 
-    await until(linked, timeout_s=20)
+    await until(linked)
 
 
 def has_waitaof(server: Server) -> bool:
@@ -86,7 +86,7 @@ async def test_a_replica_that_hangs_holds_up_nobody_else(primary: Server, replic
         waiting = [
             asyncio.create_task(timer.post(n, LATER_MS, durability=Durable(replicas=1, within=60))) for n in range(40)
         ]
-        async with timer, asyncio.timeout(20):
+        async with timer, asyncio.timeout(TIMEOUT_S):
             await timer.post("now", 0, id="now")
             event = await anext(timer.events())
             assert event.id == "now"
@@ -94,7 +94,7 @@ async def test_a_replica_that_hangs_holds_up_nobody_else(primary: Server, replic
                 await timer.post(number, LATER_MS)
         assert not any(task.done() for task in waiting)
         replica.resume()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT_S):
             await asyncio.gather(*waiting)
 
 

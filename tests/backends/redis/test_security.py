@@ -17,6 +17,7 @@ from dtimer.protocol.values import Member
 from support.guide import rights_of_the_guide
 from support.servers import HOST, Binary, Server, StartServer
 from support.tls import Certificates, make_certificates, tls_in_front_of
+from support.waiting import TIMEOUT_S
 
 PASSWORD: Final = "p4ssword"
 
@@ -27,7 +28,7 @@ async def _round_trip(backend: RedisBackend) -> None:
         await timer.post("late", 1_000_000, id="late")
         await timer.post("x", 0, id="x", max_retries=2)
         events = timer.events()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_S):
             event = await anext(events)
             await event.release(0, counted=True)
             async with await anext(events) as event:

@@ -21,7 +21,7 @@ from support.proxy import Proxy
 from support.sentinel import SERVICE, Watched, watched
 from support.servers import HOST, Binary, Server, server_binaries
 from support.steady_load import Load, under_load
-from support.waiting import until
+from support.waiting import TIMEOUT_S, until
 
 BACK_WITHIN_S = 6.0
 """From the promotion until a node is a full member again; what is promised is the longest pause, 2 s, and a connect.
@@ -117,7 +117,7 @@ async def test_a_sentinel_that_sees_too_few_others_is_not_believed(setup: Watche
 async def test_an_unknown_service_is_unreachable_and_named(setup: Watched) -> None:
     """It is said which one, and by whom."""
     backend = RedisBackend(Sentinel(setup.addresses).master_for("nobodys"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT_S):
         with pytest.raises(StoreUnreachable, match=r"nobodys.*No such master"):
             await backend.open()
     await backend.close()
@@ -283,7 +283,7 @@ async def test_a_failover_that_loses_nothing_is_not_said_to(setup: Watched, back
 async def test_without_sentinels_nothing_can_be_reached() -> None:
     """And the error says what was tried."""
     backend = RedisBackend(Sentinel([(HOST, 1)]).master_for("x"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT_S):
         with pytest.raises(StoreUnreachable, match=r"no sentinel names a master 'x' \(127.0.0.1:1: "):
             await backend.open()
     await backend.close()
