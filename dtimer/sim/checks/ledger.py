@@ -12,21 +12,9 @@ from typing import Any, Final
 from attrs import define, evolve, frozen
 from typing_extensions import override
 
-from dtimer.limits import REFUSAL_WAIT_MAX_US, STORE_TIME_MAX_US
 from dtimer.protocol import operations as op
+from dtimer.protocol import outcomes as out
 from dtimer.protocol.operations import Operation, Read
-from dtimer.protocol.outcomes import (
-    BuryOutcome,
-    CancelOutcome,
-    ChangeOutcome,
-    ClaimStatus,
-    ConfirmOutcome,
-    DiscardOutcome,
-    ExtendOutcome,
-    PostOutcome,
-    ReleaseOutcome,
-    ResendOutcome,
-)
 from dtimer.protocol.values import (
     After,
     Applied,
@@ -49,6 +37,7 @@ from dtimer.sim.faulty.store import LOSE_MAX_US
 
 SAME_CALL_US: Final = 1_000
 """Items of one call get a microsecond each, and a call has at most 512 of them."""
+_PUT: Final = {IfExists.REPLACE: "replaced", IfExists.KEEP: "kept", IfExists.ERROR: "conflict"}
 
 
 @frozen
@@ -57,7 +46,6 @@ class Entry:
 
     Attributes:
         due_us: it is not claimable before; by the store's clock, like all times here.
-        wait_us: for so much longer at most the store may keep it back (F4).
         expires_us: it is not delivered after.
         number: of its newest delivery.
         counted: how many of its deliveries count.
@@ -70,7 +58,11 @@ class Entry:
     number: int = 0
     counted: int = 0
     out: Receipt | None = None
-    wait_us: int = 0
+
+    @property
+    def spent(self) -> bool:
+        """It has had all its deliveries."""
+        return self.counted > self.data.max_retries
 
 
 @frozen
@@ -91,15 +83,6 @@ class _Change:
     before: Entry | tuple[Dead, ...] | None
 
 
-@define
-class _Order:
-    """Where a namespace's history stands (rule O1)."""
-
-    epoch: str
-    seq: int
-    at_us: int
-
-
 class Ledger(Observer):
     """Keeps the book of one namespace.
 
@@ -115,9 +98,10 @@ class Ledger(Observer):
         self.on_delivery: Callable[[str, Delivery], None] = lambda host, delivery: None
         self._now_us = now_us
         self._complain = complain
+        self._host = ""
         self._changes: deque[_Change] = deque()
-        self._order: _Order | None = None
-        self._ways: dict[type, Callable[[str, Any, Applied[Any]], None]] = {
+        self._last: Applied[Any] | None = None
+        self._entries: dict[type, Callable[[Any, Any, int], None]] = {
             op.Post: self._posted,
             op.Cancel: self._cancelled,
             op.ChangeDelay: self._moved,
@@ -132,21 +116,22 @@ class Ledger(Observer):
             op.Discard: self._discarded,
         }
 
-    # --- what is watched ---------------------------------------------------------------------------------
+    # --- what is observed --------------------------------------------------------------------------------
 
     @override
     def on_applied(
         self, host: str, number: int, namespace: str, operation: Operation[Any], applied: Applied[Any]
     ) -> None:
-        self._in_order(host, operation, applied)
-        way = self._ways.get(type(operation))
-        if way is not None:
-            way(host, operation, applied)
+        self._host = host
+        self._in_order(operation, applied)
+        enter = self._entries.get(type(operation))
+        if enter is not None:
+            enter(operation, applied.value, applied.at_us)
 
     @override
     def on_rolled_back(self, until_us: int | None) -> None:
         """The store has forgotten, so the book does."""
-        self._order = None
+        self._last = None
         if until_us is None:
             self.live.clear()
             self.dead.clear()
@@ -166,270 +151,201 @@ class Ledger(Observer):
 
     # --- the order of operations (O1, T2) -----------------------------------------------------------------
 
-    def _in_order(self, host: str, operation: Operation[Any], applied: Applied[Any]) -> None:
-        before = self._order
+    def _in_order(self, operation: Operation[Any], applied: Applied[Any]) -> None:
+        last = self._last
         step = 0 if isinstance(operation, Read) else 1
-        if before is None or step:
+        if last is None or step:
             # A read leaves nothing behind, its time neither: the next one may be earlier if the clock was set back.
-            self._order = _Order(applied.epoch, applied.seq, applied.at_us)
-        if before is None:
-            return
-        if applied.epoch != before.epoch or applied.seq != before.seq + step:
-            self._complain("O1", host, "", f"{operation.method} has number {applied.seq} after {before.seq}")
-        if applied.at_us < before.at_us:
-            self._complain("T2", host, "", f"the store's time went back by {before.at_us - applied.at_us} us")
+            self._last = applied
+        if last is not None:
+            follows = (applied.epoch, applied.seq) == (last.epoch, last.seq + step)
+            self._expect(follows, "O1", "", f"{operation.method} has number {applied.seq} after {last.seq}")
+            back_us = last.at_us - applied.at_us
+            self._expect(back_us <= 0, "T2", "", f"the store's time went back by {back_us} us")
 
     # --- posting (P1 to P7) -------------------------------------------------------------------------------
 
-    def _posted(self, host: str, operation: op.Post, applied: Applied[tuple[PostOutcome, ...]]) -> None:
-        self._expect(len(applied.value) == len(operation.events), "P5", host, "", "outcomes are missing")
-        for new, outcome in zip(operation.events, applied.value, strict=False):
-            self._put(host, new.event, new.due, new.if_exists, outcome.value, applied=applied)
+    def _posted(self, operation: op.Post, outcomes: tuple[out.PostOutcome, ...], at_us: int) -> None:
+        self._expect(len(outcomes) == len(operation.events), "P5", "", "outcomes are missing")
+        for new, outcome in zip(operation.events, outcomes, strict=False):
+            self._put(new.event, new.due, new.if_exists, outcome.value, at_us)
 
-    def _resent(self, host: str, operation: op.Resend, applied: Applied[ResendOutcome]) -> None:
+    def _resent(self, operation: op.Resend, outcome: out.ResendOutcome, at_us: int) -> None:
         dead = self._dead(operation.letter)
-        if dead is None or applied.value in {ResendOutcome.NOT_FOUND, ResendOutcome.UNREADABLE}:
-            return
-        self._put(host, dead.data, operation.due, operation.if_exists, applied.value.value, applied=applied)
-        if applied.value:
-            self._forget(dead)
+        if dead is not None and outcome not in {out.ResendOutcome.NOT_FOUND, out.ResendOutcome.UNREADABLE}:
+            self._put(dead.data, operation.due, operation.if_exists, outcome.value, at_us)
+            if outcome:
+                self._forget(dead)
 
-    def _put(
-        self, host: str, data: EventData, due: Due, if_exists: IfExists, outcome: str, *, applied: Applied[Any]
-    ) -> None:
-        before = self.live.get(data.id)
-        if before is None:
-            expected = "created"
-        else:
-            expected = {IfExists.REPLACE: "replaced", IfExists.KEEP: "kept", IfExists.ERROR: "conflict"}[if_exists]
-        self._expect(outcome == expected, "P3", host, data.id, f"a post was {outcome} and should have been {expected}")
+    def _put(self, data: EventData, due: Due, if_exists: IfExists, outcome: str, at_us: int) -> None:
+        expected = _PUT[if_exists] if data.id in self.live else "created"
+        self._expect(outcome == expected, "P3", data.id, f"a post was {outcome} and should have been {expected}")
         if expected in {"created", "replaced"}:
-            at_us = applied.at_us
-            due_us = at_us + due.delay_us if isinstance(due, After) else max(due.due_us + applied.skew_us, at_us)
-            due_us = min(due_us, STORE_TIME_MAX_US)
+            due_us = at_us + due.delay_us if isinstance(due, After) else max(due.due_us, at_us)
             self._set(self.live, data.id, Entry(data, due_us, _expiry(data, due_us)))
 
     # --- delivery (D1 to D6, T3, T4) ----------------------------------------------------------------------
 
-    def _claimed(self, host: str, operation: op.Claim, applied: Applied[Claimed]) -> None:
-        claimed = applied.value
+    def _claimed(self, operation: op.Claim, claimed: Claimed, at_us: int) -> None:
         for receipt, outcome in zip(operation.confirming, claimed.confirmed, strict=False):
-            self._confirm(host, receipt, outcome)
+            self._confirm(receipt, outcome)
         for extension, how in zip(operation.extending, claimed.extended, strict=False):
-            self._extend(host, extension, how, applied.at_us)
+            self._extend(extension, how, at_us)
         taken = len(claimed.deliveries)
-        self._expect(
-            claimed.status is ClaimStatus.JOINED or not taken,
-            "N1",
-            host,
-            "",
-            f"a node that is none took {taken} events",
-        )
-        self._expect(
-            taken <= operation.room, "N2", host, "", f"{taken} events were given for a room of {operation.room}"
-        )
+        joined = claimed.status is out.ClaimStatus.JOINED
+        self._expect(joined or not taken, "N1", "", f"a node that is none took {taken} events")
+        self._expect(taken <= operation.room, "N2", "", f"{taken} events were given for a room of {operation.room}")
         dues = [delivery.due_us for delivery in claimed.deliveries]
-        self._expect(dues == sorted(dues), "T4", host, "", "events were not given in the order of their due times")
+        self._expect(dues == sorted(dues), "T4", "", "events were not given in the order of their due times")
         for ended in claimed.ended:
-            self._ended(host, ended, applied.at_us)
+            self._ended(ended, at_us)
         for delivery in claimed.deliveries:
-            self._delivered(host, operation, delivery)
+            self._delivered(operation, delivery)
         for unreadable in claimed.unreadable:
-            self._complain("F4", host, unreadable.id, "a record could not be read, and nobody spoiled it")
+            self._expect(False, "F4", unreadable.id, "a record could not be read, and nothing spoiled it")
 
-    def _delivered(self, host: str, operation: op.Claim, delivery: Delivery) -> None:
-        id, number = delivery.event.id, delivery.receipt.delivery_number
+    def _delivered(self, operation: op.Claim, given: Delivery) -> None:
+        id, number = given.event.id, given.receipt.delivery_number
         entry = self.live.get(id)
         if entry is None:
-            self._complain("E1 E2", host, id, f"delivery {number} of an event that had ended or never was")
+            self._expect(False, "E1 E2", id, f"delivery {number} of an event that had ended or never was")
             return
-        data = entry.data
-        self._expect(delivery.at_us >= delivery.due_us >= entry.due_us, "T3 D1", host, id, _early(delivery, entry))
-        self._expect(
-            delivery.due_us <= entry.due_us + entry.wait_us + SAME_CALL_US,
-            "D3",
-            host,
-            id,
-            f"its due time is {delivery.due_us}, not {entry.due_us}",
-        )
-        self._expect(number == entry.number + 1, "D2", host, id, f"delivery {number} followed delivery {entry.number}")
-        self._expect(
-            delivery.num_retries == entry.counted,
-            "D2",
-            host,
-            id,
-            f"{delivery.num_retries} retries after {entry.counted} that count",
-        )
-        self._expect(entry.counted <= data.max_retries, "D2", host, id, f"retry {entry.counted} of {data.max_retries}")
-        self._expect(
-            delivery.event.payload == data.payload and delivery.event.headers == data.headers,
-            "P4", host, id, "its payload or headers are not those that were posted",
-        )  # fmt: skip
-        late = entry.expires_us is not None and delivery.at_us > entry.expires_us
-        self._expect(not late, "P7", host, id, "it was delivered after it had expired")
+        data, counted = entry.data, entry.counted
+        early_us = max(entry.due_us, given.due_us) - given.at_us
+        in_time = given.at_us >= given.due_us >= entry.due_us
+        self._expect(in_time, "T3 D1", id, f"delivery {number} came {early_us} us early")
+        near = given.due_us <= entry.due_us + SAME_CALL_US
+        self._expect(near, "D3", id, f"its due time is {given.due_us}, not {entry.due_us}")
+        self._expect(number == entry.number + 1, "D2", id, f"delivery {number} followed delivery {entry.number}")
+        self._expect(given.num_retries == counted, "D2", id, f"{given.num_retries} retries after {counted} that count")
+        self._expect(not entry.spent, "D2", id, f"retry {counted} of {data.max_retries}")
+        same = given.event.payload == data.payload and given.event.headers == data.headers
+        self._expect(same, "P4", id, "its payload or headers are not those that were posted")
+        late = entry.expires_us is not None and given.at_us > entry.expires_us
+        self._expect(not late, "P7", id, "it was delivered after it had expired")
+        after: Entry | None = None
+        deadline_us: int | None = None
         if data.requires_confirm:
             timeout_us = operation.confirm_timeout_us if data.confirm_timeout_us is None else data.confirm_timeout_us
-            deadline_us = delivery.at_us + timeout_us
-            self._expect(
-                delivery.deadline_us == deadline_us,
-                "D4",
-                host,
-                id,
-                f"its deadline is {delivery.deadline_us}, not {deadline_us}",
-            )
-            self._set(
-                self.live,
-                id,
-                Entry(data, deadline_us, entry.expires_us, number, entry.counted + 1, delivery.receipt),
-            )
-        else:
-            self._expect(delivery.deadline_us is None, "D4", host, id, "it is at most once, and yet has a deadline")
-            self._set(self.live, id, None)
-        self.on_delivery(host, delivery)
+            deadline_us = given.at_us + timeout_us
+            after = evolve(entry, due_us=deadline_us, number=number, counted=counted + 1, out=given.receipt)
+        right = given.deadline_us == deadline_us
+        self._expect(right, "D4", id, f"its deadline is {given.deadline_us}, not {deadline_us}")
+        self._set(self.live, id, after)
+        self.on_delivery(self._host, given)
 
-    def _ended(self, host: str, ended: EndedEvent, at_us: int) -> None:
-        id = ended.event.id
+    def _ended(self, ended: EndedEvent, at_us: int) -> None:
+        id, why = ended.event.id, ended.reason.value
         entry = self.live.get(id)
         if entry is None:
-            self._complain("E5", host, id, f"{ended.reason.value} is told of an event that had ended or never was")
+            self._expect(False, "E5", id, f"{why} is told of an event that had ended or never was")
             return
         if ended.reason is EndReason.EXPIRED:
             over = entry.expires_us is not None and at_us > entry.expires_us
-            self._expect(over, "P7", host, id, "it is told as expired before its time")
+            self._expect(over, "P7", id, "it is told as expired before its time")
         else:
-            spent = entry.out is not None and entry.counted > entry.data.max_retries
-            self._expect(
-                spent, "E5", host, id, f"it is told as exhausted after {entry.counted} of {entry.data.max_retries + 1}"
-            )
-        self._expect(at_us >= entry.due_us, "E5", host, id, "it was ended before its deadline")
+            spent = entry.out is not None and entry.spent
+            self._expect(spent, "E5", id, f"it is told as {why} after {entry.counted} of {entry.data.max_retries + 1}")
+        self._expect(at_us >= entry.due_us, "E5", id, "it was ended before its deadline")
         self._bury(entry, kept=entry.data.dead_letter, at_us=at_us)
 
     # --- ending (E1 to E5) --------------------------------------------------------------------------------
 
-    def _confirmed(self, host: str, operation: op.Confirm, applied: Applied[tuple[ConfirmOutcome, ...]]) -> None:
-        self._expect(len(applied.value) == len(operation.receipts), "P5", host, "", "outcomes are missing")
-        for receipt, outcome in zip(operation.receipts, applied.value, strict=False):
-            self._confirm(host, receipt, outcome)
+    def _confirmed(self, operation: op.Confirm, outcomes: tuple[out.ConfirmOutcome, ...], at_us: int) -> None:
+        self._expect(len(outcomes) == len(operation.receipts), "P5", "", "outcomes are missing")
+        for receipt, outcome in zip(operation.receipts, outcomes, strict=False):
+            self._confirm(receipt, outcome)
 
-    def _confirm(self, host: str, receipt: Receipt, outcome: ConfirmOutcome) -> None:
-        found = self._holder(receipt)
-        expected = {"newest": ConfirmOutcome.CONFIRMED, "old": ConfirmOutcome.STALE, "none": ConfirmOutcome.NOT_FOUND}[
-            found
-        ]
-        self._expect(
-            outcome is expected, "E1", host, receipt.id, f"a confirm by the {found} receipt was {outcome.value}"
-        )
-        if found == "newest":
+    def _confirm(self, receipt: Receipt, outcome: out.ConfirmOutcome) -> None:
+        if self._held("E1", receipt, outcome.value) is not None:
             self._set(self.live, receipt.id, None)
 
-    def _confirmed_newest(self, host: str, operation: op.ConfirmNewest, applied: Applied[ConfirmOutcome]) -> None:
-        entry = self.live.get(operation.id)
-        out = entry is not None and entry.out is not None
-        expected = ConfirmOutcome.CONFIRMED if out else ConfirmOutcome.NOT_FOUND
-        self._expect(
-            applied.value is expected, "E1", host, operation.id, f"the operator's confirm was {applied.value.value}"
-        )
-        if out:
+    def _confirmed_newest(self, operation: op.ConfirmNewest, outcome: out.ConfirmOutcome, at_us: int) -> None:
+        held = self._state(operation.id) == "unconfirmed"
+        expected = out.ConfirmOutcome.CONFIRMED if held else out.ConfirmOutcome.NOT_FOUND
+        self._expect(outcome is expected, "E1", operation.id, f"the operator's confirm was {outcome.value}")
+        if held:
             self._set(self.live, operation.id, None)
 
-    def _cancelled(self, host: str, operation: op.Cancel, applied: Applied[tuple[CancelOutcome, ...]]) -> None:
-        for id, outcome in zip(operation.ids, applied.value, strict=False):
-            entry = self.live.get(id)
-            expected = (
-                CancelOutcome.NOT_FOUND
-                if entry is None
-                else CancelOutcome.CANCELLED
-                if entry.out is None
-                else CancelOutcome.STOPPED
-            )
-            self._expect(outcome is expected, "E2", host, id, f"a cancel was {outcome.value}, not {expected.value}")
+    def _cancelled(self, operation: op.Cancel, outcomes: tuple[out.CancelOutcome, ...], at_us: int) -> None:
+        how = {"none": "not_found", "scheduled": "cancelled", "unconfirmed": "stopped"}
+        for id, outcome in zip(operation.ids, outcomes, strict=False):
+            expected = how[self._state(id)]
+            self._expect(outcome.value == expected, "E2", id, f"a cancel was {outcome.value}, not {expected}")
             self._set(self.live, id, None)
 
-    def _moved(self, host: str, operation: op.ChangeDelay, applied: Applied[ChangeOutcome]) -> None:
-        entry = self.live.get(operation.id)
-        expected = (
-            ChangeOutcome.NOT_FOUND
-            if entry is None
-            else ChangeOutcome.MOVED
-            if entry.out is None
-            else ChangeOutcome.UNCONFIRMED
-        )
-        self._expect(
-            applied.value is expected, "E3", host, operation.id, f"a change of delay was {applied.value.value}"
-        )
+    def _moved(self, operation: op.ChangeDelay, outcome: out.ChangeOutcome, at_us: int) -> None:
+        id, entry = operation.id, self.live.get(operation.id)
+        expected = {"none": "not_found", "scheduled": "moved", "unconfirmed": "unconfirmed"}[self._state(id)]
+        self._expect(outcome.value == expected, "E3", id, f"a change of delay was {outcome.value}")
         if entry is not None and entry.out is None:
-            due_us = applied.at_us + operation.delay_us
-            expires_us = _expiry(entry.data, due_us)
-            self._set(self.live, operation.id, evolve(entry, due_us=due_us, expires_us=expires_us, wait_us=0))
+            due_us = at_us + operation.delay_us
+            self._set(self.live, id, evolve(entry, due_us=due_us, expires_us=_expiry(entry.data, due_us)))
 
-    def _given_back(self, host: str, operation: op.GiveBack, applied: Applied[ReleaseOutcome]) -> None:
-        outcome, id = applied.value, operation.receipt.id
-        found, entry = self._holder(operation.receipt), self.live.get(id)
-        if not self._agrees(host, "E4", id, found, outcome.value) or entry is None or found != "newest":
+    def _given_back(self, operation: op.GiveBack, outcome: out.ReleaseOutcome, at_us: int) -> None:
+        id, how, released = operation.receipt.id, operation.how, out.ReleaseOutcome.RELEASED
+        entry = self._held("E4", operation.receipt, outcome.value)
+        if entry is None:
             return
-        if operation.how is Release.COUNTED:
-            spent = entry.counted > entry.data.max_retries
-            expected = ReleaseOutcome.EXHAUSTED if spent else ReleaseOutcome.RELEASED
-            self._expect(outcome is expected, "E4", host, id, f"a counted release was {outcome.value}")
-        if operation.how is Release.FAILED:
-            self._expect(outcome is ReleaseOutcome.RELEASED, "F3", host, id, f"of a failed delivery, {outcome.value}")
-        elif outcome is ReleaseOutcome.RELEASED:
-            counted = entry.counted - (operation.how is not Release.COUNTED)
+        if how is Release.COUNTED:
+            expected = out.ReleaseOutcome.EXHAUSTED if entry.spent else released
+            self._expect(outcome is expected, "E4", id, f"a counted release was {outcome.value}")
+        if how is Release.FAILED:
+            self._expect(outcome is released, "F3", id, f"of a failed delivery, {outcome.value}")
+        elif outcome is released:
             # When a refused one is due the store says (F4): not before now, at least.
-            refused = operation.how is Release.REFUSED
-            due_us = applied.at_us + (0 if refused else operation.delay_us)
-            wait_us = REFUSAL_WAIT_MAX_US if refused else 0
-            self._set(self.live, id, evolve(entry, due_us=due_us, counted=counted, out=None, wait_us=wait_us))
+            due_us = at_us + (0 if how is Release.REFUSED else operation.delay_us)
+            counted = entry.counted - (how is not Release.COUNTED)
+            self._set(self.live, id, evolve(entry, due_us=due_us, counted=counted, out=None))
         else:
-            self._bury(entry, kept=entry.data.dead_letter or outcome is ReleaseOutcome.BURIED, at_us=applied.at_us)
+            kept = entry.data.dead_letter or outcome is out.ReleaseOutcome.BURIED
+            self._bury(entry, kept=kept, at_us=at_us)
 
-    def _extended(self, host: str, operation: op.Extend, applied: Applied[tuple[ExtendOutcome, ...]]) -> None:
-        self._expect(len(applied.value) == len(operation.extensions), "P5", host, "", "outcomes are missing")
-        for extension, outcome in zip(operation.extensions, applied.value, strict=False):
-            self._extend(host, extension, outcome, applied.at_us)
+    def _extended(self, operation: op.Extend, outcomes: tuple[out.ExtendOutcome, ...], at_us: int) -> None:
+        self._expect(len(outcomes) == len(operation.extensions), "P5", "", "outcomes are missing")
+        for extension, outcome in zip(operation.extensions, outcomes, strict=False):
+            self._extend(extension, outcome, at_us)
 
-    def _extend(self, host: str, extension: Extension, outcome: ExtendOutcome, at_us: int) -> None:
-        id = extension.receipt.id
-        found, entry = self._holder(extension.receipt), self.live.get(id)
-        if self._agrees(host, "E4", id, found, outcome.value) and entry is not None and found == "newest":
-            self._set(self.live, id, evolve(entry, due_us=at_us + extension.timeout_us))
+    def _extend(self, extension: Extension, outcome: out.ExtendOutcome, at_us: int) -> None:
+        entry = self._held("E4", extension.receipt, outcome.value)
+        if entry is not None:
+            self._set(self.live, entry.data.id, evolve(entry, due_us=at_us + extension.timeout_us))
 
-    def _buried(self, host: str, operation: op.Bury, applied: Applied[BuryOutcome]) -> None:
-        id = operation.receipt.id
-        found, entry = self._holder(operation.receipt), self.live.get(id)
-        if self._agrees(host, "F4", id, found, applied.value.value) and entry is not None and found == "newest":
-            self._bury(entry, kept=True, at_us=applied.at_us)
+    def _buried(self, operation: op.Bury, outcome: out.BuryOutcome, at_us: int) -> None:
+        entry = self._held("F4", operation.receipt, outcome.value)
+        if entry is not None:
+            self._bury(entry, kept=True, at_us=at_us)
 
-    def _discarded(self, host: str, operation: op.Discard, applied: Applied[tuple[DiscardOutcome, ...]]) -> None:
-        for name, outcome in zip(operation.letters, applied.value, strict=True):
+    def _discarded(self, operation: op.Discard, outcomes: tuple[out.DiscardOutcome, ...], at_us: int) -> None:
+        for name, outcome in zip(operation.letters, outcomes, strict=True):
             dead = self._dead(name)
             if outcome and dead is not None:
                 self._forget(dead)
 
     # --- reading (R1) -------------------------------------------------------------------------------------
 
-    def _peeked(self, host: str, operation: op.Peek, applied: Applied[Any]) -> None:
-        entry, pending = self.live.get(operation.id), applied.value
-        self._expect((pending is None) == (entry is None), "R1", host, operation.id, "a peek and the book disagree")
+    def _peeked(self, operation: op.Peek, pending: Any, at_us: int) -> None:
+        id, entry = operation.id, self.live.get(operation.id)
+        self._expect((pending is None) == (entry is None), "R1", id, "a peek and the book disagree")
         if pending is not None and entry is not None:
-            out = pending.state is EventState.UNCONFIRMED
-            self._expect(
-                out == (entry.out is not None), "R1", host, operation.id, f"it was seen as {pending.state.value}"
-            )
-            near = entry.due_us <= pending.next_us <= entry.due_us + entry.wait_us + SAME_CALL_US
-            self._expect(near, "R1", host, operation.id, f"its next time is {pending.next_us}, not {entry.due_us}")
+            unconfirmed = pending.state is EventState.UNCONFIRMED
+            self._expect(unconfirmed == (entry.out is not None), "R1", id, f"it was seen as {pending.state.value}")
+            near = entry.due_us <= pending.next_us <= entry.due_us + SAME_CALL_US
+            self._expect(near, "R1", id, f"its next time is {pending.next_us}, not {entry.due_us}")
 
     # --- helpers ------------------------------------------------------------------------------------------
 
-    def _holder(self, receipt: Receipt) -> str:
-        entry = self.live.get(receipt.id)
-        return "none" if entry is None else "newest" if entry.out == receipt else "old"
+    def _state(self, id: str) -> str:
+        entry = self.live.get(id)
+        return "none" if entry is None else "scheduled" if entry.out is None else "unconfirmed"
 
-    def _agrees(self, host: str, rules: str, id: str, found: str, outcome: str) -> bool:
-        """Whether an outcome fits to what a receipt is."""
+    def _held(self, rules: str, receipt: Receipt, outcome: str) -> Entry | None:
+        """The event that a receipt holds, if it does; the outcome of what is asked with it must say so."""
+        entry = self.live.get(receipt.id)
+        found = "none" if entry is None else "newest" if entry.out == receipt else "old"
         told = {"stale": "old", "not_found": "none"}.get(outcome, "newest")
-        self._expect(told == found, rules, host, id, f"by the {found} receipt the outcome was {outcome}")
-        return told == found
+        self._expect(told == found, rules, receipt.id, f"by the {found} receipt the outcome was {outcome}")
+        return entry if found == "newest" and told == found else None
 
     def _bury(self, entry: Entry, *, kept: bool, at_us: int) -> None:
         id = entry.data.id
@@ -456,16 +372,11 @@ class Ledger(Observer):
         else:
             book[id] = now
 
-    def _expect(self, holds: bool, rules: str, host: str, id: str, words: str) -> None:
+    def _expect(self, holds: bool, rules: str, id: str, words: str) -> None:
         if not holds:
-            self._complain(rules, host, id, words)
+            self._complain(rules, self._host, id, words)
 
 
 def _expiry(data: EventData, due_us: int) -> int | None:
     # Of the items of one call each has a microsecond of its own.
     return None if data.expires_after_us is None else due_us + data.expires_after_us + SAME_CALL_US
-
-
-def _early(delivery: Delivery, entry: Entry) -> str:
-    early_us = max(entry.due_us, delivery.due_us) - delivery.at_us
-    return f"delivery {delivery.receipt.delivery_number} came {early_us} us early"
