@@ -15,6 +15,7 @@ from dtimer.protocol.values import (
     LetterName,
     Member,
     NewEvent,
+    Receipt,
     Release,
 )
 from dtimer_conformance.programs import NO_RECEIPT, ClaimMore, Leap, Listen, OnDelivery, OnLetter, Serve, Wait
@@ -96,6 +97,8 @@ REFUSALS: Final = Alphabet(
 )
 
 _A_LATER: Final = Member("a", "i2")
+_MINE: Final = Receipt("x", 1, f"{1:016x}")
+"""Of the delivery with which the alphabet of lost calls begins."""
 LOST_CALLS: Final = Alphabet(
     "lost calls",
     "a call whose reply is lost, and its repetition, with calls of another client in between (F1)",
@@ -106,7 +109,7 @@ LOST_CALLS: Final = Alphabet(
         Move("its join is lost", Lost(op.Join(A), arrives=True)),
         Move("its join does not arrive", Lost(op.Join(A), arrives=False)),
         Move("its leave is lost", Lost(op.Leave(A), arrives=True)),
-        Move("its burial of x is lost", Lost(OnDelivery(0, op.Bury(NO_RECEIPT, "enough")), arrives=True)),
+        Move("its burial of x is lost", Lost(op.Bury(_MINE, "enough"), arrives=True)),
         Move("it repeats the call", Repeated()),
         Move("another posts x", _post("x", max_retries=1)),
         Move("another cancels x", op.Cancel(("x",))),

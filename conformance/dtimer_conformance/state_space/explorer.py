@@ -11,7 +11,7 @@ from dtimer_conformance.assertions import RuleBroken
 from dtimer_conformance.linearize import Violation
 from dtimer_conformance.state_space.canonical import canonical
 from dtimer_conformance.state_space.moves import Alphabet
-from dtimer_conformance.state_space.state import State
+from dtimer_conformance.state_space.state import Recorded, State
 
 MakeMachine = Callable[[str], Machine]
 MakeClock = Callable[[], StoreClock]
@@ -137,7 +137,7 @@ def play(
 def walked(
     alphabet: Alphabet, moves: Sequence[str], machine: MakeMachine = Machine, clock: MakeClock = StoreClock
 ) -> State:
-    """The world at the end of a path, with the program that a backend can be taken through.
+    """The state at the end of a path, with what was done, for a backend to be taken through.
 
     Raises:
         RuleBroken: something on the way is wrong.
@@ -146,6 +146,17 @@ def walked(
     for name in moves:
         state.do(alphabet.move(name).part)
     return state
+
+
+def sample(alphabet: Alphabet, number: int) -> list[Recorded]:
+    """So many of the paths of the short version, the longest ones, spread evenly over all: for backends to go, too.
+
+    None ends while the host's clock shows a time at which a store refuses everything.
+    """
+    explored = explore(alphabet, alphabet.short_depth, keep_paths=True)
+    longest = explored.paths[-explored.states[-1] :]
+    ends = (walked(alphabet, path) for path in longest[:: max(len(longest) // number, 1)])
+    return [end.recorded for end in ends if end.recorded is not None and end.clock.accepts(end.host_us)][:number]
 
 
 def _path(alphabet: Alphabet, parents: list[tuple[int, int]], index: int) -> tuple[str, ...]:

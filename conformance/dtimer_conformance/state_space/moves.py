@@ -8,7 +8,7 @@ from attrs import frozen
 
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import EventData
-from dtimer_conformance.programs import OnDelivery, Step
+from dtimer_conformance.programs import Step
 
 
 @frozen
@@ -27,7 +27,7 @@ class Lost:
         arrives: the call is applied, and only its reply is lost.
     """
 
-    call: Operation[object] | OnDelivery
+    operation: Operation[object]
     arrives: bool
 
 

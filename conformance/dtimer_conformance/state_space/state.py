@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, evolve, field
 
 from dtimer.limits import SECOND_US
 from dtimer.protocol import operations as op
-from dtimer.protocol.operations import SAFE, Operation
+from dtimer.protocol.operations import SAFE, Operation, Read
 from dtimer.protocol.values import (
     After,
     Applied,
@@ -20,14 +20,44 @@ from dtimer.protocol.values import (
     Receipt,
 )
 from dtimer.semantics import Machine, StoreClock
+from dtimer_conformance.history import Record
 from dtimer_conformance.programs import ClaimMore, Leap, Listen, OnDelivery, OnLetter, Serve, Step, Wait
 from dtimer_conformance.state_space.book import Book, LostCall, View
 from dtimer_conformance.state_space.judge import Judge
 from dtimer_conformance.state_space.moves import Alphabet, Lost, Part, Repeated, TimeOfDay
 
-START_US = 1_800_000_000 * SECOND_US
-RECEIPTS_MAX = 3
+START_US: Final = 1_800_000_000 * SECOND_US
+"""What the host's clock shows at first."""
+RECEIPTS_MAX: Final = 3
 """Of so many deliveries the newest, receipts are kept: moves speak of no others."""
+
+
+@define
+class Recorded:
+    """What a path did, as a program for :class:`dtimer_conformance.programs.Runner`, and what the machine answered.
+
+    Attributes:
+        program: with the time that begins at :data:`START_US`, and operations as they were made.
+        replies: to its operations.
+    """
+
+    program: list[Step] = field(factory=list)
+    replies: list[Applied[Any]] = field(factory=list)
+
+    def difference(self, history: list[Record]) -> str | None:
+        """Where a backend that was taken through the program, from that time on, has answered otherwise.
+
+        Its epoch is its own, and so is the name of its server; all else is equal, times included. A server may count
+        a listener that has just gone: where it has reached another one, nothing is compared from then on.
+        """
+        answers = [record for record in history if not isinstance(record.operation, Read)]
+        for record, expected in zip(answers, self.replies, strict=True):
+            reply = record.reply
+            if [told.reached for told in reply.announced] != [told.reached for told in expected.announced]:
+                return None
+            if reply != evolve(expected, epoch=reply.epoch, branch=reply.branch):
+                return f"{record.operation}\nexpected {expected}\n     got {reply}"
+        return None
 
 
 @define
@@ -41,7 +71,7 @@ class State:
         hears: nodes that receive announcements.
         server: the name of the server that answers (O2).
         receipts: of the newest deliveries, the last one last.
-        program: everything that was done, for a backend to do it too; None where nobody asks for it.
+        recorded: everything that was done, for a backend to do it too; None if it is not wanted.
     """
 
     machine: Machine
@@ -52,7 +82,7 @@ class State:
     server: str = ""
     receipts: tuple[Receipt, ...] = ()
     book: Book = field(factory=Book)
-    program: list[Step] | None = None
+    recorded: Recorded | None = None
     _claims: int = 0
     _view: View | None = None
     _viewed_us: int = 0
@@ -71,13 +101,13 @@ class State:
         Raises:
             RuleBroken: already then something is wrong.
         """
-        state = cls(machine("epoch"), clock(), Judge(), program=[] if recorded else None)
+        state = cls(machine("epoch"), clock(), Judge(), recorded=Recorded() if recorded else None)
         for part in alphabet.begin:
             state.do(part)
         return state
 
     def copy(self) -> State:
-        """Another that stands where this one does."""
+        """Another that stands where this one does; it records nothing."""
         return State(
             self.machine.copy(),
             evolve(self.clock),
@@ -87,7 +117,7 @@ class State:
             self.server,
             self.receipts,
             self.book.copy(),
-            None if self.program is None else self.program.copy(),
+            None,
             self._claims,
             self._view,
             self._viewed_us,
@@ -125,7 +155,7 @@ class State:
                 self.server, self._view = server, None
                 self._note(part)
             case Lost(call, arrives):
-                return self._lose(self._made(call), arrives=arrives)
+                return self._lose(call, arrives=arrives)
             case Repeated():
                 return self._repeat()
             case _:
@@ -182,6 +212,8 @@ class State:
         after = View.of(self.machine, at_us, self.server)
         self.judge.judge(operation, reply, self.server, before=before, after=after, book=self.book)
         self._note(operation)
+        if self.recorded is not None:
+            self.recorded.replies.append(reply)
         if isinstance(reply.value, Claimed):
             given = tuple(delivery.receipt for delivery in reply.value.deliveries)
             self.receipts = (*self.receipts, *given)[-RECEIPTS_MAX:]
@@ -195,8 +227,8 @@ class State:
 
     # --- lost calls (F1) ---------------------------------------------------------------------------------
 
-    def _lose(self, operation: Operation[Any] | None, *, arrives: bool) -> bool:
-        if operation is None or self.book.lost is not None or not self.clock.accepts(self.host_us):
+    def _lose(self, operation: Operation[Any], *, arrives: bool) -> bool:
+        if self.book.lost is not None or not self.clock.accepts(self.host_us):
             return False
         if arrives:
             self._ask(operation)
@@ -221,5 +253,5 @@ class State:
         return self._view
 
     def _note(self, step: Step) -> None:
-        if self.program is not None:
-            self.program.append(step)
+        if self.recorded is not None:
+            self.recorded.program.append(step)
