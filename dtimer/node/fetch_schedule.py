@@ -71,9 +71,10 @@ class Backoff:
 class FetchSchedule:
     """Decides when one node claims."""
 
-    def __init__(self, draw: Draw, pace: Pace) -> None:
+    def __init__(self, draw: Draw, read_pace: Callable[[], Pace]) -> None:
         self._draw = draw
-        self._pace = pace
+        self._read_pace = read_pace
+        self._pace = read_pace()
         self._backoff = Backoff(draw)
         self._subscribed = False
         self.joined(0)
@@ -109,10 +110,16 @@ class FetchSchedule:
         self._notified_us = due_us if self._notified_us is None else min(self._notified_us, due_us)
         self._notified_seq = max(self._notified_seq, seq)
 
-    def received_pulse(self, now_us: int) -> None:
-        """A node has claimed as a fallback, perhaps this one."""
+    def look(self) -> None:
+        """The store is known to have something for nodes that were not told."""
+        self._wanted = True
+
+    def received_pulse(self, now_us: int) -> bool:
+        """A node has claimed as a fallback, perhaps this one. Returns whether the pace is another one than before."""
         self._expect_pulse = False
+        before = self._pace
         self._restart_fallback(now_us)
+        return self._pace != before
 
     def claiming(self, now_us: int, claim: ClaimNow) -> None:
         """A claim is sent."""
@@ -187,4 +194,5 @@ class FetchSchedule:
         return due_us
 
     def _restart_fallback(self, now_us: int) -> None:
-        self._fallback_at_us = now_us + self._pace.pulse_silence_us + self._draw(self._pace.pulse_jitter_us)
+        pace = self._pace = self._read_pace()
+        self._fallback_at_us = now_us + pace.pulse_silence_us + self._draw(pace.pulse_jitter_us)

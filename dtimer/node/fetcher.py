@@ -100,7 +100,7 @@ class Fetcher:
         self._reporter = owner.context.reporter
         self._counters = owner.context.counters
         self._owner = owner
-        self._schedule = FetchSchedule(self._runtime.draw, session.backend.pace)
+        self._schedule = FetchSchedule(self._runtime.draw, lambda: session.backend.pace)
         self._health = health
         self._label = partition.label
         self._subscriber = Subscriber(
@@ -117,7 +117,9 @@ class Fetcher:
         self._unwelcome = 0
         self._rejoin = False
         self._signal = self._runtime.signal(f"node {node}")
-        self._watch_no_longer = session.losses.add(self._lost_writes)
+        self._unwatch = [session.losses.add(self._lost_writes)]
+        if self._runtime.simulator is not None:
+            self._unwatch.append(self._runtime.simulator.on_overdue(self._look))
         self._task: asyncio.Task[None] | None = None
         self._alarm_us: int | None = None
         """When the alarm rings; None while none is set."""
@@ -175,6 +177,11 @@ class Fetcher:
         self._rejoin = True
         self._signal.set()
 
+    def _look(self) -> None:
+        """A simulator says that an event waits in vain, or that this member was fenced."""
+        self._schedule.look()
+        self._signal.set()
+
     def dismiss(self) -> None:
         """End the loop when the call in flight has been answered, since the node was fenced in another partition."""
         self.dismissed, self.joined = True, False
@@ -203,7 +210,8 @@ class Fetcher:
         self._end()
 
     def _end(self) -> None:
-        self._watch_no_longer()
+        for end in self._unwatch:
+            end()
         self._signal.close()
 
     # --- the loop ------------------------------------------------------------------------------------------
@@ -432,9 +440,10 @@ class Fetcher:
     def _received(self, message: Message) -> None:
         if isinstance(message, Pulse):
             self._counters.pulses_heard += 1
-            self._schedule.received_pulse(self._runtime.now_us())
+            if self._schedule.received_pulse(self._runtime.now_us()):
+                self._signal.set()
             # No reason to look again now, nor at the end of the silence if that was waited for.
-            if self._alarm_us is not None and (at_us := self._schedule.due_us()) > self._alarm_us:
+            elif self._alarm_us is not None and (at_us := self._schedule.due_us()) > self._alarm_us:
                 self._alarm.cancel()
                 self._set_alarm(at_us)
             return

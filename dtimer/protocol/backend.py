@@ -90,6 +90,13 @@ class Simulator(Protocol):
         """The running context is about to handle this event, and may post; a simulator may raise, as above."""
         ...
 
+    def on_overdue(self, look: Callable[[], None]) -> Callable[[], None]:
+        """Call `look` when a node is to claim although no announcement says so, until the returned function is called.
+
+        In real time nodes look every now and then (W1); a simulator sees when that would find something.
+        """
+        ...
+
 
 class Runtime(Protocol):
     """Time and random numbers for a backend's timers, so that a simulator can replace both as a whole.
@@ -157,7 +164,10 @@ class TimerBackend(Operations):
     @property
     @abstractmethod
     def pace(self) -> Pace:
-        """How often nodes claim without an announcement (W1): ``Pace()``, unless announcements cannot get lost."""
+        """How often nodes claim without an announcement (W1): ``Pace()``, unless announcements cannot get lost.
+
+        It may change; a node goes by the new one from the next pulse on.
+        """
 
     @abstractmethod
     async def close(self) -> None:

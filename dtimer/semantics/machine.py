@@ -190,6 +190,11 @@ class Machine:
         """How many events are live."""
         return len(self._live)
 
+    @property
+    def head_us(self) -> int | None:
+        """When the first event of the queue can be claimed; None if there is none."""
+        return self._queue[0][0] if self._queue else None
+
     def apply(
         self, operation: Operation[ReplyT_co], *, at_us: int, reach: Reach, skew_us: int = 0, server: str = ""
     ) -> Applied[ReplyT_co]:
@@ -211,7 +216,7 @@ class Machine:
         value: object = self._perform(operation)
         self.last_us = max(self.last_us, at_us)
         claimer, self._claimer = self._claimer, None
-        announced = self._ring.settle(self._head_us(), at_us, reach, claimer=claimer)
+        announced = self._ring.settle(self.head_us, at_us, reach, claimer=claimer)
         arm = self._ring.arm
         if isinstance(value, Claimed) and arm is not None and arm.node == claimer:
             value = evolve(value, come_at_us=arm.due_us)
@@ -230,7 +235,7 @@ class Machine:
                 )
             refusals = 0 if entry.refusals is None else entry.refusals.number
             assert entry.counted + refusals <= entry.number, "what was refused counts as no attempt"
-        self._ring.check(self._head_us())
+        self._ring.check(self.head_us)
 
     def copy(self) -> Machine:
         """Another machine that stands where this one does; from then on each goes its own way."""
@@ -566,7 +571,7 @@ class Machine:
             delivered=sum(entry.number > 0 for entry in self._live.values()),
             dead_letters=self._letters.count(self._at_us),
             dead_letters_dropped=self._letters.dropped,
-            head_us=self._head_us(),
+            head_us=self.head_us,
             arm=self._ring.arm,
             ring=self._ring.members(),
         )
@@ -587,9 +592,6 @@ class Machine:
         now_us = self._tick()
         due_us = now_us + due.delay_us if isinstance(due, After) else due.due_us + self._skew_us
         return max(now_us, min(due_us, STORE_TIME_MAX_US))
-
-    def _head_us(self) -> int | None:
-        return self._queue[0][0] if self._queue else None
 
     def _end(self, id: str, reason: EndReason) -> EndedEvent:
         """E5, P7: gone, or a dead letter."""

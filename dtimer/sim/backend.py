@@ -18,10 +18,11 @@ from dtimer.errors import BackendClosed, InvalidArgument, StoreBusy, StoreRefuse
 from dtimer.limits import INSTANT_MAX_US, NAMESPACE_DEFAULT, SECOND_US
 from dtimer.loop_local import LoopRef
 from dtimer.protocol.backend import OperationMethods
-from dtimer.protocol.operations import Claim, Operation, ReplyT_co, Upcoming
-from dtimer.protocol.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup, Window
+from dtimer.protocol.operations import Claim, Operation, ReplyT_co
+from dtimer.protocol.values import Applied, Claimed, ClockReset, Message, Pace, Pulse, Wakeup
 from dtimer.semantics import Machine, StoreClock
 from dtimer.semantics.clock import CLOCK_BEYOND
+from dtimer.sim.overdue import JITTER_US, SELDOM_US
 from dtimer.sim.runtime import SimRuntime
 from dtimer.sim.sim_clock import SimClock
 from dtimer.sim.wakeups import Channels
@@ -34,10 +35,8 @@ HANG_AFTER_S: Final = 5.0
 EPOCH_BYTES: Final = 8
 SERVER: Final = "simulator"
 """The name of the server (rule O2): the only one there ever is."""
-PACE: Final = Pace(
-    pulse_silence_us=3_600 * SECOND_US, pulse_jitter_us=SECOND_US, poll_us=3_600 * SECOND_US, stretch_deadlines=True
-)
-"""No announcement gets lost here, so nodes need to look by themselves but seldom, and a virtual year passes quickly."""
+PACE: Final = Pace(pulse_silence_us=SELDOM_US, pulse_jitter_us=JITTER_US, poll_us=SELDOM_US, stretch_deadlines=True)
+"""No announcement gets lost here, and the simulator sees what waits in vain."""
 
 
 class SimBackend(SimClock, OperationMethods):
@@ -170,6 +169,7 @@ class SimBackend(SimClock, OperationMethods):
             self._channels.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
         if isinstance(operation, Claim) and operation.pulse and cast("Claimed", applied.value).status:
             self._channels.tell_all(applied.epoch, Pulse(operation.member.node, applied.at_us, applied.seq))
+        self._runtime.overdue.applied(applied, self._first_us())
         return applied
 
     async def _reach_store(self, name: str) -> None:
@@ -192,13 +192,13 @@ class SimBackend(SimClock, OperationMethods):
             # What waits there is not going to be woken, and must not be.
             self._channels.forget_all()
             self._world.begin_anew()
+            self._runtime.overdue.forget()
         self._home = LoopRef()
 
     def _first_us(self) -> int | None:
         """When the first event of the queue can be claimed."""
-        machine = self._machine
-        page = machine.apply(Upcoming(Window(), limit=1), at_us=machine.last_us, reach=lambda _: False).value
-        return self._virtual_us(page.items[0].next_us) if page.items else None
+        head_us = self._machine.head_us
+        return None if head_us is None else self._virtual_us(head_us)
 
     def _virtual_us(self, store_us: int) -> int:
         """When the store's clock shows this: they differ after the host's was set."""

@@ -12,15 +12,22 @@ from dtimer.protocol.backend import Cancellable, Signal
 from dtimer.protocol.values import EventData, NewEvent
 from dtimer.runtime import process_name
 from dtimer.sim.descent import Descent
+from dtimer.sim.overdue import Looks, Overdue
 from dtimer.sim.signal import SimSignal
 from dtimer.sim.world import World
 
 
 class SimRuntime:
-    """The :class:`dtimer.protocol.Runtime` of a simulator: the same seed and the same calls give the same run."""
+    """The :class:`dtimer.protocol.Runtime` of a simulator: the same seed and the same calls give the same run.
+
+    Attributes:
+        overdue: sees that an event waits in vain.
+    """
 
     def __init__(self, world: World, *, seed: int) -> None:
         self._world = world
+        self._looks = Looks()
+        self.overdue = Overdue(self._looks, self.now_us, self.call_at)
         self._descent = Descent(lambda: world.clock.moves, self.now_us)
         self._random = random.Random(seed)
 
@@ -65,6 +72,9 @@ class SimRuntime:
 
     def handing(self, event: EventData) -> None:
         self._descent.handing(event, self.caught)
+
+    def on_overdue(self, look: Callable[[], None]) -> Callable[[], None]:
+        return self._looks.add(look)
 
     def process_name(self) -> str:
         return process_name()

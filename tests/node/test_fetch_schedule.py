@@ -18,7 +18,7 @@ def no_jitter(below: int) -> int:
 @pytest.fixture
 def schedule() -> FetchSchedule:
     """Joined and subscribed at 0, its first claim answered at 0: nothing is due."""
-    schedule = FetchSchedule(no_jitter, Pace())
+    schedule = FetchSchedule(no_jitter, Pace)
     schedule.joined(0)
     schedule.subscribed(0)
     answer(schedule, 0)
@@ -39,7 +39,7 @@ def answer(
 
 
 def test_a_node_that_joined_claims_at_once_even_without_room() -> None:
-    schedule = FetchSchedule(no_jitter, Pace())
+    schedule = FetchSchedule(no_jitter, Pace)
     schedule.joined(0)
 
     assert schedule.next_claim(0, 0) == ClaimNow()
@@ -134,7 +134,7 @@ def test_a_node_without_room_leaves_looking_to_others(schedule: FetchSchedule) -
 
 
 def test_the_silence_is_longer_by_what_the_dice_say() -> None:
-    schedule = FetchSchedule(lambda below: below - 1, Pace())
+    schedule = FetchSchedule(lambda below: below - 1, Pace)
     schedule.joined(0)
     answer(schedule, 0)
 
@@ -271,7 +271,7 @@ def test_joining_again_voids_what_was_known(schedule: FetchSchedule) -> None:
 
 
 def test_a_backend_may_set_a_slower_pace() -> None:
-    schedule = FetchSchedule(no_jitter, Pace(pulse_silence_us=50, pulse_jitter_us=1, poll_us=30))
+    schedule = FetchSchedule(no_jitter, lambda: Pace(pulse_silence_us=50, pulse_jitter_us=1, poll_us=30))
     schedule.joined(0)
     answer(schedule, 0)
 

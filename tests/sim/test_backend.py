@@ -63,6 +63,39 @@ async def claim(sim: SimBackend, room: int = 8, **options: Any) -> list[Receipt]
     return [delivery.receipt for delivery in applied.value.deliveries]
 
 
+async def test_a_week_with_nothing_to_do_costs_no_looks(sim: SimBackend) -> None:
+    """Rule W1: the store knows that nothing is due."""
+    async with DTimer(sim) as timer, DTimer(sim, node_id="other") as other:
+        for node in (timer, other):
+            node.on("event", lambda event: None)
+        await timer.post("x", timedelta(days=7))
+        await sim.advance(0)
+        before = timer.counters.claims + other.counters.claims
+        await sim.advance(timedelta(days=6, hours=23))
+        assert timer.counters.claims + other.counters.claims == before
+        await sim.advance(timedelta(hours=1))
+        assert timer.counters.claims + other.counters.claims == before + 1
+
+
+async def test_an_event_whose_node_has_ended_waits_for_no_sign_of_life(sim: SimBackend) -> None:
+    """Rules D7 and W1: no announcement is lost, but the armed node claims no more, and has not left."""
+    came: list[datetime] = []
+    async with DTimer(sim, node_id="n1") as first, DTimer(sim, node_id="n2") as second:
+        for node in (first, second):
+            node.on("event", lambda event: came.append(sim.now))
+        await first.post("x", timedelta(seconds=1))
+        arm = (await sim.inspect()).value.arm
+        assert arm is not None
+        assert arm.node == "n1"
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("dtimer: node") and task.get_name().endswith("n1"):
+                task.cancel()
+        await sim.advance(timedelta(days=1))
+
+    (at,) = came
+    assert timedelta(seconds=1) < at - START < timedelta(seconds=2)
+
+
 def test_it_has_every_ability_of_a_backend(sim: SimBackend) -> None:
     """Checked by mypy, and at run time for what can be asked there."""
     backend: TimerBackend = sim

@@ -50,6 +50,7 @@ T = TypeVar("T")
 OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 EPOCH_NUM_BYTES: Final = 8
+PACE: Final = Pace()
 
 
 @frozen
@@ -238,7 +239,7 @@ class RedisPartition(OperationMethods):
 
     @property
     def pace(self) -> Pace:
-        return Pace()
+        return PACE
 
     async def close(self) -> None:
         """Its connections are the backend's."""

@@ -63,7 +63,7 @@ class LinkedBackend(OperationMethods):
 
     @property
     def pace(self) -> Pace:
-        return Pace()
+        return self._link.pace
 
     async def close(self) -> None:
         self._closed = True

@@ -166,5 +166,8 @@ class Channels:
     def of_node(self, epoch: str, node: str) -> list[Subscription]:
         return [subscription for subscription in self._of_epoch.get(epoch, ()) if subscription.node == node]
 
+    def of_all(self) -> tuple[Subscription, ...]:
+        return tuple(subscription for of_epoch in self._of_epoch.values() for subscription in of_epoch)
+
     def of_epoch(self, epoch: str) -> tuple[Subscription, ...]:
         return tuple(self._of_epoch.get(epoch, ()))

@@ -193,6 +193,8 @@ class Injector:
             if rate.per_hour > 0:
                 for target in nodes if issubclass(KINDS[kind], NodeFault) else (STORE,):
                     self._plan_drawn(kind, target, rate)
+        if faults.script or faults.rates:
+            cluster.server.fault()
 
     def inject(self, fault: Fault) -> Injected:
         """Let it happen now.
@@ -203,6 +205,7 @@ class Injector:
         self._check(fault, "fault")
         if not fault.applies(self._cluster):
             return Injected(fault, self._end, changed=False)
+        self._cluster.server.fault()
         for observer in self._cluster.server.observers:
             observer.on_fault(fault.kind, fault.target, _parameters(fault))
         injected = Injected(fault, self._end, changed=True)

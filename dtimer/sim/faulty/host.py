@@ -22,10 +22,11 @@ from dtimer.protocol.backend import Cancellable, Signal
 from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Claimed, EventData, NewEvent
 from dtimer.sim.faulty.backend import LinkedBackend, OnReply
-from dtimer.sim.faulty.link import Link, Moment
+from dtimer.sim.faulty.link import WAY_MIN_US, Link, Moment
 from dtimer.sim.faulty.observer import Field
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.loop import Process
+from dtimer.sim.overdue import Looks
 from dtimer.sim.rng import Rng
 from dtimer.user_code import is_outcome
 
@@ -129,6 +130,11 @@ class Host:
     def incarnation(self) -> int:
         """The so-many-th process of this host."""
         return self.process.incarnation
+
+    @property
+    def looks(self) -> Looks:
+        """Notified when the nodes on all hosts are to look."""
+        return self._server.looks
 
     def wall_clock(self) -> datetime:
         """The time of day as this host has it, right or wrong. Nothing in dtimer asks for it."""
@@ -397,6 +403,13 @@ class HostRuntime:
 
     def handing(self, event: EventData) -> None:
         self._host.descent.handing(event, self.caught)
+
+    def on_overdue(self, look: Callable[[], None]) -> Callable[[], None]:
+        def told() -> None:
+            # As by a message, so that this process goes on at an instant of its own.
+            self._loop.set_timer(self._process, self._loop.now_us + WAY_MIN_US, look)
+
+        return self._host.looks.add(told)
 
     def asleep_until(self, task: asyncio.Task[None]) -> int | None:
         """Unknown, so that deliveries are extended as in production, where a node may crash or be paused."""

@@ -10,10 +10,11 @@ from attrs import define
 from dtimer.errors import BackendError, OutcomeUnknown, StoreUnreachable
 from dtimer.limits import SECOND_US
 from dtimer.protocol.operations import Operation
-from dtimer.protocol.values import Applied, Message
+from dtimer.protocol.values import Applied, Message, Pace
 from dtimer.sim.faulty.connection import ADDRESS, CLOSED, WAKEUPS, Connection, Request, Subscription
 from dtimer.sim.faulty.server import Server
 from dtimer.sim.loop import Process
+from dtimer.sim.overdue import JITTER_US, SELDOM_US
 from dtimer.sim.rng import Rng
 
 WAY_MIN_US: Final = 100
@@ -32,6 +33,9 @@ Part: TypeAlias = Literal["request", "reply"]
 Loss: TypeAlias = Literal["silence", "disconnect"]
 """How the ends of a connection learn that something on it was lost."""
 Spoil: TypeAlias = Literal["lose", "delay", "repeat"]
+
+FAULTLESS: Final = Pace(pulse_silence_us=SELDOM_US, pulse_jitter_us=JITTER_US)
+FAULTY: Final = Pace()
 
 _LOW: Final = (1 << 32) - 1
 
@@ -254,6 +258,11 @@ class Link:
     def lose_no_more(self, part: Part) -> None:
         """Keep this part of the calls that were to be lost."""
         self._to_lose[part].clear()
+
+    @property
+    def pace(self) -> Pace:
+        """How often nodes look by themselves; while no announcement can be lost, only to show that they live (W1)."""
+        return FAULTLESS if self._server.faultless else FAULTY
 
     @property
     def sound(self) -> bool:

@@ -7,12 +7,13 @@ from typing import cast
 from dtimer.errors import BackendError, StoreRefused, StoreUnreachable
 from dtimer.protocol import operations as op
 from dtimer.protocol.outcomes import ClaimStatus
-from dtimer.protocol.values import Claimed, Message, Pulse, Wakeup
+from dtimer.protocol.values import Applied, Claimed, Message, Pulse, Wakeup
 from dtimer.sim.descent import Descent
 from dtimer.sim.faulty.connection import CLOSED, Channels, Request, Subscription
 from dtimer.sim.faulty.observer import Observer
 from dtimer.sim.faulty.store import FaultyStore
 from dtimer.sim.loop import SimLoop
+from dtimer.sim.overdue import Looks, Overdue
 from dtimer.sim.rng import Rng
 
 
@@ -25,6 +26,8 @@ class Server:
         store: what it keeps.
         channels: who listens.
         descent: which posts follow from which, whichever host they are made on.
+        faultless: no fault was injected so far, so no announcement can be lost, and nodes need not look by themselves.
+        looks: notified when nodes are to look all the same.
     """
 
     def __init__(self, loop: SimLoop, rng: Rng, *, start_us: int, observers: list[Observer]) -> None:
@@ -37,6 +40,9 @@ class Server:
             start_us=start_us, epochs=iter(lambda: epochs.token(8), ""), reach=self.channels.reaches
         )
         self.descent = Descent(lambda: loop.now_us, lambda: start_us + loop.now_us)
+        self.faultless = True
+        self.looks = Looks()
+        self._overdue: dict[str, Overdue] = {}
         self._ties = rng.of("ties")
         self._arrivals: dict[int, list[Request]] = {}
 
@@ -80,6 +86,8 @@ class Server:
             return
         for observer in self.observers:
             observer.on_applied(way.name, request.number, namespace, operation, applied)
+        if self.faultless:
+            self._see_overdue(namespace, applied)
         value = applied.value
         for told in applied.announced:
             self.tell(applied.epoch, told.node, Wakeup(told.due_us, applied.at_us, applied.seq))
@@ -98,6 +106,30 @@ class Server:
                 self.channels.add(request.subscription)
                 request.subscription.last_us = self.loop.now_us
         return error
+
+    # --- nodes that need not look ---------------------------------------------------------------------------
+
+    def _see_overdue(self, namespace: str, applied: Applied[object]) -> None:
+        overdue = self._overdue.get(namespace)
+        if overdue is None:
+            loop, process = self.loop, self.process
+            overdue = self._overdue[namespace] = Overdue(
+                self.looks, lambda: loop.now_us, lambda at_us, callback: loop.set_timer(process, at_us, callback)
+            )
+        machine = self.store.machine(namespace)
+        assert machine is not None, "it has applied something just now"
+        head_us = machine.head_us
+        overdue.applied(applied, None if head_us is None else head_us - self.store.clock_offset_us)
+
+    def fault(self) -> None:
+        """A fault is about to be injected: from now on nodes look as often as in production, as after a pulse (W1)."""
+        if self.faultless:
+            self.faultless = False
+            self.looks.clear()
+            for subscription in self.channels.of_all():
+                machine = self.store.machine(subscription.namespace)
+                assert machine is not None, "it has told its epoch, and nothing was lost so far"
+                subscription.way.carry(subscription, Pulse(self.process.name, machine.last_us, machine.seq))
 
     # --- announcements ------------------------------------------------------------------------------------
 

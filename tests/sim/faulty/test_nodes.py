@@ -28,6 +28,7 @@ from dtimer.sim import (
     FalseAnnouncement,
     Faults,
     Hold,
+    Host,
     Latency,
     LoseCalls,
     Partition,
@@ -72,6 +73,60 @@ def posted(simulation: Simulation, faults: Faults, *, max_retries: int = 5) -> t
 
 def crashed_at(moment: str, count: int) -> tuple[Run[None], Shop]:
     return posted(Simulation(seed=7, nodes=2), Faults(script=[(0, Crash("n1", 1.0, moment, count))]))  # type: ignore[arg-type]
+
+
+def test_nodes_do_not_look_by_themselves_until_something_goes_wrong() -> None:
+    """Rule W1: before the first fault a node only shows that it lives; from then on the pulse insures it."""
+    simulation = Simulation(nodes=3)
+    shop = Shop(simulation)
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+        await timer.post({}, delay=3_600_000)
+        await asyncio.sleep(600)
+        assert 3 * 60 <= sum(counters(shop, name).claims for name in simulation.nodes) < 3 * 70
+        assert not any(counters(shop, name).pulses_heard for name in simulation.nodes)
+        assert world.inject(SpoilAnnouncements("n1"))
+        heard = {name: counters(shop, name).pulses_heard for name in simulation.nodes}
+        await asyncio.sleep(60)
+        for name in ("n2", "n3"):
+            assert counters(shop, name).pulses_heard - heard[name] > 60
+
+    simulation.run(scenario)
+
+
+def test_an_event_whose_node_has_ended_waits_for_no_sign_of_life() -> None:
+    """Rules D7 and W1: nothing is wrong with announcements, but the armed node claims no more, and has not left."""
+    simulation = Simulation(nodes=3)
+    ended = {name: asyncio.Event() for name in simulation.nodes}
+    came_s: list[float] = []
+
+    @simulation.node
+    async def program(host: Host) -> None:
+        timer = DTimer(host.backend(), node_id=host.name)
+        timer.on("event", lambda event: came_s.append(asyncio.get_running_loop().time()))
+        async with timer:
+            await ended[host.name].wait()
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("dtimer: node"):
+                    task.cancel()
+            await host.forever()
+
+    async def scenario(world: World) -> None:
+        timer = DTimer(world.backend())
+        for number in range(1, 3):
+            await asyncio.sleep(1)
+            begun_s = asyncio.get_running_loop().time()
+            await timer.post({}, delay=2_000)
+            inspection = world.inspect()
+            assert inspection is not None
+            assert inspection.arm is not None
+            ended[inspection.arm.node].set()
+            await asyncio.sleep(8)
+            assert len(came_s) == number
+            assert 2.05 < came_s[-1] - begun_s < 3
+
+    simulation.run(scenario)
 
 
 def test_a_node_may_die_before_any_of_its_steps() -> None:
@@ -222,6 +277,9 @@ class TestTheStore:
         async def scenario(world: World) -> None:
             timer = DTimer(world.backend())
             await asyncio.sleep(2)
+            await timer.post({}, delay=10)
+            await asyncio.sleep(0.1)
+            shop.handled.clear()
             world.inject(RestartStore(lose_s=lose_s, down_s=2, loading_s=1))  # type: ignore[arg-type]
             await asyncio.sleep(8)
             inspection = world.inspect()
