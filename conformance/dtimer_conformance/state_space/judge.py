@@ -40,7 +40,7 @@ from dtimer.protocol.values import (
     Release,
     RingMember,
 )
-from dtimer.sim.checks.ledger import SAME_CALL_US, Ledger
+from dtimer.sim.checks.ledger import Ledger
 from dtimer_conformance.assertions import RuleBroken
 from dtimer_conformance.state_space.book import Book, LostCall, Refused, View
 
@@ -179,7 +179,7 @@ def _agree(after: View, book: Book) -> None:
         out = pending.state is EventState.UNCONFIRMED
         _expect(out == (entry.out is not None), "R1", f"{id!r} is {pending.state.value}")
         _expect(
-            entry.due_us <= pending.next_us <= entry.due_us + entry.wait_us + SAME_CALL_US,
+            entry.due_us <= pending.next_us <= entry.due_by_us,
             "T3",
             f"{id!r} is next at {pending.next_us}, and was to be at {entry.due_us}",
         )

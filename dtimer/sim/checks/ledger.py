@@ -12,6 +12,7 @@ from typing import Any, Final
 from attrs import define, evolve, frozen
 from typing_extensions import override
 
+from dtimer.limits import REFUSAL_WAIT_MAX_US, STORE_TIME_MAX_US
 from dtimer.protocol import operations as op
 from dtimer.protocol import outcomes as out
 from dtimer.protocol.operations import Operation, Read
@@ -46,6 +47,7 @@ class Entry:
 
     Attributes:
         due_us: it is not claimable before; by the store's clock, like all times here.
+        wait_us: for so much longer at most the store may keep it back (F4).
         expires_us: it is not delivered after.
         number: of its newest delivery.
         counted: how many of its deliveries count.
@@ -58,6 +60,12 @@ class Entry:
     number: int = 0
     counted: int = 0
     out: Receipt | None = None
+    wait_us: int = 0
+
+    @property
+    def due_by_us(self) -> int:
+        """It is claimable from then on at the latest."""
+        return self.due_us + self.wait_us + SAME_CALL_US
 
     @property
     def spent(self) -> bool:
@@ -181,7 +189,9 @@ class Ledger(Observer):
         expected = _PUT[if_exists] if data.id in self.live else "created"
         self._expect(outcome == expected, "P3", data.id, f"a post was {outcome} and should have been {expected}")
         if expected in {"created", "replaced"}:
-            due_us = at_us + due.delay_us if isinstance(due, After) else max(due.due_us, at_us)
+            skew_us = 0 if self._last is None else self._last.skew_us
+            due_us = at_us + due.delay_us if isinstance(due, After) else max(due.due_us + skew_us, at_us)
+            due_us = min(due_us, STORE_TIME_MAX_US)
             self._set(self.live, data.id, Entry(data, due_us, _expiry(data, due_us)))
 
     # --- delivery (D1 to D6, T3, T4) ----------------------------------------------------------------------
@@ -214,7 +224,7 @@ class Ledger(Observer):
         early_us = max(entry.due_us, given.due_us) - given.at_us
         in_time = given.at_us >= given.due_us >= entry.due_us
         self._expect(in_time, "T3 D1", id, f"delivery {number} came {early_us} us early")
-        near = given.due_us <= entry.due_us + SAME_CALL_US
+        near = given.due_us <= entry.due_by_us
         self._expect(near, "D3", id, f"its due time is {given.due_us}, not {entry.due_us}")
         self._expect(number == entry.number + 1, "D2", id, f"delivery {number} followed delivery {entry.number}")
         self._expect(given.num_retries == counted, "D2", id, f"{given.num_retries} retries after {counted} that count")
@@ -228,7 +238,7 @@ class Ledger(Observer):
         if data.requires_confirm:
             timeout_us = operation.confirm_timeout_us if data.confirm_timeout_us is None else data.confirm_timeout_us
             deadline_us = given.at_us + timeout_us
-            after = evolve(entry, due_us=deadline_us, number=number, counted=counted + 1, out=given.receipt)
+            after = Entry(data, deadline_us, entry.expires_us, number, counted + 1, given.receipt)
         right = given.deadline_us == deadline_us
         self._expect(right, "D4", id, f"its deadline is {given.deadline_us}, not {deadline_us}")
         self._set(self.live, id, after)
@@ -280,7 +290,7 @@ class Ledger(Observer):
         self._expect(outcome.value == expected, "E3", id, f"a change of delay was {outcome.value}")
         if entry is not None and entry.out is None:
             due_us = at_us + operation.delay_us
-            self._set(self.live, id, evolve(entry, due_us=due_us, expires_us=_expiry(entry.data, due_us)))
+            self._set(self.live, id, evolve(entry, due_us=due_us, expires_us=_expiry(entry.data, due_us), wait_us=0))
 
     def _given_back(self, operation: op.GiveBack, outcome: out.ReleaseOutcome, at_us: int) -> None:
         id, how, released = operation.receipt.id, operation.how, out.ReleaseOutcome.RELEASED
@@ -293,10 +303,11 @@ class Ledger(Observer):
         if how is Release.FAILED:
             self._expect(outcome is released, "F3", id, f"of a failed delivery, {outcome.value}")
         elif outcome is released:
-            # When a refused one is due the store says (F4): not before now, at least.
-            due_us = at_us + (0 if how is Release.REFUSED else operation.delay_us)
+            # When a refused one is due the store says (F4).
+            delay_us, wait_us = (0, REFUSAL_WAIT_MAX_US) if how is Release.REFUSED else (operation.delay_us, 0)
             counted = entry.counted - (how is not Release.COUNTED)
-            self._set(self.live, id, evolve(entry, due_us=due_us, counted=counted, out=None))
+            after = evolve(entry, due_us=at_us + delay_us, counted=counted, out=None, wait_us=wait_us)
+            self._set(self.live, id, after)
         else:
             kept = entry.data.dead_letter or outcome is out.ReleaseOutcome.BURIED
             self._bury(entry, kept=kept, at_us=at_us)
@@ -330,7 +341,7 @@ class Ledger(Observer):
         if pending is not None and entry is not None:
             unconfirmed = pending.state is EventState.UNCONFIRMED
             self._expect(unconfirmed == (entry.out is not None), "R1", id, f"it was seen as {pending.state.value}")
-            near = entry.due_us <= pending.next_us <= entry.due_us + SAME_CALL_US
+            near = entry.due_us <= pending.next_us <= entry.due_by_us
             self._expect(near, "R1", id, f"its next time is {pending.next_us}, not {entry.due_us}")
 
     # --- helpers ------------------------------------------------------------------------------------------
