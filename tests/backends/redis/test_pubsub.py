@@ -180,8 +180,10 @@ async def test_what_came_before_the_end_is_still_heard(server: Server) -> None:
     """It was said while somebody listened."""
     with server.client() as client:
         async with Proxy(server.port) as proxy, subscribe(connections(proxy), CHANNELS) as messages:
-            client.publish(CHANNELS.node, "1 30 20 7")
-            client.publish(CHANNELS.node, "1 30 20 8")
+            with client.pipeline() as both:  # in one piece, so that the proxy has passed on both or none
+                both.publish(CHANNELS.node, "1 30 20 7")
+                both.publish(CHANNELS.node, "1 30 20 8")
+                both.execute()
             assert await anext(messages) == Wakeup(due_us=30, at_us=20, seq=7)
             proxy.cut()
             await until(lambda: not proxy.num_open)
