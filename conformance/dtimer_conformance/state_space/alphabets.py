@@ -22,7 +22,7 @@ from dtimer_conformance.programs import NO_RECEIPT, ClaimMore, Leap, Listen, OnD
 from dtimer_conformance.state_space.moves import Alphabet, Lost, Move, Repeated, TimeOfDay
 
 OVERDUE_US: Final = 60 * MILLISECOND_US
-"""Later than this everybody may claim an event (D6), and an armed node that has not come is suspect (W5)."""
+"""Later than this every member may claim an event (D6), and an armed node that has not come is suspect (W5)."""
 TIMEOUT_US: Final = 80 * MILLISECOND_US
 """Of confirms: passed by two waits."""
 
@@ -168,10 +168,11 @@ CLOCK: Final = Alphabet(
         Move("the first server answers", Serve("s1")),
         Move("a second passes", Wait(SECOND_US)),
     ),
-    depth=8,
+    depth=7,
     short_depth=5,
-    past_us=2 * SECOND_US,
-    ahead_us=20 * SECOND_US,
+    # A leap brings back whatever lies in between.
+    past_us=400 * YEAR_US,
+    ahead_us=400 * YEAR_US,
 )
 
 EXPIRY: Final = Alphabet(

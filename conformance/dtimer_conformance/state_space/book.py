@@ -39,7 +39,7 @@ class View:
         at_us = max(at_us, machine.last_us)
 
         def seen(read: Operation[T]) -> T:
-            return machine.apply(read, at_us=at_us, reach=_nobody, server=server).value
+            return machine.apply(read, at_us=at_us, reach=_unheard, server=server).value
 
         look = seen(_INSPECT)
         letters = seen(_LETTERS).items if look.dead_letters else ()
@@ -126,5 +126,5 @@ _BRANCHES = op.ListBranches()
 _LETTERS = op.ListDeadLetters(None, 16)
 
 
-def _nobody(_: str) -> bool:
+def _unheard(_: str) -> bool:
     return False

@@ -8,7 +8,7 @@ are gone through, so that one which is added to the machine is part of the form 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from typing import Any, Final, cast
@@ -31,15 +31,15 @@ _NOT_READ: Final = frozenset({"seq", "_last_position"})
 """Of other parts: shown to people alone, or later than all there are."""
 _RANKS: Final = ("position", "joins")
 _TOKENS: Final = "nonce"
-_SKEWS: Final = frozenset({"skew_us", "wall_skew_us"})
+_DURATIONS: Final = frozenset({"skew_us", "wall_skew_us", "wait_us"})
 CENTURY_US: Final = 100 * YEAR_US
 
 _AS_IT_IS: Final = frozenset({bool, bytes, type(None), EventData, Member})
 """What the form has as it is; so are enums and operations."""
 
 
-def canonical(state: State, alphabet: Alphabet) -> Hashable:
-    """The form of a state, to be hashed and compared."""
+def canonical(state: State, alphabet: Alphabet) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The form of a state, to be hashed and compared: its parts, of which times are pairs, and what is beside them."""
     form = _Form()
     machine, book = vars(state.machine), state.book
     for name in _OF_MACHINE:
@@ -76,7 +76,7 @@ class _Form:
         if kind is int:
             if name in self._ranks:
                 self._ranks[name].append(len(parts))
-            elif name.endswith("_us") and name not in _SKEWS:
+            elif name.endswith("_us") and name not in _DURATIONS:
                 self._times.append(len(parts))
             parts.append(value)
         elif kind is str:
@@ -99,7 +99,7 @@ class _Form:
             for inner in _fields(kind):
                 self.add(inner, getattr(value, inner))
 
-    def finished(self, now_us: int, past_us: int, ahead_us: int) -> tuple[Hashable, ...]:
+    def finished(self, now_us: int, past_us: int, ahead_us: int) -> tuple[Any, ...]:
         """The form, at this time."""
         parts = self._parts
         for places in self._ranks.values():

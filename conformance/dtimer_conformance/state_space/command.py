@@ -16,12 +16,14 @@ def main(arguments: Sequence[str]) -> int:
         prog="worlds", description="Takes the state machine through all programs of a few moves, and judges each step."
     )
     parser.add_argument("names", nargs="*", metavar="ALPHABET", help=f"all unless given: {', '.join(ALPHABETS)}")
-    parser.add_argument("--depth", type=int, metavar="N", help="so many moves, in place of what each alphabet says")
+    parser.add_argument(
+        "--depth", type=int, metavar="N", help="the number of moves, in place of what each alphabet says"
+    )
     parser.add_argument("--short", action="store_true", help="the depths of the tests")
     parsed = parser.parse_args(arguments)
     unknown = [name for name in parsed.names if name not in ALPHABETS]
     if unknown:
-        parser.error(f"there is no alphabet {unknown[0]!r}, only {', '.join(ALPHABETS)}")
+        parser.error(f"unknown alphabet {unknown[0]!r}: say one of {', '.join(ALPHABETS)}")
     chosen = [ALPHABETS[name] for name in parsed.names] or [*ALPHABETS.values()]
     explored = [_explored(alphabet, parsed.depth, short=parsed.short) for alphabet in chosen]
     states, transitions = sum(sum(each.states) for each in explored), sum(each.transitions for each in explored)

@@ -40,9 +40,9 @@ class Explored:
     """What was gone through.
 
     Attributes:
-        states: how many there are with so many moves from the beginning and no fewer; the beginning is the first.
+        states: how many are first reached by 0 moves, by one, by two, and so on.
         transitions: moves that were made.
-        closed: there is no state with more moves.
+        closed: more moves lead to nothing new.
         found: the first violation; the rest was not explored then.
         paths: one to each state, if they were asked for.
     """
@@ -68,7 +68,7 @@ def explore(
     progress: Callable[[int, int, int], None] = lambda depth, states, transitions: None,
     keep_paths: bool = False,
 ) -> Explored:
-    """Go through all states that so many moves lead to, and judge each move.
+    """Go through all states that paths of this length lead to, and judge each move.
 
     Args:
         machine, clock: what is explored, given an epoch.
@@ -149,7 +149,7 @@ def walked(
 
 
 def sample(alphabet: Alphabet, number: int) -> list[Recorded]:
-    """So many of the paths of the short version, the longest ones, spread evenly over all: for backends to go, too.
+    """Some of the longest paths of the short version, at most `number`, spread evenly, for backends to go, too.
 
     None ends while the host's clock shows a time at which a store refuses everything.
     """

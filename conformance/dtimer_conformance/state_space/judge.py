@@ -192,7 +192,7 @@ def _taken(asked: op.Claim, reply: Applied[Any], before: View, after: View) -> N
     """Who may take what (D6, T3), that nothing is left without a word (D5, D7), and in which order (T4)."""
     claimed = reply.value
     if claimed.status is not ClaimStatus.JOINED:
-        _expect(not claimed.deliveries and not claimed.ended, "N1", "a node that is no member was given something")
+        _expect(not claimed.deliveries and not claimed.ended, "N1", "a node that has not joined was given something")
         return
     touched = {receipt.id for receipt in asked.confirming} | {extension.receipt.id for extension in asked.extending}
     arm = _arm_found(asked, reply, before)
@@ -312,7 +312,7 @@ def _errors(asked: Operation[Any], reply: Applied[Any], before: View, book: Book
 
 
 def _forget(after: View, book: Book) -> None:
-    """What is not live, or was posted anew, has no past."""
+    """What is not live, or was posted again, has no past."""
     for past in (book.holders, book.errors):
         for id in [id for id in past if id not in after.pending or not after.pending[id].delivery_number]:
             del past[id]
@@ -455,7 +455,7 @@ def _armed(asked: Operation[Any], reply: Applied[Any], before: View, after: View
     mine = arm is not None and arm.node == claimer
     _expect(come_at_us == (arm.due_us if arm is not None and mine else None), "W4", f"it is to come at {come_at_us}")
     eligible = [member.node for member in after.look.ring if member.parked is None]
-    _expect(arm is not None or head_us is None or not eligible, "W2", f"nobody is armed, and {eligible} could be")
+    _expect(arm is not None or head_us is None or not eligible, "W2", f"none is armed, and {eligible} could be")
     _expect(arm is None or arm.node in eligible, "D8", f"it is armed, and only {eligible} can come")
     if arm is None:
         return
@@ -467,7 +467,7 @@ def _armed(asked: Operation[Any], reply: Applied[Any], before: View, after: View
     if isinstance(asked, op.Claim) and kept is not None and kept.node == claimer and reply.value.deliveries:
         kept = None
     if kept is None or kept.node not in eligible or not _is_same(kept.node, before, after):
-        # After the claim of the one that was armed it is asked for anew, and else of those who heard it the first.
+        # After the claim of the one that was armed the arm goes to the first of those who can come.
         _expect(arm.node == eligible[0], "W4", f"{arm.node} is armed, and {eligible[0]} comes first")
     elif claimer != kept.node and reply.announced:
         _expect(reply.announced[0].due_us < kept.due_us, "W3", "the armed node was told what it knows")

@@ -29,7 +29,7 @@ from dtimer_conformance.state_space.moves import Alphabet, Lost, Part, Repeated,
 START_US: Final = 1_800_000_000 * SECOND_US
 """What the host's clock shows at first."""
 RECEIPTS_MAX: Final = 3
-"""Of so many deliveries the newest, receipts are kept: moves speak of no others."""
+"""Receipts of the newest deliveries are kept, up to this number: moves speak of no others."""
 
 
 @define
@@ -96,7 +96,7 @@ class State:
         *,
         recorded: bool = False,
     ) -> State:
-        """As the alphabet begins.
+        """The first state of an alphabet.
 
         Raises:
             RuleBroken: already then something is wrong.
