@@ -13,10 +13,10 @@ DEV = $(or $(PYTHON),$(error No Python >= 3.11 found. Install one, or name it: m
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format typecheck soak worlds reports digests bench findings lock clean
+.PHONY: help setup demo test test-all lint format typecheck soak worlds reports digests bench findings lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## make a virtual environment for every Python >= 3.11 found
 	@$(DEV) setup
@@ -24,8 +24,11 @@ setup: ## make a virtual environment for every Python >= 3.11 found
 demo: ## run the demonstration (ARGS="--redis-url redis://...")
 	@$(DEV) demo $(ARGS)
 
-test: ## lint, typecheck, then pytest on every Python >= 3.11 found (ARGS="-k name")
+test: ## lint, typecheck, then pytest on every Python >= 3.11 found; what CI runs (ARGS="-k name")
 	@$(DEV) test $(ARGS)
+
+test-all: ## every test on every Python and server found, and the long ones; an hour (ARGS="-k name")
+	@$(DEV) test-all $(ARGS)
 
 lint: ## check format and style
 	@$(DEV) lint

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -96,9 +97,12 @@ def find_pythons() -> dict[tuple[int, int], Path]:
     return dict(sorted(found.items()))
 
 
-def step(name: str, command: Sequence[str | Path], bin_directory: Path | None = None) -> None:
+def step(
+    name: str, command: Sequence[str | Path], bin_directory: Path | None = None, *, beside_others: bool = False
+) -> None:
     """Runs a command quietly: one line when it works, all its output when it does not."""
-    print(f"{name:<34}", end=" ", flush=True)
+    if not beside_others:
+        print(f"{name:<34}", end=" ", flush=True)
     start = time.monotonic()
     result = subprocess.run(
         command,
@@ -110,7 +114,9 @@ def step(name: str, command: Sequence[str | Path], bin_directory: Path | None = 
         errors="replace",
         check=False,
     )
-    print(f"{'ok' if result.returncode == 0 else 'FAILED':<6} {time.monotonic() - start:6.1f} s", flush=True)
+    begun = f"{name:<34} " if beside_others else ""
+    verdict = "ok" if result.returncode == 0 else "FAILED"
+    print(f"{begun}{verdict:<6} {time.monotonic() - start:6.1f} s", flush=True)
     if result.returncode:
         print(result.stdout, end="", flush=True)
         fail(f"{name}: exit code {result.returncode}")
@@ -160,8 +166,8 @@ class Environment:
         """Installs a project, whose dependencies and build tools the lock has brought."""
         step(f"{self.name}: {what}", [*self.pip, "--no-build-isolation", "--no-deps", *arguments])
 
-    def check(self, name: str, *command: str) -> None:
-        step(f"{self.name}: {name}", [self.bin / command[0], *command[1:]], self.bin)
+    def check(self, name: str, *command: str, beside_others: bool = False) -> None:
+        step(f"{self.name}: {name}", [self.bin / command[0], *command[1:]], self.bin, beside_others=beside_others)
 
     def run(self, program: str, *arguments: str, folder: Path = ROOT, **variables: str) -> int:
         """Runs a program with its output shown."""
@@ -177,10 +183,14 @@ class Environment:
         os.execve(path, [path, *arguments], child_environment(self.bin))
 
 
+def found_environments() -> list[Environment]:
+    """For each Python found, oldest version first; not yet made."""
+    return [Environment(f"{major}.{minor}", base) for (major, minor), base in find_pythons().items()]
+
+
 def prepared(everything: bool = False) -> list[Environment]:
     """The oldest version's environment, or those of all versions, ready for use."""
-    environments = [Environment(f"{major}.{minor}", base) for (major, minor), base in find_pythons().items()]
-    environments = environments if everything else environments[:1]
+    environments = found_environments() if everything else found_environments()[:1]
     for environment in environments:
         environment.prepare()
     return environments
@@ -192,8 +202,12 @@ def run_lint(environment: Environment) -> None:
 
 
 def run_typecheck(environment: Environment) -> None:
-    environment.check("mypy", "mypy")
-    environment.check("basedpyright", "basedpyright", "--pythonpath", str(environment.python))
+    """Both at once, since each keeps one core busy."""
+    commands = (["mypy"], ["basedpyright", "--pythonpath", str(environment.python)])
+    with ThreadPoolExecutor() as pool:
+        checks = [pool.submit(environment.check, command[0], *command, beside_others=True) for command in commands]
+    for check in checks:
+        check.result()
 
 
 def setup(_: Sequence[str]) -> int:
@@ -215,6 +229,18 @@ def run_example(environment: Environment) -> int:
     return example.run("pytest", folder=EXAMPLE)
 
 
+def run_pytest(environment: Environment, arguments: Sequence[str], servers: str) -> int:
+    """The tests that `tests/support/selection.py` chooses by that word."""
+    start = time.monotonic()
+    print(f"{environment.name}: pytest, DTIMER_TEST_SERVERS={servers}", flush=True)
+    # The console script, not `python -m`: the latter would put the repository's root on sys.path.
+    # Tests of real servers mostly wait, so there is room for more workers than cores.
+    options = ["-n", WORKERS, "--dist", "worksteal"]
+    code = environment.run("pytest", *options, *arguments, DTIMER_TEST_SERVERS=servers)
+    print(f"{environment.name}: pytest {time.monotonic() - start:.0f} s", flush=True)
+    return code
+
+
 def test(arguments: Sequence[str]) -> int:
     environments = prepared(everything=True)
     run_lint(environments[0])
@@ -223,15 +249,39 @@ def test(arguments: Sequence[str]) -> int:
         return code
     for environment in environments:
         # Servers do not differ by Python: one version talks to all that are found, the others to the first.
-        servers = "all" if environment is environments[0] else "first"
-        print(f"{environment.name}: pytest, {servers} of the servers found", flush=True)
-        # The console script, not `python -m`: the latter would put the repository's root on sys.path.
-        # Tests of real servers mostly wait, so there is room for more workers than cores.
-        if code := environment.run(
-            "pytest", "-n", WORKERS, "--dist", "worksteal", *arguments, DTIMER_TEST_SERVERS=servers
-        ):
+        if code := run_pytest(environment, arguments, "shared" if environment is environments[0] else "first"):
             return code
     return 0
+
+
+def test_all(arguments: Sequence[str]) -> int:
+    """All of it, even if a part fails. What this machine lacks is named, and is no failure."""
+    environments: list[Environment] = []
+    for environment in found_environments():
+        try:
+            environment.prepare()
+        except SystemExit as problem:
+            print(f"Python {environment.name} is left out: {problem}", flush=True)
+        else:
+            environments.append(environment)
+    if not environments:
+        fail("no environment could be made")
+    run_lint(environments[0])
+    run_typecheck(environments[0])
+    codes = [] if arguments else [run_example(environments[0]), worlds([])]
+    for environment in environments:
+        codes.append(run_pytest(environment, arguments, "all"))
+    for environment in environments:
+        environment.run("python", "-P", "-m", "support.lacking", PYTHONPATH=str(ROOT / "tests"))
+    missing = missing_pythons([environment.name for environment in environments])
+    print(f"supported Pythons that were not tried: {', '.join(missing) or 'none'}", flush=True)
+    return 1 if any(codes) else 0
+
+
+def missing_pythons(found: Sequence[str]) -> list[str]:
+    """Of the versions that the project says it supports, those that are not among the ones found."""
+    supported = re.findall(r"Python :: (3\.\d+)\"", (ROOT / "pyproject.toml").read_text())
+    return [version for version in supported if version not in found]
 
 
 def lint(_: Sequence[str]) -> int:
@@ -305,6 +355,7 @@ WORKERS = "4"
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "setup": setup,
     "test": test,
+    "test-all": test_all,
     "lint": lint,
     "typecheck": typecheck,
     "format": format_code,

@@ -1,24 +1,17 @@
-"""Fixtures for tests that need a real server. Each such test runs on every server that this host has."""
+"""Fixtures for tests that need a real server, which run on each that this host has; and which tests are run."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
+from support.selection import pytest_collection_modifyitems
 from support.servers import Binary, Server, StartServer, running, server_binaries
 from support.worlds import RedisWorld, SimWorld, World
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long and does not differ by Python is left to the Python that talks to all servers."""
-    if os.environ.get("DTIMER_TEST_SERVERS") == "first":
-        skip = pytest.mark.skip("marked `once`: runs on one Python only")
-        for item in items:
-            if item.get_closest_marker("once"):
-                item.add_marker(skip)
+__all__ = ["pytest_collection_modifyitems"]
 
 
 @pytest.fixture(

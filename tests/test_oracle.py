@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from dtimer import DTimer, Event, Post
 from dtimer.backends.redis import RedisBackend
 from support.processes import node_processes
@@ -50,6 +52,8 @@ async def test_thirty_single_events_go_round_three_nodes(world: World) -> None:
     assert [len(node.events) for node in nodes] == [SINGLES // 3] * 3
 
 
+@pytest.mark.once
+@pytest.mark.any_server
 async def test_of_eight_full_processes_each_gets_one_of_eight_events(server: Server) -> None:
     """The same where the store alone connects the nodes."""
     async with (
@@ -66,6 +70,8 @@ async def test_of_eight_full_processes_each_gets_one_of_eight_events(server: Ser
         assert not [error for node in nodes for error in node.errors]
 
 
+@pytest.mark.once
+@pytest.mark.any_server
 async def test_thirty_single_events_go_round_three_processes(server: Server) -> None:
     """The same where the store alone connects the nodes; which is first in the ring is up to their joins."""
     async with (

@@ -27,6 +27,8 @@ from support.inside import dispatcher_of
 from support.servers import Server
 from support.waiting import until
 
+pytestmark = pytest.mark.any_server
+
 
 async def test_a_handler_that_blocks_the_loop_is_named_and_the_subscription_is_not_blamed(server: Server) -> None:
     """It was: what its node had not read yet was taken for not having been said."""

@@ -187,6 +187,7 @@ def test_two_builds_take_their_turns_in_alternation() -> None:
     assert AGAINST.steady_rounds >= ROUNDS_MIN
 
 
+@pytest.mark.campaign
 def test_a_build_is_compared_with_that_of_a_commit(tmp_path: Path) -> None:
     """The commit's own worker runs its own code: here, one that takes its time for each post of a lone caller."""
     from benchmarks.bench import QUICK_AGAINST, Bench

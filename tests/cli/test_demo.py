@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from support.servers import running, server_binaries
 
 
@@ -13,6 +15,7 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.once
 def test_it_shows_every_promise_on_a_server_of_its_own() -> None:
     """And says so in plain lines where there is no terminal."""
     shown = demo()
@@ -24,6 +27,7 @@ def test_it_shows_every_promise_on_a_server_of_its_own() -> None:
     assert "lateness p99" in shown.stdout
 
 
+@pytest.mark.once
 def test_it_runs_on_a_server_of_the_users_and_leaves_nothing_there() -> None:
     """One of those found is enough: what differs between them is tested elsewhere."""
     with running(server_binaries()[-1]) as server, server.client() as client:

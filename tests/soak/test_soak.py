@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,7 @@ def test_the_schedule_is_drawn_from_the_seed_and_leaves_nothing_out() -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.skipif(
-    os.environ.get("DTIMER_TEST_SERVERS") == "first", reason="once is enough: it runs on the oldest Python"
-)
+@pytest.mark.once
 async def test_nothing_is_lost_early_late_or_delivered_too_often(tmp_path: Path) -> None:
     outcome = await soak(minutes=MINUTES, seed=SEED, folder=tmp_path, binary=server_binaries()[0], progress=print)
 

@@ -17,15 +17,21 @@ NEEDED: Final = ("attrs", "typing_extensions")
 
 
 @cache
-def found_pythons() -> dict[str, Path]:
-    """By version, those that `make test` would find."""
+def dev() -> ModuleType:
+    """What the Makefile's targets do."""
     script = ROOT / "scripts" / "dev.py"
     specification = importlib.util.spec_from_file_location("dtimer_dev", script)
     assert specification is not None
     assert specification.loader is not None
-    dev: ModuleType = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(dev)
-    return {f"{major}.{minor}": path for (major, minor), path in dev.find_pythons().items()}
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@cache
+def found_pythons() -> dict[str, Path]:
+    """By version, those that `make test` would find."""
+    return {f"{major}.{minor}": path for (major, minor), path in dev().find_pythons().items()}
 
 
 def importable(folder: Path) -> str:

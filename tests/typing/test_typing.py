@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 mypy = pytest.importorskip("mypy.api")
+pytestmark = pytest.mark.once
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 

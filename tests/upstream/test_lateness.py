@@ -20,6 +20,8 @@ from support.servers import Server
 from support.waiting import POLL_S, until
 from support.worlds import NAMESPACE, RedisWorld, World, lateness_ms
 
+pytestmark = [pytest.mark.once, pytest.mark.any_server]
+
 
 @asynccontextmanager
 async def real(server: Server, *, proxy: Proxy | None = None) -> AsyncIterator[RedisWorld]:

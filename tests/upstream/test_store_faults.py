@@ -33,7 +33,7 @@ from support.servers import Server, StartServer
 from support.waiting import until
 from support.worlds import NAMESPACE, Node, RedisWorld, lateness_ms, without_blocks
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.any_server]
 
 CALLS_PER_S_MAX = 6
 """An idle node makes under two calls a second; the rest is for what it does after a fault."""

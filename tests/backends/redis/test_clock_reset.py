@@ -148,6 +148,7 @@ async def test_every_state_is_moved_as_by_the_machine(server: Server, leap_us: i
     await compare(server, everything(leap_us), [*again, *shown], [*ends, *shown])
 
 
+@pytest.mark.once
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )

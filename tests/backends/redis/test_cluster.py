@@ -30,6 +30,8 @@ from support.servers import HOST, Server, server_binaries
 from support.steady_load import Load, under_load
 from support.waiting import TIMEOUT_S, until
 
+pytestmark = pytest.mark.once
+
 NUM_PARTITIONS = 6
 TAGS = ["dt", *(f"dt:{number}" for number in range(1, NUM_PARTITIONS))]
 BACK_WITHIN_S = 6.0

@@ -15,6 +15,8 @@ from dtimer.backends.redis import RedisBackend
 from support.servers import HOST, Server, StartServer
 from support.waiting import TIMEOUT_S, until
 
+pytestmark = pytest.mark.once
+
 LATER_MS = 1_000_000
 
 

@@ -38,9 +38,19 @@ async def _history_at_any_times(server: Server, program: list[Step]) -> list[Rec
         return await Runner(backend, wait, leap=wait).run(program)
 
 
-@settings(_SETTINGS, max_examples=200)
+@settings(_SETTINGS, max_examples=50)
 @given(program=programs())
 def test_any_program_at_any_times(server: Server, program: list[Step]) -> None:
+    difference = replay(asyncio.run(_history_at_any_times(server, program)))
+
+    assert difference is None, f"\n{difference}"
+
+
+@pytest.mark.campaign
+@settings(_SETTINGS, max_examples=400)
+@given(program=programs())
+def test_many_more_programs_at_any_times(server: Server, program: list[Step]) -> None:
+    """Every program of `test_any_program_at_any_times` is new, so servers, Pythons and days find more of them there."""
     difference = replay(asyncio.run(_history_at_any_times(server, program)))
 
     assert difference is None, f"\n{difference}"

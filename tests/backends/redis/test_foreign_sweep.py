@@ -15,7 +15,7 @@ from support.servers import Server
 from support.waiting import TIMEOUT_S
 from support.worlds import NAMESPACE, RedisWorld, without_blocks
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.any_server]
 
 PREFIX: Final = f"{{{NAMESPACE}}}:"
 DEEP: Final = 200_000

@@ -84,6 +84,8 @@ async def test_our_own_server_is_as_it_was_asked_for() -> None:
         assert await backend.examine() == ()
 
 
+@pytest.mark.once
+@pytest.mark.any_server
 def test_the_doctor_says_it_on_the_command_line(private_server: StartServer) -> None:
     server = private_server(maxmemory_policy="allkeys-lru", appendonly="yes")
 
@@ -100,6 +102,8 @@ def test_the_doctor_says_it_on_the_command_line(private_server: StartServer) -> 
     assert str(server.port) in gone.stdout
 
 
+@pytest.mark.once
+@pytest.mark.any_server
 async def test_the_doctor_looks_at_a_namespace_in_several_partitions(private_server: StartServer) -> None:
     """It is asked with the number that the nodes are given, and refuses another one as they do."""
     server = private_server(appendonly="yes")

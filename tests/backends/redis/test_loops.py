@@ -41,6 +41,8 @@ from support.servers import Server, server_binaries
 from support.tls import Certificates, make_certificates, tls_in_front_of
 from support.waiting import TIMEOUT_S, until
 
+pytestmark = pytest.mark.any_server
+
 CHILD_LIMIT_S: Final = 40
 PARENT_LIMIT_S: Final = 60
 """Of a program that forks: what hangs ends by itself, says in which line it stands, and has failed."""

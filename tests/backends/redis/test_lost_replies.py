@@ -51,6 +51,8 @@ from support.servers import Server
 from support.waiting import until
 from support.worlds import Node, without_blocks
 
+pytestmark = pytest.mark.any_server
+
 T = TypeVar("T")
 
 MEMBER = Member("n", "1")

@@ -20,6 +20,8 @@ from dtimer.protocol.values import After, EventData, Member, NewEvent
 from support.servers import Server
 from support.waiting import until
 
+pytestmark = pytest.mark.once
+
 
 def client(server: Server) -> Redis:
     return Redis(host=server.host, port=server.port)
@@ -130,6 +132,7 @@ async def test_afterwards_only_the_new_number_is_accepted_and_nodes_can_join(ser
     await old.close()
 
 
+@pytest.mark.any_server
 async def test_a_migration_that_was_interrupted_anywhere_can_be_finished(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +270,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.any_server
 async def test_the_command_moves_and_says_what_it_did(server: Server) -> None:
     await fill(server, 1)
 

@@ -23,6 +23,8 @@ from support.servers import HOST, Binary, Server, server_binaries
 from support.steady_load import Load, under_load
 from support.waiting import TIMEOUT_S, until
 
+pytestmark = pytest.mark.once
+
 BACK_WITHIN_S = 6.0
 """From the promotion until a node is a full member again; what is promised is the longest pause, 2 s, and a connect.
 Sentinels themselves end the connections to a former master, which must not be what helps: after 8 s and more."""

@@ -171,6 +171,7 @@ def test_a_url_of_a_sentinel_and_of_a_cluster_is_read_alike() -> None:
         cluster_client_of("redis://h/3")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "command",
     [
