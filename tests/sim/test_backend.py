@@ -63,6 +63,46 @@ async def claim(sim: SimBackend, room: int = 8, **options: Any) -> list[Receipt]
     return [delivery.receipt for delivery in applied.value.deliveries]
 
 
+async def test_waits_that_end_together_end_in_the_order_in_which_they_began(sim: SimBackend) -> None:
+    """Also if they were begun at different times, and whatever order they would have by name or by hash."""
+    over: list[str] = []
+
+    async def wait(name: str, seconds: int) -> None:
+        await sim.sleep(timedelta(seconds=seconds))
+        over.append(name)
+
+    async with asyncio.TaskGroup() as group, DTimer(sim) as timer:
+        timer.on("event", lambda event: over.append(event.id))
+        for name in "dbca":
+            group.create_task(wait(name, 2))
+        await sim.advance(timedelta(seconds=1))
+        for name in "zxy":
+            group.create_task(wait(name, 1))
+        await sim.advance(timedelta(seconds=1))
+        for id in ("3", "1", "2"):
+            await timer.post(None, timedelta(seconds=5), id=id)
+        await sim.advance(timedelta(seconds=6))
+
+    assert over == [*"dbca", *"zxy", "3", "1", "2"]
+
+
+async def test_years_pass_for_sleeps_and_events(sim: SimBackend) -> None:
+    """A real event loop, whose selector takes no more than 24 days at a time, would have to sleep in parts."""
+    over: list[str] = []
+
+    async def wait() -> None:
+        await sim.sleep(timedelta(days=90 * 365))
+        over.append(f"slept until {sim.now.year}")
+
+    async with asyncio.TaskGroup() as group, DTimer(sim) as timer:
+        timer.on("event", lambda event: over.append(f"event in {sim.now.year}"))
+        group.create_task(wait())
+        await timer.post(None, timedelta(days=50 * 365.25))
+        await sim.advance(timedelta(days=100 * 365))
+
+    assert over == ["event in 2080", "slept until 2119"]
+
+
 async def test_a_week_with_nothing_to_do_costs_no_looks(sim: SimBackend) -> None:
     """Rule W1: the store knows that nothing is due."""
     async with DTimer(sim) as timer, DTimer(sim, node_id="other") as other:
