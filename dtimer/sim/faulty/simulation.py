@@ -223,7 +223,7 @@ class _Attempt(Generic[T]):
         result: T | None = None
         error: BaseException | None = None
         for observer in self._observers:
-            observer.on_note("world", "run", {"seed": self._seed, "nodes": self._nodes})
+            observer.on_note("world", "run", {"seed": self._seed, "nodes": list(self._nodes)})
         with _logged_to(self._observers, self._loop), _seldom_collecting():
             try:
                 result = self._loop.run(self._main())
