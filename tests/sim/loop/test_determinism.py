@@ -45,6 +45,7 @@ def test_programs_run_the_same_in_other_processes_with_other_hashes(pythonpath: 
     assert list(said.values()) == [here] * len(HASH_SEEDS)
 
 
+@pytest.mark.once
 def test_programs_run_the_same_on_every_version(pythonpath: str) -> None:
     """Of those whose asyncio cancels alike: it was mended in the first releases of 3.11."""
     pythons = {version: python for version, python in found_pythons().items() if is_settled(python)}
