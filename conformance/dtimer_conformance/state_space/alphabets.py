@@ -117,7 +117,7 @@ LOST_CALLS: Final = Alphabet(
         Move("the one in its place claims", _claim(_A_LATER)),
         Move("another sends the dead x again", op.Resend(LetterName("x"), After(0), IfExists.REPLACE)),
     ),
-    depth=12,
+    depth=20,
     short_depth=6,
     past_us=55 * MILLISECOND_US,
     ahead_us=SECOND_US,
