@@ -38,6 +38,7 @@ class JsonCodec:
 
     def decode(self, data: bytes) -> JsonValue:
         text = data.decode()
+        value: JsonValue
         try:
             value, end = self._decoder.raw_decode(text)
         except ValueError:
@@ -45,7 +46,7 @@ class JsonCodec:
         # `raw_decode` skips no white space around the value, which would cost a third; `encode` writes none.
         if end != len(text):
             value = self._decoder.decode(text)
-        return cast(JsonValue, value)
+        return value
 
 
 Chunks: TypeAlias = Callable[[object, int], Iterable[str]]

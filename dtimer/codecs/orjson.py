@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import cast
 
+from typing_extensions import override
+
 from dtimer.codecs.codec import JsonValue
 from dtimer.codecs.json import JsonCodec
 
 
-class OrjsonCodec:
+class OrjsonCodec(JsonCodec):
     """Writes with orjson what orjson writes well, and leaves the rest to :class:`dtimer.JsonCodec`.
 
     It takes all that JsonCodec takes, and refuses what that refuses, but for UUIDs and plain enums: orjson writes their
@@ -31,7 +33,7 @@ class OrjsonCodec:
         except ModuleNotFoundError as error:
             problem = 'OrjsonCodec needs orjson: pip install "dtimer[orjson]"'
             raise ModuleNotFoundError(problem, name=error.name) from error
-        self._json = JsonCodec()
+        super().__init__()
         self._dumps = orjson.dumps
         self._loads = orjson.loads
         # Left to JsonCodec: it refuses the first two, and asks a subclass for its items, which orjson does not.
@@ -39,22 +41,20 @@ class OrjsonCodec:
             orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
         )
 
+    @override
     def encode(self, payload: JsonValue) -> bytes:
         try:
             data = self._dumps(payload, None, self._option)
         except TypeError:
             # An integer of more than 64 bits, a depth of more than 254, a class of its own, or what is no JSON:
             # whichever it is, JsonCodec takes it or says what is wrong with it.
-            return self._json.encode(payload)
+            return super().encode(payload)
         # So orjson writes what is not finite, too. What comes back equal has nothing of the kind, and to compare takes
         # half the time of a walk.
         if b"null" in data and self._loads(data) != payload and not _all_finite(payload):
-            return self._json.encode(payload)
+            return super().encode(payload)
         # A copy, for orjson gives the buffer it wrote to, which has room for some KiB more.
         return b"".join((data, b""))
-
-    def decode(self, data: bytes) -> JsonValue:
-        return self._json.decode(data)
 
 
 def _all_finite(payload: JsonValue) -> bool:

@@ -41,6 +41,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         lost: the items were in a call whose outcome is unknown.
         failed: it was answered with an error, or its sender was cancelled.
         give_up_us: until when the items are sent again; None before the first failure.
+        waiters: the futures of the callers that await a :class:`KeptSubmission`; None until there is one.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         "owner",
         "repeat_within_us",
         "size_bytes",
+        "waiters",
     )
 
     def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
@@ -65,6 +67,8 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
         self._answer: Sequence[ReplyT] | Exception | None = None
         # Made on demand: a confirm that is not awaited should not cost a future.
         self._future: asyncio.Future[Sequence[ReplyT]] | None = None
+        # Here, as a constructor of the subclass would cost each confirm a second call.
+        self.waiters: list[asyncio.Future[Sequence[ReplyT]]] | None = None
 
     @override
     def __await__(self) -> Generator[object, None, Sequence[ReplyT]]:
@@ -127,12 +131,7 @@ class Submission(Awaitable[Sequence[ReplyT]], Generic[ItemT, ReplyT]):
 class KeptSubmission(Submission[ItemT, ReplyT]):
     """A submission that goes on when a caller that awaits it is cancelled. Any number of callers may await it."""
 
-    __slots__ = ("_waiters",)
-
-    def __init__(self, items: Sequence[ItemT], size_bytes: int, repeat_within_us: int, owner: object) -> None:
-        super().__init__(items, size_bytes, repeat_within_us, owner)
-        # None until a caller awaits it, as most confirms are not.
-        self._waiters: list[asyncio.Future[Sequence[ReplyT]]] | None = None
+    __slots__ = ()
 
     @override
     def future(self, loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Future[Sequence[ReplyT]]:
@@ -144,10 +143,10 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
             waiter.set_result(self._answer)
         elif self.failed:
             waiter.cancel()
-        elif self._waiters is None:
-            self._waiters = [waiter]
+        elif self.waiters is None:
+            self.waiters = [waiter]
         else:
-            self._waiters.append(waiter)
+            self.waiters.append(waiter)
         return waiter
 
     @property
@@ -160,7 +159,7 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
         self.owner = None
         if self._answer is None and not self.failed:
             self._answer = replies
-        if self._waiters is not None:
+        if self.waiters is not None:
             for waiter in self._waiting():
                 waiter.set_result(replies)
 
@@ -182,8 +181,8 @@ class KeptSubmission(Submission[ItemT, ReplyT]):
 
     def _waiting(self) -> list[asyncio.Future[Sequence[ReplyT]]]:
         """The futures that were not cancelled; each is given out once."""
-        waiting = [waiter for waiter in self._waiters or () if not waiter.done()]
-        self._waiters = None
+        waiting = [waiter for waiter in self.waiters or () if not waiter.done()]
+        self.waiters = None
         return waiting
 
 

@@ -12,13 +12,13 @@ from contextvars import copy_context
 from enum import Enum
 from functools import partial
 from types import CoroutineType
-from typing import Any, Generic, Protocol, cast
+from typing import Any, Generic, Protocol
 
 from attrs import define
 
 from dtimer.codecs.codec import PayloadT
 from dtimer.errors import ConsumerConflict
-from dtimer.event import Event, delivery_state
+from dtimer.event import Event, delivery_of, delivery_state
 from dtimer.node.background import current_work
 from dtimer.node.context import TimerContext
 from dtimer.node.handler_threads import HandlerThreads
@@ -121,8 +121,11 @@ class Consumers(Generic[PayloadT]):
         *,
         in_threads: bool,
     ) -> None:
+        """For the running loop."""
         self.unfinished: dict[Event[PayloadT], InFlight[PayloadT]] = {}
         self._num_ending = 0
+        # To ask for it costs a call of the system in Python 3.11.
+        self._loop = asyncio.get_running_loop()
         self._simulator = context.runtime.simulator
         self._threads = HandlerThreads(context.runtime) if in_threads else None
         self._registry = registry
@@ -280,13 +283,13 @@ class Consumers(Generic[PayloadT]):
                 try:
                     result = handler(event)
                     # Mostly that is a coroutine, of which nothing need be asked.
-                    is_coroutine = type(result) is CoroutineType
-                    work = cast("Coroutine[Any, Any, object]", result) if is_coroutine else to_await(result)
+                    work: Coroutine[Any, Any, object] | None
+                    work = result if type(result) is CoroutineType else to_await(result)  # pyright: ignore[reportUnknownVariableType]
                 except BaseException as error:
                     self._raised(event, error)
                     return
                 if work is not None:
-                    self._start(in_flight, work, f"{label}{event.id}")
+                    self._start(in_flight, work, f"{label}{delivery_of(event).event.id}")  # pyright: ignore[reportUnknownArgumentType]
                 return
             given = copy_context()
             try:
@@ -336,7 +339,7 @@ class Consumers(Generic[PayloadT]):
         in_flight.open += 1
         work = self._work(in_flight, coroutine, name, never_began)
         try:
-            task = asyncio.get_running_loop().create_task(work, name=name)
+            task = self._loop.create_task(work, name=name)
         except BaseException as error:
             if in_flight.num_begun == num_begun:  # a task factory's fault
                 work.close()
@@ -358,7 +361,7 @@ class Consumers(Generic[PayloadT]):
         name: str,
         never_began: Callable[[asyncio.Task[None]], None],
     ) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "it is one"
         in_flight.num_begun += 1
         task.remove_done_callback(never_began)
@@ -404,7 +407,9 @@ class Consumers(Generic[PayloadT]):
     def _returned(self, in_flight: InFlight[PayloadT]) -> None:
         in_flight.open -= 1
         if not in_flight.open:
-            if not delivery_state(in_flight.event).asked:
+            its = delivery_state(in_flight.event)
+            # Asked for and not failed, as nearly always: then the property need not be called.
+            if (its.settling is None or its.settling.failed) and not its.asked:
                 self._owner.all_ended(in_flight)
             self.finish(in_flight.event)
 

@@ -22,7 +22,7 @@ from dtimer.errors import (
     RecordUnreadable,
     WrongProcessOrLoop,
 )
-from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, decode_ended, delivery_state
+from dtimer.event import ON_ITS_WAY, Asked, Confirming, Event, decode_ended, delivery_of, delivery_state
 from dtimer.limits import REASON_MAX_BYTES, RECEIPTS_REMEMBERED_MAX
 from dtimer.loop_local import LoopAffinity
 from dtimer.node.batcher import Submission
@@ -239,7 +239,7 @@ class Dispatcher(Generic[PayloadT]):
             delivery_state(event).ask(ON_ITS_WAY)
             loop.call_soon_threadsafe(self.confirm, event, repeat_within_us)
             return Confirming(Elsewhere())
-        if not event.requires_confirm:
+        if delivery_of(event).deadline_us is None:
             return Confirming(None)
         return Confirming(self._ask_to_confirm(event, repeat_within_us), self._affinity.check)
 
@@ -256,7 +256,7 @@ class Dispatcher(Generic[PayloadT]):
     def _ask_to_confirm(
         self, event: Event[PayloadT], repeat_within_us: int | None = None
     ) -> Submission[Receipt, ConfirmOutcome]:
-        receipt, its = event.receipt, delivery_state(event)
+        receipt, its = delivery_of(event).receipt, delivery_state(event)
         submission = self._partitions.of(receipt.id).acks.submit(receipt, repeat_within_us, its)
         if its.settling is not None:
             # This confirm may meet the effect of an earlier one, which was given up without its reply (rule F1).

@@ -136,6 +136,8 @@ class Partitions:
 
     def of(self, id: str) -> Partition:
         """The partition of an id."""
+        if len(self.all) == 1:
+            return self.all[0]
         return self.all[partition_of(id, len(self.all))]
 
     async def post_many(

@@ -11,7 +11,5 @@ def partition_of(id: str, num_partitions: int) -> int:
     It is the CRC-32 of the id's UTF-8 (that of zlib, gzip and PNG) modulo the number of partitions:
     the same in every process, version and language.
     """
-    if num_partitions == 1:
-        return 0
     # Ids that another program put into a store need not be UTF-8; they are encoded back to the same bytes.
     return zlib.crc32(id.encode("utf-8", "surrogateescape")) % num_partitions

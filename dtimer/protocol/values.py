@@ -228,7 +228,7 @@ class Extension:
     timeout_us: int
 
 
-@frozen(kw_only=True)
+@frozen
 class Delivery:
     """A delivery of one event to one node.
 

@@ -41,12 +41,14 @@ local new_places, new_states, gone = {}, {}, {}
 
 local first_state = first_state_text(nonce, node)
 
--- score is due as text, of 16 digits mostly: to write that anew for each event would cost one part in a hundred of a claim.
 -- state is nil at the first delivery: nearly always, and worth a way without a table for each.
 local function deliver(id, bytes_of, record, state, due, score)
-  local now, number, num_retries, deadline = tick(), 1, 0, '0'
+  local now, numbers, deadline = tick(), '1 0', '0'
+  -- The score is due as text, of 16 digits mostly. To write a number as text costs one part in a hundred of a claim.
+  local due_text = #score == 16 and score + 0 == due and due % 1 == 0 and score or int(due)
   if state then
-    number, num_retries = state.number + 1, state.counted
+    local number, num_retries = state.number + 1, state.counted
+    numbers = int(number) .. ' ' .. int(num_retries)
     state.number, state.counted, state.nonce, state.node = number, num_retries + 1, nonce, node
   end
   if record.requires_confirm then
@@ -56,13 +58,12 @@ local function deliver(id, bytes_of, record, state, due, score)
     new_places[place + 1] = deadline
     new_places[place + 2] = id
     new_states[place + 1] = id
-    new_states[place + 2] = state and state_text(state) or first_state .. (#score == 16 and score or int(due))
+    new_states[place + 2] = state and state_text(state) or first_state .. due_text
   else
     gone[#gone + 1] = id
   end
   local place = 3 * taken
-  deliveries[place + 1] = string.format('%d %d %d %d %d %d %s\n',
-    #id, #bytes_of, number, num_retries, due, now, deadline)
+  deliveries[place + 1] = string.format('%d %d %s %s %d %s\n', #id, #bytes_of, numbers, due_text, now, deadline)
   deliveries[place + 2] = id
   deliveries[place + 3] = bytes_of
   taken = taken + 1

@@ -249,13 +249,13 @@ def _deliveries(text: bytes, nonce: str) -> tuple[Delivery, ...]:
         place = record_start + length
         id = _id(text[start:record_start])
         deliveries.append(
-            Delivery(
-                event=read_record(id, text[record_start:place]),
-                receipt=Receipt(id, number, nonce),
-                due_us=due_us,
-                at_us=at_us,
-                num_retries=num_retries,
-                deadline_us=deadline_us or None,
+            Delivery(  # by position, as above
+                read_record(id, text[record_start:place]),
+                Receipt(id, number, nonce),
+                due_us,
+                at_us,
+                num_retries,
+                deadline_us or None,
             )
         )
     return tuple(deliveries)

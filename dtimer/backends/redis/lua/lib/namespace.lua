@@ -91,7 +91,10 @@ end
 
 -- A time from a sorted set, nil if there is none. Somebody else's may be endless, which no reply can hold.
 local function time_of(score)
-  return score and math.min(math.max(tonumber(score), 0), TIME_MAX)
+  if not score then return nil end
+  local time = score + 0 -- a number, without a call; and without those of math.min and math.max
+  if time < 0 then return 0 end
+  return time > TIME_MAX and TIME_MAX or time
 end
 
 -- A microsecond that nobody else was given (T4).

@@ -11,8 +11,10 @@
 --         After a newline follows what went wrong last, if anything did (E5): 'at delivery node length\n' type text,
 --         length being that of the type, or -1 if a delivery was not confirmed in time.
 
--- What the fields of a header line say, or false. Most events of a batch have the same, so a line is read once a script.
+-- What the fields of a header line say, or false. Most events of a batch have the same, so a line is read once a script,
+-- and is not looked for in a record that begins as the one before.
 local lines = {}
+local line_before, stop_before = '', 0
 
 local function read_line(line)
   if line == '1' then return {retries = 0, header_bytes = 0} end
@@ -46,13 +48,17 @@ end
 -- A table of what the rules need, and the size of headers and payload; or nothing if dtimer did not write this (F4).
 local function read_record(record)
   if not record then return nil end
-  local stop = string.find(record, '\n', 1, true)
-  if not stop or stop > 512 then return nil end
-  local header = string.sub(record, 1, stop - 1)
-  local found = lines[header]
+  local stop, line = stop_before, string.sub(record, 1, stop_before)
+  if line ~= line_before or stop == 0 then
+    stop = string.find(record, '\n', 1, true)
+    if not stop or stop > 512 then return nil end
+    line = string.sub(record, 1, stop)
+    line_before, stop_before = line, stop
+  end
+  local found = lines[line]
   if found == nil then
-    found = read_line(header)
-    lines[header] = found
+    found = read_line(string.sub(line, 1, stop - 1))
+    lines[line] = found
   end
   local size = #record - stop
   if not found or found.header_bytes > size then return nil end
