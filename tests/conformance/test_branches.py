@@ -28,6 +28,8 @@ NOT_REACHED: Final = {
     "what dtimer did not write: rule F4, tests/backends/redis/test_foreign_data.py": """
         change_delay.lua: read -> false
         claim.lua deliver: #score == 16 -> false
+        claim.lua deliver: due % 1 == 0 -> false
+        claim.lua deliver: score + 0 == due -> false
         claim.lua take: (state_bytes and not state) -> true
         claim.lua take: bytes_of -> false
         claim.lua take: bytes_of -> true
@@ -66,6 +68,8 @@ NOT_REACHED: Final = {
         machine._take: cleared == CLAIM_EXTRA_ENTRIES -> true
         machine._take: isinstance(entry.record, bytes) -> true
         machine._upcoming: shown is not None -> false
+        namespace.lua time_of: time < 0 -> true
+        namespace.lua time_of: time > TIME_MAX -> true
         records.lua read_error: #delivery <= 15 -> false
         records.lua read_error: #length <= 5 -> false
         records.lua read_error: #node <= 64 -> false

@@ -413,8 +413,8 @@ MUTANTS: Final = (
         "D2",
         "num_retries is missing at first",
         "claim",
-        "#bytes_of, number, num_retries, due,",
-        "#bytes_of, number, num_retries + 1, due,",
+        "local now, numbers, deadline = tick(), '1 0', '0'",
+        "local now, numbers, deadline = tick(), '1 1', '0'",
         original=True,
     ),
     _lua(

@@ -222,6 +222,22 @@ async def test_an_event_from_before_all_time_is_delivered(world: RedisWorld, str
     assert node.events[0].due <= node.events[0].delivered_at
 
 
+@pytest.mark.parametrize("score", ["12345678901234.5", "-123456789012345", "9999999999999999"])
+async def test_an_event_with_a_strange_score_of_sixteen_characters_comes_again(
+    world: RedisWorld, stranger: Client, score: str
+) -> None:
+    """A score of that length is taken for the text of a due time only if it is one."""
+    stranger.hset(RECORDS, "e", "1 r3\n1")
+    stranger.zadd(QUEUE, {"e": score})
+    node = await world.node(confirm_timeout=0.1)
+    if float(score) > 1e15:  # it never comes by itself
+        await node.timer.change_delay("e", 0)
+    await world.until(lambda: len(node.events) > 1)
+
+    assert [event.num_retries for event in node.events[:2]] == [0, 1]
+    assert not node.errors
+
+
 SCORES = ["inf", "-inf", "1e300", "-1e300", "9.1e15", "9e15", "-5", "0.5"]
 
 
