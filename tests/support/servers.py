@@ -94,7 +94,8 @@ class Server:
         self.port = 0
         self._environment = environment or {}
         self._config = config
-        self._folder = tempfile.TemporaryDirectory(prefix="dtimer-test-")
+        # A child that writes a dump outlives a killed server for some milliseconds, and writes into the folder.
+        self._folder = tempfile.TemporaryDirectory(prefix="dtimer-test-", ignore_cleanup_errors=True)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
