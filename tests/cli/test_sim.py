@@ -21,6 +21,8 @@ from support.breaking import broken_machine
 from support.mutants import MUTANTS
 from support.waiting import until
 
+pytestmark = pytest.mark.once
+
 SMALL: Final = ("--seeds", "3", "--seed", "0", "--nodes", "3", "--hours", "0.05")
 (MUTANT,) = (mutant for mutant in MUTANTS if mutant.name == "forget a retry")
 

@@ -12,6 +12,7 @@ import pytest
 from support.installed import installed_path
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.once
 
 LOOP_SCOPE = "asyncio_default_fixture_loop_scope=function"
 EDITABLE = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"

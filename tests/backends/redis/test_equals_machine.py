@@ -21,6 +21,8 @@ from dtimer_conformance.replay import Difference, replay
 from dtimer_conformance.tour import tour_program
 from support.servers import Server
 
+pytestmark = pytest.mark.once
+
 _SETTINGS = settings(
     deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )

@@ -46,6 +46,8 @@ from support.servers import Server, StartServer
 from support.waiting import TIMEOUT_S, until
 from support.worlds import NAMESPACE, Node, RedisWorld
 
+pytestmark = pytest.mark.once
+
 PREFIX = f"{{{NAMESPACE}}}:"
 QUEUE, RECORDS, STATES = PREFIX + "queue", PREFIX + "records", PREFIX + "states"
 CALLS_PER_S_MAX = 40
