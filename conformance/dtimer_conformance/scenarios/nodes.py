@@ -13,7 +13,8 @@ from dtimer_conformance.environment import QUICK, Environment, Node
 from dtimer_conformance.features import Feature
 from dtimer_conformance.scenario import with_nodes
 
-PROMPT = timedelta(milliseconds=50)
+PROMPT = timedelta(milliseconds=200)
+"""A busy host may be late by this; a node that is not told comes 0.6 s late."""
 """Some milliseconds (D7), on a busy host. It is the median that must be so; single ones may be held up by anything."""
 SECOND = timedelta(seconds=1)
 APART_MS = 150
@@ -99,7 +100,7 @@ async def an_idle_node_is_punctual(env: Environment) -> None:
     await env.until("all are taken", lambda: len(in_order(nodes)) == 12)
 
     late = lateness(nodes)
-    assert_that("half of them come within 50 ms", median_of(late) < PROMPT, seen=late)
+    assert_that("half of them come within 200 ms", median_of(late) < PROMPT, seen=late)
     assert_that("none is early, and none later than a second", timedelta(0) <= late[0] and late[-1] < SECOND, seen=late)
 
 
@@ -140,7 +141,7 @@ async def an_event_does_not_wait_for_a_full_node(env: Environment) -> None:
     await full.timer.post_many(Post(payload=n, delay=20 + APART_MS * n) for n in range(7))
 
     await env.until("the idle one takes all", lambda: len(idle.events) == 7)
-    assert_that("half of them come within 50 ms", median_of(lateness([idle])) < PROMPT, seen=lateness([idle]))
+    assert_that("half of them come within 200 ms", median_of(lateness([idle])) < PROMPT, seen=lateness([idle]))
     await idle.timer.leave()
     await full.timer.post("last", 0)
     await env.until("the other one takes the last when it has room", lambda: len(full.events) == 2)
@@ -208,7 +209,7 @@ async def a_node_that_leaves_hands_over(env: Environment) -> None:
     await env.until("it has left", leaving.done)
 
     assert_equal("the handler came to its end", ended, ["slow"])
-    assert_that("half of them come within 50 ms", median_of(lateness([stayer])) < PROMPT, seen=lateness([stayer]))
+    assert_that("half of them come within 200 ms", median_of(lateness([stayer])) < PROMPT, seen=lateness([stayer]))
 
 
 @with_nodes("N1", "O1", needs=Feature.PURGE)

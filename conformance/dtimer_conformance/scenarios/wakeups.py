@@ -205,7 +205,7 @@ async def a_node_that_hangs_is_passed_over(env: Environment) -> None:
     )
 
     late = sorted(event.lateness for node in alive for event in node.events)
-    assert_that("most come within 100 ms", late[5] < timedelta(milliseconds=100), seen=late)
+    assert_that("most come within 200 ms", late[5] < timedelta(milliseconds=200), seen=late)
     assert_that("none is later than a second", late[-1] < SECOND, seen=late)
 
 
