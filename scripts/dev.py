@@ -255,7 +255,7 @@ def test(arguments: Sequence[str]) -> int:
 
 
 def test_all(arguments: Sequence[str]) -> int:
-    """All of it, even if a part fails. What this machine lacks is named, and is no failure."""
+    """All of it, even if a part fails. What this machine lacks is named, which is not a failure."""
     environments: list[Environment] = []
     for environment in found_environments():
         try:

@@ -50,7 +50,7 @@ class Cluster:
         self._arm()
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Let something happen so many seconds from now, before faults that begin at the same moment."""
+        """Call back after a number of seconds, before faults that begin at the same moment."""
         self._number += 1
         self.plan((self.loop.now_us + round(seconds * SECOND_US), ENDS, self._number, ""), action)
 

@@ -49,7 +49,7 @@ class Connection:
     Attributes:
         generation: that of the store when it was made; -1 before that.
         cut: the store's end has closed it.
-        broken: this end knows that it is no good any more.
+        broken: this end knows that the connection is broken.
     """
 
     generation: int = -1

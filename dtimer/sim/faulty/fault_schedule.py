@@ -86,7 +86,7 @@ class Faults:
 
     Attributes:
         script: faults at their moments, in seconds from the start.
-        rates: faults that are drawn, by kind: so many an hour.
+        rates: the number of drawn faults in an hour, by kind.
         until_s: none is drawn later.
         swarm: each seed draws which kinds occur at all, and how often.
     """

@@ -142,7 +142,7 @@ class Fault:
 
     @property
     def duration_s(self) -> float | None:
-        """After so many seconds it ends by itself."""
+        """The seconds after which it ends by itself."""
         return getattr(self, "for_s", None)
 
     def to_json(self) -> dict[str, object]:
@@ -435,7 +435,7 @@ class FalseAnnouncement(NodeFault):
 
     Attributes:
         told: an `announcement`, to come `due_s` from now, under a number that is `ahead` of the newest; a `pulse` after
-            a claim that was not made; or `garbage`, which is no message of dtimer.
+            a claim that was not made; or `garbage`, which dtimer cannot read.
     """
 
     kind = "false_announcement"

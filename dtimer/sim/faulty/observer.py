@@ -10,7 +10,7 @@ from dtimer.protocol.operations import Operation
 from dtimer.protocol.values import Applied, Message, Pulse
 
 Field: TypeAlias = "int | str | bool | Sequence[Field] | None"
-"""What a record may hold. No floats: their text is nobody's promise."""
+"""What a record may hold. No floats: no one format of their text is promised."""
 
 
 class Observer:
