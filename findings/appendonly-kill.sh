@@ -62,7 +62,7 @@ def running(folder: str, policy: str, **environment: str) -> tuple[subprocess.Po
 
 def lost(policy: str, **environment: str) -> int:
     """How many of the calls that were answered are gone after a kill and a start."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         server, client = running(folder, policy, **environment)
         answered = 0
         end = time.monotonic() + 10
