@@ -303,7 +303,12 @@ MUTANTS: Final = (
         file="ring",
     ),
     _machine(
-        "W5", "wait for the hung for ever", "at_us > self.arm.at_us + ARM_GRACE_US", "False", file="ring", original=True
+        "W5",
+        "wait for the hung without end",
+        "at_us > self.arm.at_us + ARM_GRACE_US",
+        "False",
+        file="ring",
+        original=True,
     ),
     # --- failures
     _machine(

@@ -95,7 +95,7 @@ PLANTED: Final = (
     Planted("lost calls", 2, _known("a repeated join fences the later one")),
     Planted("lost calls", 2, _known("a repeated join does not say that it has fenced another")),
     Planted("ring", 3, _known("believe in the dead")),
-    Planted("ring", 5, _known("wait for the hung for ever")),
+    Planted("ring", 5, _known("wait for the hung without end")),
     Planted("ring", 4, _known("a join is said to fence the dead")),
     Planted("clock", 2, _known("a time of day knows no skew")),
     Planted("clock", 4, _SHRINKING),

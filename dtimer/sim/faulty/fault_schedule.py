@@ -106,7 +106,7 @@ class Faults:
         return cls(rates=rates, until_s=until_s, swarm=swarm)
 
     def to_json(self) -> str:
-        """As :meth:`from_json` reads it."""
+        """The form that :meth:`from_json` reads."""
         parts: dict[str, object] = {}
         if self.script:
             parts["script"] = script_to_json(self.script)
@@ -200,7 +200,7 @@ class Injector:
         """Let it happen now.
 
         Raises:
-            InvalidArgument: there is no such node.
+            InvalidArgument: the simulation has no node of that name.
         """
         self._check(fault, "fault")
         if not fault.applies(self._cluster):

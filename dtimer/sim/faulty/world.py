@@ -116,7 +116,7 @@ class World:
         """Let a fault happen now; it ends by what is returned, or with the ``with`` block that it opens.
 
         Raises:
-            InvalidArgument: there is no such node.
+            InvalidArgument: the simulation has no node of that name.
         """
         return self._injector.inject(fault)
 

@@ -43,7 +43,7 @@ class Case:
         return evolve(self, options=evolve(self.options, faults=Faults(script=script)))
 
     def to_json(self) -> str:
-        """As :meth:`from_json` reads it."""
+        """The form that :meth:`from_json` reads."""
         parts = {
             "dtimer_case": FORMAT,
             "seed": self.seed,

@@ -44,7 +44,7 @@ class Options:
     faults: Faults = field(factory=lambda: Faults.everything(FAULTS_PER_HOUR))
 
     def to_json(self) -> dict[str, Any]:
-        """As :meth:`from_json` reads it."""
+        """The form that :meth:`from_json` reads."""
         return {
             **asdict(self, filter=lambda each, _: each.name != "faults"),
             "faults": json.loads(self.faults.to_json()),
